@@ -1,0 +1,40 @@
+"""Public ids: a prefix that tells the kind, then 22 base58 characters of 128 bits, ordered by time.
+
+The alphabet is in ASCII order and the width is fixed, so that sorting ids sorts by creation.
+"""
+
+from typing import Final, NewType
+
+AccountId = NewType("AccountId", str)
+JobId = NewType("JobId", str)
+AllocationId = NewType("AllocationId", str)
+NodeId = NewType("NodeId", str)
+QuoteId = NewType("QuoteId", str)
+EventId = NewType("EventId", str)
+TransactionId = NewType("TransactionId", str)
+
+ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+BODY_LENGTH: Final = 22
+"""Characters after the prefix: the least that hold 128 bits (58^22 > 2^128)."""
+_TIME_BITS: Final = 48
+_RANDOM_BITS: Final = 80
+
+
+def new_id(prefix: str, now_ms: int, random: int) -> str:
+    """An id such as `job_1BkR…`.
+
+    now_ms: milliseconds since the Unix epoch, 48 bits.
+    random: at least 80 random bits from the caller's source; only the lowest 80 are taken.
+    """
+    number = ((now_ms & ((1 << _TIME_BITS) - 1)) << _RANDOM_BITS) | (random & ((1 << _RANDOM_BITS) - 1))
+    characters = []
+    for _ in range(BODY_LENGTH):
+        number, digit = divmod(number, 58)
+        characters.append(ALPHABET[digit])
+    return f"{prefix}_{''.join(reversed(characters))}"
+
+
+def is_id(prefix: str, text: str) -> bool:
+    """Whether `text` has the form of an id with this prefix; says nothing of its existence."""
+    body = text.removeprefix(f"{prefix}_")
+    return len(body) == BODY_LENGTH and len(text) == BODY_LENGTH + len(prefix) + 1 and all(c in ALPHABET for c in body)
