@@ -1,0 +1,54 @@
+"""What a renter asks to run, its canonical form, and the hash that stands for it on chain.
+
+spec hash  = sha256(canonical JSON of the spec)
+terms hash = sha256(spec hash + sha256(idempotency key)); program.md section 2
+The spec itself stays private: chain and strangers see the hash only.
+"""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobSpec(BaseModel):
+    """A container job as a node runs it; what the renter left out is filled in before it is hashed.
+
+    image: reference as submitted. image_digest: `sha256:…`, None until the first attempt resolved it
+    (it is not part of the hash).
+    command, entrypoint, workdir: None leaves the image's own.
+    limit_ms: most billed time, over all attempts.
+    gpu_count: GPUs, or slots of a CPU class.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["job"] = "job"
+    image: str
+    image_digest: str | None = None
+    entrypoint: tuple[str, ...] | None = Field(default=None, strict=False)
+    command: tuple[str, ...] | None = Field(default=None, strict=False)
+    workdir: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    class_id: str
+    gpu_count: int = 1
+    regions: tuple[str, ...] = Field(default=(), strict=False)
+    disk_gb: int = 20
+    limit_ms: int
+    network: Literal["egress", "none"] = "egress"
+    stop_grace_s: int = 10
+
+    def spec_hash(self) -> bytes:
+        """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without the digest."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", exclude={"image_digest"}))).digest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Sorted keys, no spaces, UTF-8, no NaN: the form in which bodies and specs are hashed and signed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def terms_hash(spec_hash: bytes, idempotency_key: str) -> bytes:
+    """32 bytes stored in the escrow."""
+    return hashlib.sha256(spec_hash + hashlib.sha256(idempotency_key.encode()).digest()).digest()
