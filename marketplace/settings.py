@@ -1,0 +1,235 @@
+"""Settings of the market: TOML file < environment < flags. The only place that reads configuration.
+
+The file is `localnet.toml` or what `--config` names. Its `[chain]` belongs to the localnet, which configures its
+own listener there; the market reads from it how to reach the chain, and ignores the rest. In every other section
+a name we don't know is an error: a misspelt setting must not be silently without effect.
+
+Environment: `REAVER_MARKET_<SECTION>__<NAME>`, such as `REAVER_MARKET_API__PORT=8790`. (`REAVER_API`, `REAVER_RPC`
+and their like belong to the renter's CLI.)
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from marketplace.errors import SettingsError
+
+DEFAULT_FILE = Path("localnet.toml")
+ENVIRONMENT_PREFIX = "REAVER_MARKET_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A TCP port; 0 lets the system choose one."""
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class Cluster(StrEnum):
+    """Chain ID of the login text (Sign-In-With-Solana)."""
+
+    MAINNET = "mainnet"
+    DEVNET = "devnet"
+    TESTNET = "testnet"
+    LOCALNET = "localnet"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChainSettings(BaseModel):
+    """How to reach the chain. Other names in `[chain]` are the localnet's.
+
+    rpc_url, ws_url: any Solana RPC; where absent, the localnet of this file (`host`, `rpc_port`, `ws_port`).
+    program_id: the settlement program, where it is not the built-in address.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rpc_url: str = ""
+    ws_url: str = ""
+    host: str = "127.0.0.1"
+    rpc_port: Port = 8899
+    ws_port: Port = 8900
+    program_id: str | None = None
+    request_timeout_s: PositiveInt = 10
+
+    @property
+    def rpc(self) -> str:
+        """URL of the JSON-RPC endpoint."""
+        return self.rpc_url or f"http://{self.host}:{self.rpc_port}"
+
+    @property
+    def ws(self) -> str:
+        """URL of the subscription endpoint."""
+        return self.ws_url or f"ws://{self.host}:{self.ws_port}"
+
+
+class MarketSettings(_Section):
+    """Who this market is.
+
+    data_dir: state of this process: database, key ring. keys_dir: the market's keypair files and key ring.
+    cluster: chain ID in the login text. currency: symbol of the payment token.
+    heartbeat_s: seconds between a node's heartbeats; nodes obey.
+    trust_hardware: GPU classes become active without a benchmark; for tests.
+    """
+
+    name: str = "reaver"
+    data_dir: Path = Path(".reaver/market")
+    keys_dir: Path | None = None
+    cluster: Cluster = Cluster.LOCALNET
+    currency: str = "USDC"
+    heartbeat_s: PositiveInt = 15
+    trust_hardware: bool = False
+
+    @property
+    def keys(self) -> Path:
+        """Folder of the market's keypair files."""
+        return self.keys_dir or self.data_dir / "keys"
+
+
+class ApiSettings(_Section):
+    """The HTTP listener.
+
+    base_url: what users type, without a trailing slash; the login text names its host.
+    trusted_proxies: addresses whose X-Forwarded-For is believed.
+    shutdown_s: how long running requests may take to end when the process stops.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8787
+    base_url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    max_streams_per_principal: PositiveInt = 20
+    shutdown_s: PositiveInt = 10
+
+    @property
+    def public_url(self) -> str:
+        """Base URL in logins and links."""
+        return self.base_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def domain(self) -> str:
+        """Host (and port, where not the scheme's own) that the login text names."""
+        return urlsplit(self.public_url).netloc
+
+    @model_validator(mode="after")
+    def _check_base_url(self) -> "ApiSettings":
+        if self.base_url:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
+                raise ValueError("base_url must be http(s)://host[:port][/path]")
+        return self
+
+
+class StoreSettings(_Section):
+    """The database.
+
+    path: SQLite file; default `market.sqlite3` in the market's data_dir.
+    synchronous: FULL survives a power cut, NORMAL only the death of the process.
+    """
+
+    path: Path | None = None
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    readers: PositiveInt = 2
+    group_limit: PositiveInt = 256
+
+
+class LimitSettings(_Section):
+    """Requests per minute of the rate classes (api.md section 3)."""
+
+    wallet: PositiveInt = 120
+    address: PositiveInt = 60
+    challenge: PositiveInt = 20
+    login: PositiveInt = 10
+    node: PositiveInt = 600
+    flush_ms: PositiveInt = 500
+
+
+class LogSettings(_Section):
+    """Log lines on standard error."""
+
+    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Everything the market reads; built once by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    chain: ChainSettings = ChainSettings()
+    market: MarketSettings = MarketSettings()
+    api: ApiSettings = ApiSettings()
+    store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.store.path or self.market.data_dir / "market.sqlite3"
+
+
+def load_settings(file: Path | None = None, flags: dict[str, dict[str, Any]] | None = None) -> Settings:
+    """Settings from `file` < environment < `flags` (section → name → value).
+
+    file: must exist when given; without one `localnet.toml` is read where it exists.
+    Raises SettingsError with every wrong name and value on one line each.
+    """
+    if file is not None and not file.is_file():
+        raise SettingsError(f"settings file {file} does not exist")
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+
+    class _FileSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del dotenv_settings, file_secret_settings
+            layers = [init_settings, env_settings]
+            if path is not None:
+                layers.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
+            return tuple(layers)
+
+    given: Any = flags or {}
+    try:
+        return _FileSettings(**given)
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("; ".join(lines)) from error
+    except ValueError as error:
+        raise SettingsError(f"settings file {path} is not valid TOML: {error}") from error
+
+
+def dump_settings(settings: Settings) -> dict[str, Any]:
+    """Effective settings for a person to read, secrets hidden, passwords cut out of URLs."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, BaseModel):
+            return {name: plain(getattr(value, name)) for name in type(value).model_fields}
+        if isinstance(value, SecretStr):
+            return "********"
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, str) and "://" in value:
+            return _without_credentials(value)
+        return value
+
+    return {name: plain(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _without_credentials(url: str) -> str:
+    """The URL without user, password and query: hosted RPC endpoints carry their key there."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{'/…' if parts.path.strip('/') or parts.query else ''}"
