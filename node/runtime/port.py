@@ -1,0 +1,288 @@
+"""The node's narrow view of a container engine, and the words it uses.
+
+One attempt of an allocation has at most one container. Its name follows from deployment, allocation and
+attempt, so whoever asks twice finds the first one instead of starting a second. Everything an attempt needs
+(container, network, scratch) is found again by label after the node's own restart; nothing that lacks this
+deployment's label is ever touched.
+
+Implementations: `docker` (Docker, Podman), `process` (development only), `fake` (scripted). All three pass
+tests/node/runtime/test_conformance.py. Rules and measured overheads: docs/runtime.md.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+LOG_LINE_BYTES = 16 * 1024  # the engine's own buffer: longer lines arrive in pieces (docs/runtime.md)
+LOG_TOTAL_BYTES = 100 * 1024 * 1024  # chosen: docs/runtime.md, "Logs"
+
+EXIT_NOT_EXECUTABLE = 126  # POSIX, Shell Command Language 2.8.2
+EXIT_NOT_FOUND = 127
+
+OUTPUTS_PATH = "/outputs"
+SCRATCH_PATH = "/scratch"
+
+_ALLOCATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Network(StrEnum):
+    """EGRESS: the public internet only, never the node's own or private ranges. NONE: loopback only."""
+
+    EGRESS = "egress"
+    NONE = "none"
+
+
+class ContainerState(StrEnum):
+    """CREATED: not started yet. RUNNING. EXITED: has an outcome, and may never have run at all."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class LogStream(StrEnum):
+    """Who wrote a line. RUNTIME is our own truncation mark, the last line of a capped log."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+    RUNTIME = "runtime"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AttemptKey:
+    """One attempt of one allocation; with the runtime's deployment it names everything of ours."""
+
+    allocation: str
+    attempt: int
+
+    def __post_init__(self) -> None:
+        if not _ALLOCATION.fullmatch(self.allocation):
+            raise ValueError(f"allocation id {self.allocation!r} is not 1..64 of [A-Za-z0-9_-]")
+        if self.attempt < 1:
+            raise ValueError("attempts count from 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is present on this machine under exactly this digest.
+
+    reference: as the renter wrote it. name: without tag and digest. size_bytes: unpacked.
+    """
+
+    reference: str
+    name: str
+    digest: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        if not _DIGEST.fullmatch(self.digest):
+            raise ValueError(f"{self.digest!r} is no sha256 digest")
+
+    @property
+    def pinned(self) -> str:
+        """`name@digest`: what containers are created from."""
+        return f"{self.name}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a container may use at most. There is never swap on top of `memory_bytes`.
+
+    milli_cpus: thousandths of a core. disk_bytes: scratch and /outputs together; the writable root
+    has the same limit on its own (`Capabilities.root_limit` says how it is held).
+    """
+
+    milli_cpus: int
+    memory_bytes: int
+    disk_bytes: int
+    pids: int = 1024
+
+    def __post_init__(self) -> None:
+        if min(self.milli_cpus, self.memory_bytes, self.disk_bytes, self.pids) < 1:
+            raise ValueError("every limit is at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """All that decides how an attempt runs. None means: as the image says; () means: nothing."""
+
+    key: AttemptKey
+    image: Image
+    limits: Limits
+    entrypoint: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+    network: Network = Network.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a container ended, as the engine knows it.
+
+    exit_code: 126 and 127 also when the engine could not execute the command at all.
+    oom_killed: the memory limit killed a process and the exit wasn't 0.
+    disk_full: the disk limit was hit and the exit wasn't 0.
+    message: the engine's own words where it has any, "" otherwise.
+    """
+
+    exit_code: int
+    oom_killed: bool
+    disk_full: bool
+    finished_at: datetime
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """An attempt's container as it is now, also one found after the node's restart.
+
+    started_at: None when it never ran. outcome: set exactly when state is EXITED.
+    outputs, scratch: the folders on this machine, until `remove`; None where they can't be reached from here.
+    """
+
+    key: AttemptKey
+    container_id: str
+    image_digest: str
+    state: ContainerState
+    created_at: datetime
+    started_at: datetime | None
+    outcome: Outcome | None
+    outputs: Path | None
+    scratch: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """Where a reader of logs stands; persist it, hand it back, and the next line follows without a gap.
+
+    number: lines read so far. text_bytes: their text together. The rest says how many pieces of each
+    stream carry the last timestamp seen, because engines seek by time only.
+    """
+
+    number: int = 0
+    text_bytes: int = 0
+    stdout_at_ns: int = 0
+    stdout_same: int = 0
+    stderr_at_ns: int = 0
+    stderr_same: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A piece of output of at most LOG_LINE_BYTES, without its newline.
+
+    complete: a newline followed; otherwise the next piece of the same stream continues the line.
+    at_ns: nanoseconds since the epoch when the engine read it. position: to go on behind this line.
+    """
+
+    stream: LogStream
+    text: bytes
+    complete: bool
+    at_ns: int
+    position: LogPosition
+
+
+class DiskLimit(StrEnum):
+    """How a disk limit is held. ENFORCED: writes fail with ENOSPC. WATCHED: looked at every few seconds,
+    the container is killed beyond it. NONE: not held at all."""
+
+    ENFORCED = "enforced"
+    WATCHED = "watched"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this runtime can really give on this machine; measured, not configured.
+
+    engine: name and version in words. isolated: strangers' work may run here. networks: what may be
+    asked for. max_disk_bytes: the most that one container may ask for. notes: what an operator should
+    know or could fix, one sentence each.
+    """
+
+    engine: str
+    isolated: bool
+    networks: frozenset[Network]
+    scratch_limit: DiskLimit
+    root_limit: DiskLimit
+    max_disk_bytes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep removed, by attempt or by name."""
+
+    containers: tuple[AttemptKey, ...] = ()
+    networks: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+
+
+class Runtime(Protocol):
+    """Runs one container per attempt. Every method raises EngineUnavailable when the engine is silent:
+    an answer is never made up, so an empty list means that there is nothing."""
+
+    async def capabilities(self) -> Capabilities:
+        """What can be offered. Raises EngineUnavailable."""
+        ...
+
+    async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:
+        """Resolve the reference to a digest and make sure that exactly that image is here.
+
+        digest: set by later attempts, which must run what the first one ran; then the tag isn't asked again.
+        max_bytes: unpacked size. Raises ImageUnavailable (renter's side), PullFailed (node's side).
+        """
+        ...
+
+    async def start(self, spec: ContainerSpec) -> Container:
+        """Create and start the attempt's container, or adopt the one that exists.
+
+        Answers RUNNING, or EXITED when it ended already (never started a second time) or its command
+        can't be executed (exit code 126, 127). Raises CapabilityMissing, StartFailed, AttemptConflict,
+        ImageUnavailable when the image is gone again. After StartFailed nothing is left behind.
+        """
+        ...
+
+    async def find(self, key: AttemptKey) -> Container | None:
+        """The attempt's container by a single read, None when there is none."""
+        ...
+
+    async def list(self) -> tuple[Container, ...]:
+        """Every container of this deployment in any state, in order of creation."""
+        ...
+
+    async def wait(self, key: AttemptKey) -> Outcome:
+        """Until the container ends. Survives restarts of the engine; raises ContainerVanished when two
+        single reads find it gone. Cancelling it leaves the container alone."""
+        ...
+
+    def logs(self, key: AttemptKey, *, after: LogPosition | None = None) -> AsyncIterator[LogLine]:
+        """Output from the first line, or behind `after`; follows until the container has ended.
+
+        Ends with one RUNTIME line when LOG_TOTAL_BYTES are used up. Raises ContainerVanished.
+        """
+        ...
+
+    async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
+        """TERM, then KILL after grace_s. An ended container answers its outcome. Raises ContainerVanished."""
+        ...
+
+    async def remove(self, key: AttemptKey) -> None:
+        """Kill if needed, remove container, network and scratch. Nothing there is success; on an error
+        call it again."""
+        ...
+
+    async def sweep(self, keep: frozenset[AttemptKey], *, older_than_s: float) -> Swept:
+        """Remove what carries this deployment's label, isn't in `keep`, is older than `older_than_s`
+        and has no operation in flight (rule R1)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the engine. Containers run on."""
+        ...
