@@ -294,6 +294,10 @@ class AlreadyExists(Conflict):
     code = Code.ALREADY_EXISTS
 
 
+class UniqueViolation(AlreadyExists):
+    """There is one already; nothing was changed."""
+
+
 class AlreadyAssigned(Conflict):
     """Another node has this allocation; drop it."""
 
