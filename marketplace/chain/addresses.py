@@ -5,6 +5,7 @@ what these functions give. Seeds: design page program.md, section 2; each has a 
 only fixed-length parts, so no two accounts can share an address.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -77,3 +78,66 @@ def associated_token_address(owner: Pubkey, mint: Pubkey) -> Pubkey:
 def program_data_address(program: Pubkey) -> Pubkey:
     """Where the upgradeable loader keeps a program's code and its upgrade authority."""
     return Pubkey.find_program_address([bytes(program)], UPGRADEABLE_LOADER)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """The derived addresses of one deployment of the program."""
+
+    program: Pubkey
+
+    def config(self) -> Pubkey:
+        return self._derive(b"config")
+
+    def compensation(self) -> Pubkey:
+        """The stake-token account that noted compensations are paid from."""
+        return self._derive(b"compensation")
+
+    def emission(self) -> Pubkey:
+        """The stake-token account that rewards are paid from."""
+        return self._derive(b"emission")
+
+    def market(self, authority: Pubkey) -> Pubkey:
+        return self._derive(b"market", bytes(authority))
+
+    def market_fees(self, market: Pubkey) -> Pubkey:
+        """The market's payment-token account for its and the protocol's fees."""
+        return self._derive(b"market_fees", bytes(market))
+
+    def hardware_class(self, identifier: bytes) -> Pubkey:
+        """identifier: 16 bytes, as `class_id` gives them."""
+        return self._derive(b"class", identifier)
+
+    def node(self, node_key: Pubkey) -> Pubkey:
+        return self._derive(b"node", bytes(node_key))
+
+    def pool(self, node: Pubkey) -> Pubkey:
+        return self._derive(b"pool", bytes(node))
+
+    def pool_stake(self, pool: Pubkey) -> Pubkey:
+        """The pool's stake-token account."""
+        return self._derive(b"pool_stake", bytes(pool))
+
+    def pool_fees(self, pool: Pubkey) -> Pubkey:
+        """The pool's payment-token account: fee rewards, and what its operator is owed."""
+        return self._derive(b"pool_fees", bytes(pool))
+
+    def position(self, pool: Pubkey, owner: Pubkey) -> Pubkey:
+        return self._derive(b"position", bytes(pool), bytes(owner))
+
+    def vault(self, wallet: Pubkey) -> Pubkey:
+        return self._derive(b"vault", bytes(wallet))
+
+    def vault_tokens(self, vault: Pubkey) -> Pubkey:
+        """The vault's payment-token account; a plain transfer to it is a deposit."""
+        return self._derive(b"vault_tokens", bytes(vault))
+
+    def allowance(self, wallet: Pubkey, market: Pubkey) -> Pubkey:
+        return self._derive(b"allowance", bytes(wallet), bytes(market))
+
+    def escrow(self, wallet: Pubkey, opener: Pubkey, nonce: int) -> Pubkey:
+        """opener: the wallet itself, or the Market account that opens under its allowance."""
+        return self._derive(b"escrow", bytes(wallet), bytes(opener), nonce.to_bytes(8, "little"))
+
+    def _derive(self, *seeds: bytes) -> Pubkey:
+        return Pubkey.find_program_address(seeds, self.program)[0]
