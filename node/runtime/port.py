@@ -190,7 +190,8 @@ class LogLine:
 
 class DiskLimit(StrEnum):
     """How a disk limit is held. ENFORCED: writes fail with ENOSPC. WATCHED: looked at every few seconds,
-    the container is killed beyond it. NONE: not held at all."""
+    the container is killed beyond it. NONE: not held at all.
+    """
 
     ENFORCED = "enforced"
     WATCHED = "watched"
@@ -226,7 +227,8 @@ class Swept:
 
 class Runtime(Protocol):
     """Runs one container per attempt. Every method raises EngineUnavailable when the engine is silent:
-    an answer is never made up, so an empty list means that there is nothing."""
+    an answer is never made up, so an empty list means that there is nothing.
+    """
 
     async def capabilities(self) -> Capabilities:
         """What can be offered. Raises EngineUnavailable."""
@@ -259,7 +261,8 @@ class Runtime(Protocol):
 
     async def wait(self, key: AttemptKey) -> Outcome:
         """Until the container ends. Survives restarts of the engine; raises ContainerVanished when two
-        single reads find it gone. Cancelling it leaves the container alone."""
+        single reads find it gone. Cancelling it leaves the container alone.
+        """
         ...
 
     def logs(self, key: AttemptKey, *, after: LogPosition | None = None) -> AsyncIterator[LogLine]:
@@ -275,12 +278,14 @@ class Runtime(Protocol):
 
     async def remove(self, key: AttemptKey) -> None:
         """Kill if needed, remove container, network and scratch. Nothing there is success; on an error
-        call it again."""
+        call it again.
+        """
         ...
 
     async def sweep(self, keep: frozenset[AttemptKey], *, older_than_s: float) -> Swept:
         """Remove what carries this deployment's label, isn't in `keep`, is older than `older_than_s`
-        and has no operation in flight (rule R1)."""
+        and has no operation in flight (rule R1).
+        """
         ...
 
     async def close(self) -> None:
