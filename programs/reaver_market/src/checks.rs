@@ -1,0 +1,225 @@
+//! What is asked of an account before anything of it is believed.
+
+use pinocchio::{error::ProgramError, AccountView, Address};
+use pinocchio_token::state::{Account as TokenAccount, Mint};
+
+use crate::{
+    errors::MarketError,
+    quantities::{Key, Tokens},
+    state::{self, Account},
+};
+
+/// Flags of an account in an instruction's declaration.
+#[allow(non_upper_case_globals)]
+pub mod flag {
+    /// It signs.
+    pub const signer: u8 = 1;
+    /// It changes.
+    pub const writable: u8 = 2;
+    /// It may be absent: the program's own address stands in its place.
+    pub const optional: u8 = 4;
+}
+
+/// Returns the error unless the condition holds.
+#[inline(always)]
+pub const fn require(holds: bool, error: MarketError) -> Result<(), MarketError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
+
+/// Checks an account's declared flags.
+///
+/// # Errors
+/// `SignerMissing`, `AccountNotWritable`.
+#[inline(always)]
+pub fn flags(view: &AccountView, program_id: &Address, flags: u8) -> Result<(), MarketError> {
+    if flags & flag::signer != 0 {
+        require(view.is_signer(), MarketError::SignerMissing)?;
+    }
+    if flags & flag::writable != 0 {
+        let absent = flags & flag::optional != 0 && view.address() == program_id;
+        require(
+            absent || view.is_writable(),
+            MarketError::AccountNotWritable,
+        )?;
+    }
+    Ok(())
+}
+
+/// An optional account: none where the program's own address stands in its place.
+#[inline(always)]
+pub fn optional<'a>(
+    view: &'a mut AccountView,
+    program_id: &Address,
+) -> Option<&'a mut AccountView> {
+    if view.address() == program_id {
+        None
+    } else {
+        Some(view)
+    }
+}
+
+#[inline(never)]
+fn check_account<T: Account>(view: &AccountView, program_id: &Address) -> Result<(), MarketError> {
+    require(view.owned_by(program_id), MarketError::WrongAccountOwner)?;
+    // SAFETY: read here and forgotten; no reference into the data is alive yet.
+    let data = unsafe { view.borrow_unchecked() };
+    state::check::<T>(data)
+}
+
+/// Reads one of our accounts: owner, discriminator, exact length, version.
+///
+/// # Errors
+/// `WrongAccountOwner`, `WrongAccountType`, `WrongAccountSize`, `WrongAccountVersion`.
+#[inline(always)]
+pub fn load<'a, T: Account>(
+    view: &'a AccountView,
+    program_id: &Address,
+) -> Result<&'a T, MarketError> {
+    check_account::<T>(view, program_id)?;
+    // SAFETY: the length is exact, alignment 1, every bit pattern valid. The view can't be loaded
+    // mutably meanwhile through itself; another view of the same account would have to be of the same
+    // type, and no handler loads one type twice.
+    Ok(unsafe { &*view.data_ptr().cast::<T>() })
+}
+
+/// As `load`, to be changed. That the account is writable follows from the instruction's declaration.
+///
+/// # Errors
+/// As `load`, and `AccountNotWritable`.
+#[inline(always)]
+pub fn load_mut<'a, T: Account>(
+    view: &'a mut AccountView,
+    program_id: &Address,
+) -> Result<&'a mut T, MarketError> {
+    check_account::<T>(view, program_id)?;
+    require(view.is_writable(), MarketError::AccountNotWritable)?;
+    // SAFETY: as in `load`.
+    Ok(unsafe { &mut *view.data_mut_ptr().cast::<T>() })
+}
+
+/// The fields of a token account that the program looks at.
+#[derive(Clone, Copy)]
+pub struct TokenView {
+    /// Its mint.
+    pub mint: Key,
+    /// Who may spend from it.
+    pub owner: Key,
+    /// What it holds.
+    pub amount: u64,
+    /// Whether a delegate or a close authority is set.
+    pub encumbered: bool,
+}
+
+/// Reads a token account of the classic token program that can receive and send.
+///
+/// # Errors
+/// `TokenProgramUnsupported` for another program's account, `TokenAccountInvalid` for one that is
+/// frozen, not initialized or no token account at all.
+#[inline(never)]
+pub fn token(view: &AccountView) -> Result<TokenView, MarketError> {
+    if !view.owned_by(&pinocchio_token::ID) {
+        return Err(if view.is_data_empty() {
+            MarketError::TokenAccountInvalid
+        } else {
+            MarketError::TokenProgramUnsupported
+        });
+    }
+    require(
+        view.data_len() == TokenAccount::LEN,
+        MarketError::TokenAccountInvalid,
+    )?;
+    // SAFETY: owner and length are checked; nobody holds a reference into token accounts.
+    let account = unsafe { TokenAccount::from_bytes_unchecked(view.borrow_unchecked()) };
+    require(
+        account.is_initialized() && !account.is_frozen(),
+        MarketError::TokenAccountInvalid,
+    )?;
+    Ok(TokenView {
+        mint: Key(*account.mint().as_array()),
+        owner: Key(*account.owner().as_array()),
+        amount: account.amount(),
+        encumbered: account.has_delegate() || account.has_close_authority(),
+    })
+}
+
+/// The balance of a token account that is already known to be one.
+///
+/// # Errors
+/// As `token`.
+#[inline(always)]
+pub fn balance(view: &AccountView) -> Result<Tokens, MarketError> {
+    Ok(Tokens::new(token(view)?.amount))
+}
+
+/// Checks that an account is an initialized mint of the classic token program.
+///
+/// # Errors
+/// `TokenProgramUnsupported`, `WrongMint`.
+#[inline(never)]
+pub fn mint(view: &AccountView) -> Result<(), MarketError> {
+    require(
+        view.owned_by(&pinocchio_token::ID),
+        MarketError::TokenProgramUnsupported,
+    )?;
+    require(view.data_len() == Mint::LEN, MarketError::WrongMint)?;
+    // SAFETY: owner and length are checked.
+    let mint = unsafe { Mint::from_bytes_unchecked(view.borrow_unchecked()) };
+    require(mint.is_initialized(), MarketError::WrongMint)
+}
+
+/// Checks that the account is the classic token program.
+///
+/// # Errors
+/// `WrongProgram`.
+#[inline(always)]
+pub fn token_program(view: &AccountView) -> Result<(), MarketError> {
+    require(
+        view.address() == &pinocchio_token::ID,
+        MarketError::WrongProgram,
+    )
+}
+
+/// Checks that the account is the system program.
+///
+/// # Errors
+/// `WrongProgram`.
+#[inline(always)]
+pub fn system_program(view: &AccountView) -> Result<(), MarketError> {
+    require(
+        view.address() == &pinocchio_system::ID,
+        MarketError::WrongProgram,
+    )
+}
+
+/// Finds an address and its canonical bump, and checks that the account is it.
+///
+/// # Errors
+/// `WrongAddress`.
+#[inline(never)]
+pub fn derived(
+    view: &AccountView,
+    seeds: &[&[u8]],
+    program_id: &Address,
+) -> Result<u8, ProgramError> {
+    let (address, bump) = find(seeds, program_id)?;
+    if view.address() == &address {
+        Ok(bump)
+    } else {
+        Err(MarketError::WrongAddress.into())
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+fn find(seeds: &[&[u8]], program_id: &Address) -> Result<(Address, u8), ProgramError> {
+    Address::try_find_program_address(seeds, program_id).ok_or(ProgramError::InvalidSeeds)
+}
+
+// The host derives no addresses: handlers run in a virtual machine only.
+#[cfg(not(target_arch = "bpf"))]
+fn find(_seeds: &[&[u8]], _program_id: &Address) -> Result<(Address, u8), ProgramError> {
+    Err(ProgramError::InvalidSeeds)
+}

@@ -1,0 +1,314 @@
+//! One declaration per instruction, account, event and error.
+//!
+//! Each macro expands to the wire layout, its parser, and (on the host) its entry in the IDL, so that
+//! the three can't drift apart. Every field type has alignment 1: memory layout = Borsh layout.
+
+use sha2_const_stable::Sha256;
+
+/// Anchor's eight-byte discriminator of `namespace:name`.
+#[must_use]
+pub const fn discriminator(namespace: &str, name: &str) -> [u8; 8] {
+    let hash = Sha256::new()
+        .update(namespace.as_bytes())
+        .update(b":")
+        .update(name.as_bytes())
+        .finalize();
+    [
+        hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7],
+    ]
+}
+
+/// The IDL's name of a field type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A primitive by its name in Anchor's current specification.
+    Primitive(&'static str),
+    /// A fixed array.
+    Array(&'static Kind, usize),
+    /// A struct declared by `record!`.
+    Defined(&'static str),
+}
+
+/// A type that may stand in an account, an argument list, an event or a signed message.
+///
+/// # Safety
+/// Alignment 1, no padding, every bit pattern valid: the bytes are reinterpreted in place.
+pub unsafe trait Field: Copy {
+    /// How the IDL calls it.
+    const KIND: Kind;
+}
+
+// SAFETY: bytes.
+unsafe impl Field for u8 {
+    const KIND: Kind = Kind::Primitive("u8");
+}
+// SAFETY: an array of such fields has their alignment and no padding.
+unsafe impl<T: Field, const N: usize> Field for [T; N] {
+    const KIND: Kind = Kind::Array(&T::KIND, N);
+}
+
+/// The bytes of a field.
+pub fn bytes_of<T: Field>(value: &T) -> &[u8] {
+    // SAFETY: `Field` promises alignment 1 and no padding.
+    unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::from_ref(value).cast::<u8>(),
+            core::mem::size_of::<T>(),
+        )
+    }
+}
+
+/// Reads exactly one value out of bytes of exactly its length.
+#[must_use]
+pub fn view_of<T: Field>(bytes: &[u8]) -> Option<&T> {
+    if bytes.len() != core::mem::size_of::<T>() {
+        return None;
+    }
+    // SAFETY: the length is right; `Field` promises alignment 1 and that every bit pattern is valid.
+    Some(unsafe { &*bytes.as_ptr().cast::<T>() })
+}
+
+/// A struct without header that stands inside accounts, arguments, events or messages.
+#[macro_export]
+macro_rules! record {
+    ($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),+ $(,)? }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(not(target_arch = "bpf"), derive(Debug))]
+        #[repr(C)]
+        #[allow(missing_docs)]
+        pub struct $name { $($(#[doc = $fdoc])* pub $field: $ty),+ }
+        // SAFETY: repr(C) of `Field`s only (checked by the array below): alignment 1, no padding.
+        unsafe impl $crate::declare::Field for $name {
+            const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
+        }
+        impl $name {
+            /// Size in bytes.
+            pub const LEN: usize = 0 $(+ core::mem::size_of::<$ty>())+;
+            /// All zero.
+            pub const ZERO: Self = {
+                const { assert!(core::mem::size_of::<$name>() == $name::LEN) };
+                // SAFETY: every bit pattern is valid.
+                unsafe { core::mem::zeroed() }
+            };
+            /// Its entry in the IDL.
+            #[cfg(not(target_arch = "bpf"))]
+            pub const IDL: $crate::idl::Struct = $crate::idl::Struct {
+                name: stringify!($name),
+                docs: &[$($doc),+],
+                fields: &[$($crate::idl::FieldEntry {
+                    name: stringify!($field),
+                    docs: &[$($fdoc),*],
+                    kind: <$ty as $crate::declare::Field>::KIND,
+                }),+],
+            };
+        }
+    };
+}
+
+/// A program account: discriminator, version, bump, the fields, and a reserved tail.
+#[macro_export]
+macro_rules! account {
+    ($(#[doc = $doc:literal])+ $name:ident, reserved $reserved:literal { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),+ $(,)? }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(not(target_arch = "bpf"), derive(Debug))]
+        #[repr(C)]
+        #[allow(missing_docs)]
+        pub struct $name {
+            pub discriminator: [u8; 8],
+            pub version: u8,
+            pub bump: u8,
+            $($(#[doc = $fdoc])* pub $field: $ty,)+
+            pub reserved: [u8; $reserved],
+        }
+        // SAFETY: repr(C) of `Field`s only: alignment 1, no padding (`LEN` is checked below).
+        unsafe impl $crate::declare::Field for $name {
+            const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
+        }
+        impl $crate::state::Account for $name {
+            const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("account", stringify!($name));
+            const LEN: usize = {
+                const SUM: usize = 10 $(+ core::mem::size_of::<$ty>())+ + $reserved;
+                const { assert!(core::mem::size_of::<$name>() == SUM) };
+                SUM
+            };
+            fn version(&self) -> u8 { self.version }
+            fn begin(&mut self, bump: u8) {
+                self.discriminator = Self::DISCRIMINATOR;
+                self.version = $crate::state::VERSION;
+                self.bump = bump;
+            }
+        }
+        impl $name {
+            /// Its entry in the IDL.
+            #[cfg(not(target_arch = "bpf"))]
+            pub const IDL: $crate::idl::Struct = $crate::idl::Struct {
+                name: stringify!($name),
+                docs: &[$($doc),+],
+                fields: &[
+                    $crate::idl::FieldEntry { name: "version", docs: &[], kind: $crate::declare::Kind::Primitive("u8") },
+                    $crate::idl::FieldEntry { name: "bump", docs: &[], kind: $crate::declare::Kind::Primitive("u8") },
+                    $($crate::idl::FieldEntry {
+                        name: stringify!($field),
+                        docs: &[$($fdoc),*],
+                        kind: <$ty as $crate::declare::Field>::KIND,
+                    },)+
+                    $crate::idl::FieldEntry { name: "reserved", docs: &[], kind: <[u8; $reserved] as $crate::declare::Field>::KIND },
+                ],
+            };
+        }
+    };
+}
+
+/// Events: each a struct with `emit`, which logs discriminator and fields as one slice.
+#[macro_export]
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($field:ident : $ty:ty),+ $(,)? })+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, Copy)]
+            #[repr(C)]
+            #[allow(missing_docs)]
+            pub struct $name { $(pub $field: $ty),+ }
+            // SAFETY: repr(C) of `Field`s only: alignment 1, no padding.
+            unsafe impl $crate::declare::Field for $name {
+                const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
+            }
+            impl $name {
+                /// `sha256("event:Name")[..8]`.
+                pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("event", stringify!($name));
+                /// Writes the event to the transaction's log.
+                #[inline(never)]
+                pub fn emit(&self) {
+                    #[derive(Clone, Copy)]
+                    #[repr(C)]
+                    struct Wire { head: [u8; 8], body: $name }
+                    // SAFETY: repr(C) of `Field`s only.
+                    unsafe impl $crate::declare::Field for Wire {
+                        const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
+                    }
+                    let wire = Wire { head: Self::DISCRIMINATOR, body: *self };
+                    $crate::sysvars::log_data($crate::declare::bytes_of(&wire));
+                }
+            }
+        )+
+        /// All events, for the IDL.
+        #[cfg(not(target_arch = "bpf"))]
+        pub const ALL: &[$crate::idl::Struct] = &[$($crate::idl::Struct {
+            name: stringify!($name),
+            docs: &[$($doc),+],
+            fields: &[$($crate::idl::FieldEntry {
+                name: stringify!($field), docs: &[], kind: <$ty as $crate::declare::Field>::KIND,
+            }),+],
+        }),+];
+    };
+}
+
+/// Errors: consecutive numbers from 6000, one per refusal.
+#[macro_export]
+macro_rules! errors {
+    ($($name:ident = $message:literal;)+) => {
+        /// Why the program refused. The number is the position in this list, from 6000.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(not(target_arch = "bpf"), derive(Debug))]
+        #[repr(u32)]
+        pub enum MarketError {
+            $(#[doc = $message] $name),+
+        }
+        impl MarketError {
+            /// The number that clients see.
+            #[inline(always)]
+            #[must_use]
+            pub const fn code(self) -> u32 {
+                6_000 + self as u32
+            }
+        }
+        /// All errors, for the IDL.
+        #[cfg(not(target_arch = "bpf"))]
+        pub const ALL: &[$crate::idl::ErrorEntry] = &[$($crate::idl::ErrorEntry {
+            code: MarketError::$name.code(), name: stringify!($name), message: $message,
+        }),+];
+    };
+}
+
+/// An instruction: `Accounts`, `Args`, their parsers, the discriminator and the IDL entry.
+///
+/// An account's flags are `signer`, `writable` and `optional`; an optional account that is absent is
+/// given as the program's own address, as Anchor does.
+#[macro_export]
+macro_rules! instruction {
+    ($(#[doc = $doc:literal])+ $name:ident {
+        accounts { $($(#[doc = $adoc:literal])* $acc:ident : [$($flag:ident),*]),+ $(,)? }
+        args { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? }
+    }) => {
+        /// The accounts, in order; signatures and write permission are checked by `parse`.
+        #[allow(missing_docs)]
+        pub struct Accounts<'a> { $($(#[doc = $adoc])* pub $acc: &'a mut pinocchio::AccountView),+ }
+        impl<'a> Accounts<'a> {
+            /// # Errors
+            /// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`.
+            #[inline(always)]
+            pub fn parse(
+                program_id: &pinocchio::Address,
+                accounts: &'a mut [pinocchio::AccountView],
+            ) -> Result<Self, $crate::errors::MarketError> {
+                let [$($acc),+] = accounts else {
+                    return Err($crate::errors::MarketError::WrongAccountCount);
+                };
+                $($crate::checks::flags($acc, program_id, 0 $(| $crate::checks::flag::$flag)*)?;)+
+                Ok(Self { $($acc),+ })
+            }
+        }
+        /// The arguments, in order.
+        #[derive(Clone, Copy)]
+        #[repr(C)]
+        #[allow(missing_docs)]
+        pub struct Args { $($(#[doc = $fdoc])* pub $field: $ty),* }
+        // SAFETY: repr(C) of `Field`s only: alignment 1, no padding.
+        unsafe impl $crate::declare::Field for Args {
+            const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined("Args");
+        }
+        impl Args {
+            /// # Errors
+            /// `WrongArguments` unless the data has exactly the declared length.
+            #[inline(always)]
+            pub fn parse(data: &[u8]) -> Result<&Self, $crate::errors::MarketError> {
+                const { assert!(core::mem::size_of::<Args>() == 0 $(+ core::mem::size_of::<$ty>())*) };
+                $crate::declare::view_of(data).ok_or($crate::errors::MarketError::WrongArguments)
+            }
+        }
+        /// `sha256("global:name")[..8]`.
+        pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("global", stringify!($name));
+        /// Its entry in the IDL.
+        #[cfg(not(target_arch = "bpf"))]
+        pub const IDL: $crate::idl::Instruction = $crate::idl::Instruction {
+            name: stringify!($name),
+            docs: &[$($doc),+],
+            accounts: &[$($crate::idl::AccountEntry {
+                name: stringify!($acc),
+                docs: &[$($adoc),*],
+                flags: 0 $(| $crate::checks::flag::$flag)*,
+            }),+],
+            args: &[$($crate::idl::FieldEntry {
+                name: stringify!($field),
+                docs: &[$($fdoc),*],
+                kind: <$ty as $crate::declare::Field>::KIND,
+            }),*],
+        };
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::discriminator;
+
+    #[test]
+    fn discriminators_are_anchors() {
+        // every Anchor program's `initialize`
+        assert_eq!(
+            discriminator("global", "initialize"),
+            [0xaf, 0xaf, 0x6d, 0x1f, 0x0d, 0x98, 0x9b, 0xed]
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! Specification
+
+use pinocchio::ProgramResult;
+
+use crate::{
+    errors::MarketError,
+    messages::VoucherArgs,
+    quantities::{Reason},
+    Ctx,
+};
+
+instruction! {
+    /// Ends an attempt from the market's side.
+    release_node {
+        accounts {
+            submitter: [signer],
+            config: [],
+            market: [writable],
+            market_fees: [writable],
+            escrow: [writable],
+            vault: [writable],
+            vault_tokens: [writable],
+            allowance: [writable, optional],
+            node: [writable],
+            pool: [writable],
+            pool_fees: [writable],
+            payout: [writable],
+            instructions: [],
+            token_program: [],
+        }
+        args {
+            reason: Reason,
+            voucher: VoucherArgs,
+        }
+    }
+}
+
+/// # Errors
+/// Whatever the specification above refuses.
+pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
+    Err(MarketError::Unwritten.into())
+}

@@ -1,0 +1,122 @@
+use crate::quantities::{Bps, Count, Hash, Key, Millis, Number, Rate, Stake, Time, Tokens};
+
+/// Bits of `Config.paused`. Each closes a way in, never a way out.
+pub mod pause {
+    /// open_escrow
+    pub const OPEN: u8 = 1;
+    /// extend_escrow
+    pub const EXTEND: u8 = 2;
+    /// assign
+    pub const ASSIGN: u8 = 4;
+    /// register_node, register_market
+    pub const REGISTER: u8 = 8;
+    /// delegate
+    pub const DELEGATE: u8 = 16;
+    /// bond
+    pub const BOND: u8 = 32;
+    /// grant_allowance
+    pub const GRANT: u8 = 64;
+}
+
+record! {
+    /// The numbers that the admin may change, within bounds.
+    Params {
+        /// Payment base units that 1,000,000 stake base units stand for.
+        exposure_rate: Rate,
+        /// How many times its stake a node may hold in escrows.
+        exposure_multiple: Count,
+        /// The protocol's part of every payment.
+        protocol_bps: Bps,
+        /// The highest fee of its own that a market may take.
+        max_market_bps: Bps,
+        /// The stakers' part of the market's fee.
+        node_share_bps: Bps,
+        /// A lost attempt's compensation, as a part of what was paid for it.
+        compensation_bps: Bps,
+        /// An over-claim's slash, of each bucket.
+        overclaim_bps: Bps,
+        /// The most that an epoch may take, of the bond and of each bucket.
+        slash_cap_bps: Bps,
+        /// By how much the emission's schedule falls per epoch.
+        decay_bps: Bps,
+        /// A pool's emission, at most this part of its protocol fees.
+        emission_cap_bps: Bps,
+        /// The largest step of a commission.
+        commission_step_bps: Bps,
+        /// Silence after which a node counts as lost.
+        lost_after: Millis,
+        /// Free time from assignment to ready.
+        ready_limit: Millis,
+        /// How long a node's claim is good.
+        claim_limit: Millis,
+        /// By how much clocks may differ.
+        skew: Millis,
+        /// How long a one-sided end can be contested.
+        contest: Millis,
+        /// How long after its last moment an assigned escrow may be reaped.
+        reap_grace: Millis,
+        /// How long an open escrow waits for an assignment.
+        queue_limit: Millis,
+        /// How long a cancelled attempt may still bill.
+        stop_after: Millis,
+        /// From unbonding to withdrawal.
+        unbonding: Millis,
+        /// From announcing a commission to its effect.
+        commission_delay: Millis,
+        /// From announcing a market's fee to its effect.
+        fee_delay: Millis,
+        /// The smallest deposit of an escrow.
+        minimum_deposit: Tokens,
+    }
+}
+
+account! {
+    /// The deployment: who administers it, its mints, its numbers.
+    Config, reserved 128 {
+        admin: Key,
+        /// Who may accept the administration; zero: nobody.
+        pending_admin: Key,
+        /// The cluster's genesis hash: no sysvar gives it, and every signed message names it.
+        genesis_hash: Hash,
+        payment_mint: Key,
+        stake_mint: Key,
+        /// Where the protocol's fees are swept to.
+        protocol_token: Key,
+        compensation_vault: Key,
+        emission_vault: Key,
+        paused: u8,
+        params: Params,
+        /// Length of an epoch; never changes.
+        epoch_length: Millis,
+        /// When epoch 0 began.
+        epoch_start: Time,
+        /// The next epoch to be closed.
+        next_epoch: Number,
+        /// What the schedule gives that epoch.
+        scheduled_emission: Stake,
+        /// What closed epochs may still draw from the emission vault.
+        committed_emission: Stake,
+        /// What was ever distributed.
+        distributed_emission: Stake,
+    }
+}
+
+impl Config {
+    /// The epoch of a moment.
+    #[inline(always)]
+    #[must_use]
+    pub fn epoch_at(&self, now: Time) -> Number {
+        let length = self.epoch_length.get();
+        if length == 0 {
+            return Number::ZERO; // can't be: initialize refuses it
+        }
+        Number::new(now.since(self.epoch_start).get() / length)
+    }
+
+    /// Whether a way in is closed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_paused(&self, bit: u8) -> bool {
+        self.paused & bit != 0
+    }
+}

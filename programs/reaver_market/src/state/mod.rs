@@ -1,0 +1,153 @@
+//! The program's accounts, one file each: layout, and rules that need nothing but the account.
+
+mod allowance;
+mod class;
+mod config;
+mod epoch;
+mod escrow;
+mod market;
+mod node;
+mod nonces;
+mod pool;
+mod position;
+mod ticket;
+mod vault;
+
+pub use allowance::Allowance;
+pub use class::{Class, ClassId, ANY_CLASS};
+pub use config::{pause, Config, Params};
+pub use epoch::{epoch_state, Epoch};
+pub use escrow::{escrow_state, Attempt, Contest, Escrow, MAX_ATTEMPTS, MAX_DURATION};
+pub use market::Market;
+pub use node::{node_status, EpochSlot, Node};
+pub use nonces::NonceWindow;
+pub use pool::Pool;
+pub use position::Position;
+pub use ticket::Ticket;
+pub use vault::Vault;
+
+use crate::{checks::require, declare::Field, errors::MarketError};
+
+/// The layout version that this program writes and reads.
+pub const VERSION: u8 = 1;
+
+/// An account of this program.
+pub trait Account: Field {
+    /// `sha256("account:Name")[..8]`.
+    const DISCRIMINATOR: [u8; 8];
+    /// The exact size.
+    const LEN: usize;
+    /// The layout version that the account carries.
+    fn version(&self) -> u8;
+    /// Writes discriminator, version and bump.
+    fn begin(&mut self, bump: u8);
+}
+
+/// Checks type, exact size and version.
+///
+/// # Errors
+/// `WrongAccountType`, `WrongAccountSize`, `WrongAccountVersion`.
+#[inline(always)]
+pub fn check<T: Account>(data: &[u8]) -> Result<(), MarketError> {
+    require(
+        data.len() >= 10 && data[..8] == T::DISCRIMINATOR,
+        MarketError::WrongAccountType,
+    )?;
+    require(data.len() == T::LEN, MarketError::WrongAccountSize)?;
+    require(data[8] == VERSION, MarketError::WrongAccountVersion)
+}
+
+/// Starts an account in fresh, zeroed data.
+///
+/// # Errors
+/// `AlreadyInitialized`, `WrongAccountSize`.
+#[inline(always)]
+pub fn begin<T: Account>(data: &mut [u8], bump: u8) -> Result<&mut T, MarketError> {
+    require(data.len() == T::LEN, MarketError::WrongAccountSize)?;
+    require(data[..8] == [0; 8], MarketError::AlreadyInitialized)?;
+    // SAFETY: the length is exact, alignment 1, every bit pattern valid.
+    let account = unsafe { &mut *data.as_mut_ptr().cast::<T>() };
+    account.begin(bump);
+    Ok(account)
+}
+
+/// All accounts, for the IDL.
+#[cfg(not(target_arch = "bpf"))]
+pub const ALL: &[crate::idl::Struct] = &[
+    Config::IDL,
+    Market::IDL,
+    Class::IDL,
+    Node::IDL,
+    Pool::IDL,
+    Position::IDL,
+    Ticket::IDL,
+    Vault::IDL,
+    Allowance::IDL,
+    Escrow::IDL,
+    Epoch::IDL,
+];
+
+/// The structs inside accounts and arguments, for the IDL.
+#[cfg(not(target_arch = "bpf"))]
+pub const RECORDS: &[crate::idl::Struct] = &[
+    Params::IDL,
+    EpochSlot::IDL,
+    NonceWindow::IDL,
+    Attempt::IDL,
+    Contest::IDL,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of every account, so that no change of a layout goes unnoticed.
+    #[test]
+    fn sizes() {
+        let sizes = [
+            ("Config", Config::LEN),
+            ("Market", Market::LEN),
+            ("Class", Class::LEN),
+            ("Node", Node::LEN),
+            ("Pool", Pool::LEN),
+            ("Position", Position::LEN),
+            ("Ticket", Ticket::LEN),
+            ("Vault", Vault::LEN),
+            ("Allowance", Allowance::LEN),
+            ("Escrow", Escrow::LEN),
+            ("Epoch", Epoch::LEN),
+        ];
+        for ((name, size), account) in sizes.iter().zip(ALL) {
+            assert_eq!(name, &account.name);
+            assert_eq!(8 + account.size(RECORDS), *size, "{name}");
+        }
+        assert_eq!(
+            sizes.map(|(_, size)| size),
+            [569, 231, 67, 557, 388, 215, 202, 291, 338, 660, 123]
+        );
+    }
+
+    #[test]
+    fn foreign_bytes_are_refused() {
+        let mut data = vec![0u8; Vault::LEN];
+        assert_eq!(check::<Vault>(&data), Err(MarketError::WrongAccountType));
+        begin::<Vault>(&mut data, 254).unwrap();
+        assert_eq!(check::<Vault>(&data), Ok(()));
+        assert_eq!(
+            begin::<Vault>(&mut data, 254).err(),
+            Some(MarketError::AlreadyInitialized)
+        );
+        assert_eq!(check::<Market>(&data), Err(MarketError::WrongAccountType));
+        let short = &data[..Vault::LEN - 1];
+        assert_eq!(check::<Vault>(short), Err(MarketError::WrongAccountSize));
+        let mut long = data.clone();
+        long.push(0);
+        assert_eq!(check::<Vault>(&long), Err(MarketError::WrongAccountSize));
+        data[8] = 2;
+        assert_eq!(check::<Vault>(&data), Err(MarketError::WrongAccountVersion));
+        assert_eq!(
+            check::<Vault>(&data[..3]),
+            Err(MarketError::WrongAccountType)
+        );
+    }
+}
