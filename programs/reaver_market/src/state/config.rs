@@ -1,4 +1,9 @@
-use crate::quantities::{Bps, Count, Hash, Key, Millis, Number, Rate, Stake, Time, Tokens};
+use crate::{
+    checks::require,
+    errors::MarketError,
+    math,
+    quantities::{Bps, Count, Hash, Key, Millis, Number, Rate, Stake, Time, Tokens},
+};
 
 /// Bits of `Config.paused`. Each closes a way in, never a way out.
 pub mod pause {
@@ -118,5 +123,62 @@ impl Config {
     #[must_use]
     pub const fn is_paused(&self, bit: u8) -> bool {
         self.paused & bit != 0
+    }
+}
+
+/// One day.
+const DAY: Millis = Millis::new(86_400_000);
+/// One year.
+const YEAR: Millis = Millis::new(31_536_000_000);
+/// The smallest window: the clock counts whole seconds.
+const SECOND: Millis = Millis::new(1_000);
+
+impl Params {
+    /// Checks every number against its bounds, whoever sets it.
+    ///
+    /// The bounds are wide enough for a local chain and narrow enough that no admin can take a
+    /// position hostage: windows end, fees leave something to the node, unbonding outlasts a contest.
+    ///
+    /// # Errors
+    /// `ParameterOutOfBounds`.
+    #[inline(never)]
+    pub fn require_bounds(&self, epoch_length: Millis) -> Result<(), MarketError> {
+        let one = Bps::new(math::BPS_ONE as u16);
+        let parts = [
+            self.node_share_bps,
+            self.compensation_bps,
+            self.overclaim_bps,
+            self.slash_cap_bps,
+            self.decay_bps,
+            self.emission_cap_bps,
+            self.commission_step_bps,
+            self.protocol_bps.plus(self.max_market_bps)?,
+        ];
+        // each with the longest it may be
+        let windows = [
+            (self.lost_after, DAY),
+            (self.ready_limit, DAY),
+            (self.claim_limit, DAY),
+            (self.stop_after, DAY),
+            (self.contest, YEAR),
+            (self.reap_grace, YEAR),
+            (self.queue_limit, YEAR),
+            (self.unbonding, YEAR),
+            (self.commission_delay, YEAR),
+            (self.fee_delay, YEAR),
+            (epoch_length, YEAR),
+        ];
+        let multiple = self.exposure_multiple.get();
+        let holds = parts.iter().all(|part| *part <= one)
+            && windows
+                .iter()
+                .all(|(window, most)| *window >= SECOND && window <= most)
+            && self.skew <= self.lost_after
+            && self.unbonding >= epoch_length.plus(epoch_length)?
+            && self.unbonding >= self.contest
+            && !self.exposure_rate.is_zero()
+            && !self.minimum_deposit.is_zero()
+            && (1..=1_000).contains(&multiple);
+        require(holds, MarketError::ParameterOutOfBounds)
     }
 }

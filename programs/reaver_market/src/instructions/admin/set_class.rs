@@ -6,9 +6,13 @@
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
+    cpi::Fresh,
     errors::MarketError,
-    quantities::{Bool, Stake},
-    state::{ClassId},
+    events,
+    quantities::{Bool, Key, Stake},
+    seeds,
+    state::{Class, ClassId, Config, ANY_CLASS},
     Ctx,
 };
 
@@ -32,6 +36,36 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let program_id = ctx.program_id;
+    let args = Args::parse(ctx.data)?;
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::system_program(a.system_program)?;
+    let config: &Config = checks::load(a.config, program_id)?;
+    require(config.admin.is(a.admin), MarketError::NotAdmin)?;
+    args.enabled.parse()?;
+    require(args.class_id != ANY_CLASS, MarketError::WrongArguments)?;
+    if a.class_account.is_data_empty() {
+        let class: &mut Class = Fresh {
+            payer: a.payer,
+            program_id,
+            seeds: &[seeds::CLASS, &args.class_id],
+        }
+        .account(a.class_account)?;
+        class.class_id = args.class_id;
+    }
+    let address = Key::of(a.class_account);
+    let class: &mut Class = checks::load_mut(a.class_account, program_id)?;
+    require(class.class_id == args.class_id, MarketError::WrongClass)?;
+    class.minimum_bond = args.minimum_bond;
+    class.enabled = args.enabled;
+    events::ClassSet {
+        class_account: address,
+        class_id: args.class_id,
+        minimum_bond: args.minimum_bond,
+        enabled: args.enabled,
+    }
+    .emit();
+    Ok(())
 }

@@ -6,8 +6,13 @@
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
+    cpi::Fresh,
     errors::MarketError,
+    events,
     quantities::{Bps, Key},
+    seeds,
+    state::{pause, Config, Market},
     Ctx,
 };
 
@@ -34,6 +39,56 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let program_id = ctx.program_id;
+    let args = Args::parse(ctx.data)?;
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::token_program(a.token_program)?;
+    checks::system_program(a.system_program)?;
+    let config: &Config = checks::load(a.config, program_id)?;
+    require(!config.is_paused(pause::REGISTER), MarketError::Paused)?;
+    require(
+        config.payment_mint.is(a.payment_mint),
+        MarketError::WrongMint,
+    )?;
+    require(args.matcher != args.meter, MarketError::KeysEqual)?;
+    require(
+        args.fee_bps <= config.params.max_market_bps,
+        MarketError::FeeTooHigh,
+    )?;
+
+    let authority = Key::of(a.authority);
+    Fresh {
+        payer: a.payer,
+        program_id,
+        seeds: &[seeds::MARKET, &authority.0],
+    }
+    .account::<Market>(a.market)?;
+    let address = Key::of(a.market);
+    let bump = Fresh {
+        payer: a.payer,
+        program_id,
+        seeds: &[seeds::MARKET_FEES, &address.0],
+    }
+    .token_account(a.market_fees, a.payment_mint, a.market.address())?;
+
+    let fee_vault = Key::of(a.market_fees);
+    let market: &mut Market = checks::load_mut(a.market, program_id)?;
+    market.authority = authority;
+    market.matcher = args.matcher;
+    market.meter = args.meter;
+    market.fee_bps = args.fee_bps;
+    market.fee_vault = fee_vault;
+    market.fee_vault_bump = bump;
+    events::MarketRegistered {
+        market: address,
+        authority,
+        matcher: args.matcher,
+        meter: args.meter,
+        fee_bps: args.fee_bps,
+        fee_vault,
+    }
+    .emit();
+    Ok(())
 }

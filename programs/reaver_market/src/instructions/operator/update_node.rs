@@ -6,7 +6,11 @@
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
+    events,
+    quantities::Key,
+    state::{node_status, Class, Config, Market, Node, Pool},
     Ctx,
 };
 
@@ -29,6 +33,48 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let program_id = ctx.program_id;
+    Args::parse(ctx.data)?;
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    let config: &Config = checks::load(a.config, program_id)?;
+    checks::load::<Market>(a.market, program_id)?;
+    let class: &Class = checks::load(a.class_account, program_id)?;
+    let pool: &Pool = checks::load(a.pool, program_id)?;
+    let (address, market) = (Key::of(a.node), Key::of(a.market));
+    let node: &mut Node = checks::load_mut(a.node, program_id)?;
+    require(node.operator.is(a.operator), MarketError::NotOperator)?;
+    require(node.pool.is(a.pool), MarketError::WrongPool)?;
+    require(
+        node.status != node_status::RETIRED,
+        MarketError::NodeRetired,
+    )?;
+    let payout = checks::token(a.payout)?;
+    require(payout.mint == config.payment_mint, MarketError::WrongMint)?;
+    require(payout.owner == node.operator, MarketError::WrongTokenOwner)?;
+
+    if node.market != market || node.class_id != class.class_id {
+        require(node.attempts.is_zero(), MarketError::AttemptsOpen)?;
+        require(class.enabled.get(), MarketError::ClassDisabled)?;
+        require(
+            pool.bond()? >= class.minimum_bond.plus(node.held)?,
+            MarketError::BondBelowClass,
+        )?;
+        if node.market != market && node.status == node_status::SUSPENDED {
+            node.status = node_status::ACTIVE;
+        }
+        node.market = market;
+        node.class_id = class.class_id;
+    }
+    node.payout = Key::of(a.payout);
+    events::NodeUpdated {
+        node: address,
+        market,
+        class_id: class.class_id,
+        payout: node.payout,
+        status: node.status,
+    }
+    .emit();
+    Ok(())
 }

@@ -3,10 +3,16 @@
 //! Changes: pays what the payout account couldn't take to any account the operator names.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::ProgramResult;
+use pinocchio::{cpi::Seed, ProgramResult};
 
 use crate::{
+    checks::{self, require},
+    cpi::TokenTransfer,
     errors::MarketError,
+    events,
+    quantities::{Key, Tokens},
+    seeds,
+    state::{Node, Pool},
     Ctx,
 };
 
@@ -28,6 +34,54 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let program_id = ctx.program_id;
+    Args::parse(ctx.data)?;
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::token_program(a.token_program)?;
+    let address = Key::of(a.node);
+    let node: &mut Node = checks::load_mut(a.node, program_id)?;
+    require(node.operator.is(a.operator), MarketError::NotOperator)?;
+    require(node.pool.is(a.pool), MarketError::WrongPool)?;
+    let pool: &Pool = checks::load(a.pool, program_id)?;
+    require(
+        pool.fee_vault.is(a.pool_fees),
+        MarketError::WrongTokenAccount,
+    )?;
+    require(
+        a.destination.address() != a.pool_fees.address(),
+        MarketError::DuplicateAccount,
+    )?;
+    let amount = node.owed;
+    require(!amount.is_zero(), MarketError::NothingOwed)?;
+    node.owed = Tokens::ZERO;
+
+    let before = checks::balance(a.pool_fees)?;
+    let bump = [pool.bump];
+    TokenTransfer {
+        from: a.pool_fees,
+        to: a.destination,
+        authority: a.pool,
+        amount: amount.get(),
+    }
+    .send(&[
+        Seed::from(seeds::POOL),
+        Seed::from(&pool.node.0),
+        Seed::from(&bump),
+    ])?;
+    // what stakers have not claimed is still there
+    let after = checks::balance(a.pool_fees)?;
+    require(
+        after.plus(amount)? == before && after >= pool.fees_unclaimed,
+        MarketError::ConservationBroken,
+    )?;
+    events::OwedWithdrawn {
+        node: address,
+        operator: node.operator,
+        destination: Key::of(a.destination),
+        amount,
+    }
+    .emit();
+    Ok(())
 }

@@ -6,8 +6,12 @@
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
+    cpi::TokenTransfer,
     errors::MarketError,
-    quantities::{Tokens},
+    events,
+    quantities::{Key, Tokens},
+    state::Vault,
     Ctx,
 };
 
@@ -29,6 +33,35 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let program_id = ctx.program_id;
+    let args = Args::parse(ctx.data)?;
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::token_program(a.token_program)?;
+    require(!args.amount.is_zero(), MarketError::AmountZero)?;
+    let vault: &Vault = checks::load(a.vault, program_id)?;
+    require(
+        vault.token_account.is(a.vault_tokens),
+        MarketError::WrongTokenAccount,
+    )?;
+    require(
+        a.source.address() != a.vault_tokens.address(),
+        MarketError::DuplicateAccount,
+    )?;
+    let amount = TokenTransfer {
+        from: a.source,
+        to: a.vault_tokens,
+        authority: a.depositor,
+        amount: args.amount.get(),
+    }
+    .receive()?;
+    events::Deposited {
+        vault: Key::of(a.vault),
+        wallet: vault.wallet,
+        depositor: Key::of(a.depositor),
+        amount,
+    }
+    .emit();
+    Ok(())
 }

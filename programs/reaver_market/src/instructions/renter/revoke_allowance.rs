@@ -6,7 +6,11 @@
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
+    events,
+    quantities::{Key, Price, Tokens},
+    state::Allowance,
     Ctx,
 };
 
@@ -24,6 +28,22 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+#[inline(never)]
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    Args::parse(ctx.data)?;
+    let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
+    let address = Key::of(a.allowance);
+    let allowance: &mut Allowance = checks::load_mut(a.allowance, ctx.program_id)?;
+    require(allowance.wallet.is(a.wallet), MarketError::NotWallet)?;
+    allowance.escrow_cap = Tokens::ZERO;
+    allowance.day_cap = Tokens::ZERO;
+    allowance.total_cap = Tokens::ZERO;
+    allowance.max_price = Price::ZERO;
+    events::AllowanceRevoked {
+        allowance: address,
+        wallet: allowance.wallet,
+        market: allowance.market,
+    }
+    .emit();
+    Ok(())
 }
