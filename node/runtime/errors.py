@@ -6,6 +6,7 @@ EngineError                what, what it means, what to do; never raised itself
 ├─ PullFailed              the node's side: registry unreachable, timeout, broken download
 ├─ CapabilityMissing       this machine can't give what was asked for (egress, disk size)
 ├─ StartFailed             the node's side: sandbox, network, scratch or engine refused
+├─ EngineRefused           the engine answered something no caller foresaw: its own words
 ├─ AttemptConflict         the attempt already has a container that was built from another specification
 └─ ContainerVanished       the attempt has no container (any more): no exit code will ever be known
 
@@ -54,6 +55,14 @@ class CapabilityMissing(EngineError):
 
 class StartFailed(EngineError):
     """The sandbox, its network or its disk could not be set up: the node's side."""
+
+
+class EngineRefused(EngineError):
+    """The engine refused a request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class AttemptConflict(EngineError):

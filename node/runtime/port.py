@@ -120,6 +120,16 @@ class ContainerSpec:
     workdir: str | None = None
     network: Network = Network.NONE
 
+    def __post_init__(self) -> None:
+        for name, _ in self.env:
+            if not name or "=" in name:
+                raise ValueError(f"{name!r} can't be the name of a variable")
+        words = [*(self.entrypoint or ()), *(self.command or ()), *(word for pair in self.env for word in pair)]
+        if any("\0" in word for word in words):
+            raise ValueError("a command or variable contains a zero byte")
+        if self.workdir is not None and not self.workdir.startswith("/"):
+            raise ValueError("the working directory isn't absolute")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -247,7 +257,8 @@ class Runtime(Protocol):
 
         Answers RUNNING, or EXITED when it ended already (never started a second time) or its command
         can't be executed (exit code 126, 127). Raises CapabilityMissing, StartFailed, AttemptConflict,
-        ImageUnavailable when the image is gone again. After StartFailed nothing is left behind.
+        ImageUnavailable when the image is gone again or there is no command at all. After an error nothing
+        is left behind; a cancelled start may leave a container, which `remove` ends.
         """
         ...
 

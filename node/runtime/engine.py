@@ -1,0 +1,91 @@
+"""The engine's HTTP API through aiodocker's connection: deadlines, typed failures, streams that are closed.
+
+aiodocker's own objects hide what is needed here (which stream a log line came from, the status of a refusal), so
+its request layer is used directly; it is the only module that touches the driver.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+from aiodocker import Docker, DockerError
+
+from node.runtime.errors import EngineRefused, EngineUnavailable
+
+QUICK_S = 20.0  # chosen: reads and small writes take milliseconds; beyond this the engine hangs
+SLOW_S = 120.0  # chosen: create, start and delete on a machine under load
+_UNREACHABLE = 900  # aiodocker's status for "cannot connect"
+
+
+class Engine:
+    """One container engine. host: such as unix:///var/run/docker.sock; None lets aiodocker look for one."""
+
+    def __init__(self, host: str | None) -> None:
+        self._host = host
+        self._docker: Docker | None = None
+
+    async def get(self, path: str, **params: str) -> Any:
+        return await self.call("GET", path, params=params)
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        timeout_s: float = QUICK_S,
+    ) -> Any:
+        """The decoded JSON answer, None when it is empty. Raises EngineUnavailable, EngineRefused."""
+        async with self.stream(method, path, params=params, body=body, timeout_s=timeout_s) as response:
+            text = await response.read()
+        return json.loads(text) if text else None
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer while it comes in; closed at the end. timeout_s: over all, None for endless streams.
+
+        Raises EngineUnavailable also when the connection breaks inside the block, EngineRefused on 4xx and 5xx.
+        """
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._client()._do_query(  # noqa: SLF001 - see the module's first lines
+                path,
+                method,
+                params=dict(params or {}),
+                data=None if body is None else json.dumps(body),
+                timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=QUICK_S),
+            )
+            yield response
+        except DockerError as error:
+            if error.status == _UNREACHABLE:
+                raise EngineUnavailable(f"the container engine does not answer: {error.message}") from error
+            raise EngineRefused(error.status, error.message) from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise EngineUnavailable(f"the container engine does not answer: {error or type(error).__name__}") from error
+        finally:
+            if response is not None:
+                response.close()
+
+    async def close(self) -> None:
+        if self._docker is not None:
+            await self._docker.close()
+            self._docker = None
+
+    def _client(self) -> Docker:
+        if self._docker is None:
+            try:
+                self._docker = Docker(url=self._host, api_version="auto")
+            except (ValueError, DockerError) as error:
+                raise EngineUnavailable(f"no container engine was found: {error}") from error
+        return self._docker
