@@ -1,0 +1,74 @@
+"""The cached login, one file per market and wallet, readable by its owner only."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from marketplace.client.private_files import PRIVATE_FILE, make_private_folder, write_private
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """What a login left behind. Instants: Unix seconds of this machine's clock."""
+
+    api_url: str
+    wallet: str
+    token: str
+    expires_at_s: int
+    refresh_token: str
+    refresh_expires_at_s: int
+
+    def __repr__(self) -> str:
+        return f"StoredLogin({self.wallet} at {self.api_url})"
+
+
+class TokenCache:
+    """Logins kept between runs of a command."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, api_url: str, wallet: str) -> StoredLogin | None:
+        """The login of this wallet at this market; None where there is none that can be used.
+
+        A file that others could read or that isn't ours to understand counts as none: logging in again is cheap.
+        """
+        path = self._path(api_url, wallet)
+        try:
+            if path.stat().st_mode & 0o077:
+                path.chmod(PRIVATE_FILE)
+                path.unlink()
+                return None
+            login = StoredLogin(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return login if (login.api_url, login.wallet) == (api_url, wallet) else None
+
+    def store(self, login: StoredLogin) -> None:
+        """Keep a login, in place of an older one of the same wallet and market."""
+        write_private(self._path(login.api_url, login.wallet), json.dumps(asdict(login)).encode())
+
+    def forget(self, api_url: str, wallet: str) -> None:
+        """Delete the login, if there is one."""
+        self._path(api_url, wallet).unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, api_url: str, wallet: str) -> Iterator[None]:
+        """While inside, no other process refreshes this login."""
+        make_private_folder(self._folder)
+        path = self._path(api_url, wallet).with_suffix(".lock")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _path(self, api_url: str, wallet: str) -> Path:
+        name = hashlib.sha256(f"{api_url}\n{wallet}".encode()).hexdigest()[:32]
+        return self._folder / f"login-{name}.json"
