@@ -1,0 +1,1 @@
+"""Family operations: `/health`, `/ready`, `/metrics`, `/openapi.json`. Without authentication and limits."""

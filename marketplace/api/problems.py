@@ -1,0 +1,172 @@
+"""Errors as each family writes them. Source: api.md section 2.1. Secrets are cut out here, for every family."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from pydantic import ValidationError
+
+from marketplace.api.fields import NO_SUCH_ID
+from marketplace.api.routes import Family
+from marketplace.errors import (
+    Code,
+    Detail,
+    DetailCode,
+    InternalError,
+    Invalid,
+    Malformed,
+    MarketError,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    TooLarge,
+    UnsupportedMedia,
+)
+from marketplace.redaction import echo, redact
+
+_DETAIL_CODES: Final = {code.value: code for code in DetailCode}
+_RANGE_ERRORS: Final = frozenset(
+    {
+        "greater_than",
+        "greater_than_equal",
+        "less_than",
+        "less_than_equal",
+        "multiple_of",
+        "string_too_short",
+        "string_too_long",
+        "too_short",
+        "too_long",
+        "bytes_too_long",
+    }
+)
+_OPERATIONS_PATHS: Final = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
+
+
+def family_of(path: str) -> Family:
+    """Which family's error shape a path has, declared or not."""
+    return Family.OPERATIONS if path in _OPERATIONS_PATHS else Family.NATIVE
+
+
+def render(problem: Problem, family: Family, request_id: str) -> web.Response:
+    """The published error body with its headers."""
+    headers = {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, problem.retry_after_s))
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED and "allowed" in problem.extra:
+        headers["Allow"] = ", ".join(str(method) for method in _items(problem.extra["allowed"]))
+    body = _BODIES[family](problem, request_id)
+    return web.Response(
+        status=problem.status, headers=headers, body=orjson.dumps(body), content_type="application/json"
+    )
+
+
+def problem_of(error: MarketError) -> Problem:
+    """The error for a renderer. A fault of ours says nothing of its cause: that is in the log."""
+    return InternalError().problem() if error.code is Code.INTERNAL_ERROR else error.problem()
+
+
+def framework_error(error: web.HTTPException) -> MarketError:
+    """Aiohttp's own refusals as ours."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = sorted(error.allowed_methods)
+        return MethodNotAllowed(f"this path takes {', '.join(allowed)}", extra={"allowed": allowed})
+    if isinstance(error, web.HTTPNotFound):
+        return NotFound("there is no such route")
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return TooLarge()
+    if isinstance(error, web.HTTPUnsupportedMediaType):
+        return UnsupportedMedia()
+    if HTTPStatus.BAD_REQUEST <= error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Malformed()
+    return InternalError()
+
+
+def invalid_path(error: ValidationError) -> MarketError:
+    """A path parameter of the wrong form: an id that can't exist is not found, anything else is invalid."""
+    if any(item["type"] == NO_SUCH_ID for item in error.errors(include_url=False)):
+        return NotFound()
+    return invalid(error)
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """Pydantic's findings as details: each names its field and what is wrong with it."""
+    details = tuple(_detail(item) for item in error.errors(include_url=False))
+    first = details[0]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return Invalid(f"{first.field}: {first.message}{more}; nothing was created or spent", details=details)
+
+
+def _detail(item: Mapping[str, Any]) -> Detail:
+    kind = str(item["type"])
+    name = echo(".".join(str(part) for part in item["loc"])) or "body"
+    context = item.get("ctx") or {}
+    message = echo(str(item["msg"]))
+    allowed = tuple(str(value) for value in context.get("allowed", ()))
+    if kind in _DETAIL_CODES:
+        code = _DETAIL_CODES[kind]
+    elif kind == "missing":
+        code, message = DetailCode.REQUIRED, "is required"
+    elif kind == "extra_forbidden":
+        code, message = DetailCode.UNKNOWN_FIELD, "is not a field of this request"
+    elif kind in _RANGE_ERRORS:
+        code = DetailCode.OUT_OF_RANGE
+    else:
+        code = DetailCode.NOT_ALLOWED
+        if kind in {"enum", "literal_error"}:
+            allowed = tuple(
+                word.strip(" '") for word in str(context.get("expected", "")).replace(" or ", ",").split(",")
+            )
+    return Detail(name, code, message, allowed, tuple(str(value) for value in context.get("suggestions", ())))
+
+
+def _native(problem: Problem, request_id: str) -> dict[str, object]:
+    return {
+        "error": problem.code,
+        "message": _line(problem.message),
+        "status": problem.status,
+        "request_id": request_id,
+        "retryable": problem.retryable,
+        **({"details": [_plain_detail(detail) for detail in problem.details]} if problem.details else {}),
+        **problem.extra,
+    }
+
+
+def _operations(problem: Problem, request_id: str) -> dict[str, object]:
+    return {
+        "error": _line(problem.message),
+        "request_id": request_id,
+        "error_type": problem.code,
+        "retry_suggested": problem.retryable,
+        **problem.extra,
+    }
+
+
+_BODIES: Final[Mapping[Family, Callable[[Problem, str], dict[str, object]]]] = {
+    Family.NATIVE: _native,
+    Family.OPERATIONS: _operations,
+}
+
+
+def _plain_detail(detail: Detail) -> dict[str, object]:
+    plain: dict[str, object] = {
+        "field": detail.field,
+        "code": detail.code.value,
+        "message": _line(detail.message),
+    }
+    if detail.allowed:
+        plain["allowed"] = list(detail.allowed)
+    if detail.suggestions:
+        plain["suggestions"] = list(detail.suggestions)
+    return plain
+
+
+def _line(text: str) -> str:
+    return redact(" ".join(text.split()))
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else []

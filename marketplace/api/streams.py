@@ -1,0 +1,121 @@
+"""Server-sent events: an id on every event, a keep-alive comment each 15 s, resumed by Last-Event-ID."""
+
+import asyncio
+import contextlib
+from collections import Counter as Tally
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from marketplace.api.routes import Call
+from marketplace.errors import QuotaExceeded
+from marketplace.metrics import Metrics
+
+KEEP_ALIVE_S: Final = 15.0
+"""Specified: api.md section 1.2, row "streams"."""
+_FIRST_EVENT_S: Final = 0.05
+"""How long the first event may take before the stream is opened without it; chosen: errors come faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event. id: where a client resumes. data: JSON value, or text that is sent as it is."""
+
+    id: str
+    event: str
+    data: Any
+
+    def encode(self) -> bytes:
+        """The event's lines. Line breaks can't occur in the id or name, and are split in text."""
+        text = self.data if isinstance(self.data, str) else orjson.dumps(self.data).decode()
+        lines = [f"id: {self.id}", f"event: {self.event}"]
+        lines += [f"data: {line}" for line in text.splitlines() or [""]]
+        return ("\n".join(lines) + "\n\n").encode()
+
+
+class Streams:
+    """Open event streams: counted per principal, ended together when the process stops."""
+
+    def __init__(self, metrics: Metrics, *, per_principal: int, keep_alive_s: float = KEEP_ALIVE_S) -> None:
+        self._metrics = metrics
+        self._per_principal = per_principal
+        self._keep_alive_s = keep_alive_s
+        self._open: Tally[str] = Tally()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(self, call: Call, events: AsyncIterator[ServerEvent]) -> web.StreamResponse:
+        """Send `events` until they end, the client leaves or the process stops.
+
+        Raises QuotaExceeded, before anything is sent, when this caller has too many streams open. What `events`
+        raises before its first event is still answered as an error; later it can only end the stream.
+        """
+        who = call.principal.subject if call.principal is not None else call.client_address
+        if self._open[who] >= self._per_principal:
+            raise QuotaExceeded(
+                f"at most {self._per_principal} streams may be open at once; close one",
+                extra={"quota": "streams", "limit": self._per_principal},
+                retry_after_s=1,
+            )
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+        )
+        if call.head:
+            await response.prepare(call.http)
+            return response
+        task = asyncio.current_task()
+        self._open[who] += 1
+        self._metrics.streams.inc()
+        if task is not None:
+            self._tasks.add(task)
+        try:
+            await self._send(call, response, events)
+        finally:
+            if task is not None:
+                self._tasks.discard(task)
+            self._metrics.streams.dec()
+            self._open[who] -= 1
+            if not self._open[who]:
+                del self._open[who]
+        return response
+
+    async def stop(self) -> None:
+        """End every stream; clients reconnect and resume elsewhere."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def _send(self, call: Call, response: web.StreamResponse, events: AsyncIterator[ServerEvent]) -> None:
+        upcoming = asyncio.ensure_future(_next(events))
+        try:
+            while True:
+                wait_s = self._keep_alive_s if response.prepared else _FIRST_EVENT_S
+                done, _ = await asyncio.wait({upcoming}, timeout=wait_s)
+                event = upcoming.result() if done else None
+                await self._begin(call, response)
+                if event is not None:
+                    upcoming = asyncio.ensure_future(_next(events))
+                    await response.write(event.encode())
+                elif done:
+                    break
+                else:
+                    await response.write(b": keep-alive\n\n")
+            await response.write_eof()
+        except ConnectionResetError:
+            return
+        finally:
+            upcoming.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await upcoming
+            close = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _begin(self, call: Call, response: web.StreamResponse) -> None:
+        if not response.prepared:
+            await response.prepare(call.http)
+
+
+async def _next(events: AsyncIterator[ServerEvent]) -> ServerEvent | None:
+    return await anext(events, None)
