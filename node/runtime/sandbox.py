@@ -14,7 +14,8 @@ from node.runtime.port import OUTPUTS_PATH, SCRATCH_PATH, ContainerSpec, Network
 from node.runtime.scratch import Disk
 
 TEMPORARY_PATH = "/tmp"  # noqa: S108 - inside the container
-_OPEN_FILES = 65_536  # chosen: what servers ask for; a fork bomb meets the pids limit first
+_OPEN_FILES = 16_384  # chosen: what servers ask for, below the hard limit (20,000) of an engine started without
+# CAP_SYS_RESOURCE, which can't set more than it has itself
 _OOM_SCORE = 500  # chosen: under the host's own memory pressure a job dies before the operator's programs
 _SHARED_MEMORY = 64 << 20  # the engines' default, written down; it counts as the container's memory
 _LOG_FILE = "128m"
