@@ -170,6 +170,7 @@ macro_rules! events {
             #[derive(Clone, Copy)]
             #[repr(C)]
             #[allow(missing_docs)]
+            #[must_use]
             pub struct $name { $(pub $field: $ty),+ }
             // SAFETY: repr(C) of `Field`s only: alignment 1, no padding.
             unsafe impl $crate::declare::Field for $name {

@@ -142,6 +142,7 @@ errors! {
     AttemptsOpen = "The node has running or contested attempts";
     NodeRetired = "The node is retired";
     BondBelowClass = "The bond is below the class bond";
+    VoucherUnexpected = "No voucher may be shown here";
     Unwritten = "This instruction is not part of this build";
 }
 

@@ -44,7 +44,7 @@ events! {
     /// A later voucher of a contested attempt was shown.
     Contested { escrow: Key, attempt: Count, node: Key, metered_at: Time, loss: Bool, reserve: Tokens, compensation: Stake }
     /// A contest is over, and what was lost is compensated.
-    ContestClosed { escrow: Key, attempt: Count, node: Key, loss: Bool, released: Tokens, compensation: Stake, burned: Shares }
+    ContestClosed { escrow: Key, attempt: Count, node: Key, loss: Bool, released: Tokens, refunded: Bool, compensation: Stake, burned: Shares }
     /// An escrow is gone, or only waits for its contest.
     EscrowClosed { escrow: Key, wallet: Key, reason: Reason, paid: Tokens, refunded: Tokens, contested: Bool }
     /// A node's over-claim was proved.

@@ -24,6 +24,7 @@ pub mod messages;
 pub mod quantities;
 pub mod reasons;
 pub mod seeds;
+pub mod settlement;
 pub mod state;
 pub mod sysvars;
 

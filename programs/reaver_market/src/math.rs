@@ -182,8 +182,18 @@ pub fn stake_of_tokens_floor(amount: Tokens, rate: Rate) -> Result<Stake, Market
     mul_div_floor(amount.get(), RATE_ONE, rate.get()).map(Stake::new)
 }
 
+/// How much more may be slashed in an epoch: slashed <= cap x (value + slashed).
+///
+/// # Errors
+/// `MathOverflow`.
+pub fn slash_room_floor(value: Stake, slashed: Stake, cap: Bps) -> Result<Stake, MarketError> {
+    let limit = stake_part_floor(value.plus(slashed)?, cap)?;
+    Ok(limit.minus_at_most(slashed))
+}
+
 /// a (128 bits) x b as three 64-bit limbs, lowest first.
-#[inline]
+// out of line: seen whole, LLVM folds the limbs back into a 128-bit product that it can't compile
+#[inline(never)]
 const fn mul_three(a: u128, b: u64) -> [u64; 3] {
     let (carry, low) = mul_wide(a as u64, b);
     let (high, mid) = mul_wide((a >> 64) as u64, b);
@@ -260,7 +270,7 @@ pub struct Bucket {
 impl Bucket {
     // One virtual unit and one virtual share: an empty bucket starts at one share per unit, and its
     // first owner can't set the price.
-    fn price(self) -> Result<(u64, u128), MarketError> {
+    fn price(&self) -> Result<(u64, u128), MarketError> {
         let stake = self.stake.plus(Stake::new(1))?.get();
         let shares = self.shares.plus(Shares::new(1))?.get();
         Ok((stake, shares))
@@ -270,8 +280,8 @@ impl Bucket {
     ///
     /// # Errors
     /// `MathOverflow`.
-    #[inline(never)]
-    pub fn shares_for_floor(self, stake: Stake) -> Result<Shares, MarketError> {
+    #[inline(always)]
+    pub fn shares_for_floor(&self, stake: Stake) -> Result<Shares, MarketError> {
         let (unit, shares) = self.price()?;
         let (quotient, _) = div_three(mul_three(shares, stake.get()), unit as u128)?;
         Ok(Shares::new(quotient))
@@ -281,8 +291,8 @@ impl Bucket {
     ///
     /// # Errors
     /// `MathOverflow`.
-    #[inline(never)]
-    pub fn shares_for_ceil(self, stake: Stake) -> Result<Shares, MarketError> {
+    #[inline(always)]
+    pub fn shares_for_ceil(&self, stake: Stake) -> Result<Shares, MarketError> {
         let (unit, shares) = self.price()?;
         let (quotient, rest) = div_three(mul_three(shares, stake.get()), unit as u128)?;
         Shares::new(quotient).plus(Shares::new((rest != 0) as u128))
@@ -292,8 +302,8 @@ impl Bucket {
     ///
     /// # Errors
     /// `MathOverflow`.
-    #[inline(never)]
-    pub fn stake_for_floor(self, shares: Shares) -> Result<Stake, MarketError> {
+    #[inline(always)]
+    pub fn stake_for_floor(&self, shares: &Shares) -> Result<Stake, MarketError> {
         let (unit, all) = self.price()?;
         let (quotient, _) = div_three(mul_three(shares.get(), unit), all)?;
         if quotient >> 64 != 0 {
@@ -304,7 +314,7 @@ impl Bucket {
 
     /// Whether the stake has fallen below one unit per 1,000,000 shares.
     #[must_use]
-    pub fn is_dead(self) -> bool {
+    pub fn is_dead(&self) -> bool {
         let (high, low) = mul_wide(self.stake.get(), DEAD_SHARES_PER_UNIT);
         (((high as u128) << 64) | low as u128) < self.shares.get()
     }
@@ -314,14 +324,14 @@ impl Bucket {
 ///
 /// # Errors
 /// `MathOverflow`, also without any share.
-#[inline(never)]
+#[inline(always)]
 pub fn accrue(
     reward: u64,
-    remainder: Accumulator,
-    shares: Shares,
+    remainder: &Accumulator,
+    shares: &Shares,
 ) -> Result<(Accumulator, Accumulator), MarketError> {
     let n = Accumulator::new((reward as u128) << 64)
-        .plus(remainder)?
+        .plus(*remainder)?
         .get();
     let (growth, rest) = div_three([n as u64, (n >> 64) as u64, 0], shares.get())?;
     Ok((Accumulator::new(growth), Accumulator::new(rest)))
@@ -331,8 +341,8 @@ pub fn accrue(
 ///
 /// # Errors
 /// `MathOverflow`.
-#[inline(never)]
-pub fn earned_floor(shares: Shares, growth: Accumulator) -> Result<u64, MarketError> {
+#[inline(always)]
+pub fn earned_floor(shares: &Shares, growth: &Accumulator) -> Result<u64, MarketError> {
     let (shares, growth) = (shares.get(), growth.get());
     let low = mul_three(shares, growth as u64);
     let high = mul_three(shares, (growth >> 64) as u64);
@@ -424,7 +434,7 @@ mod tests {
                 stake: Stake::new(stake + put),
                 shares: Shares::new(shares + minted.get()),
             };
-            prop_assert!(after.stake_for_floor(minted).unwrap().get() <= put);
+            prop_assert!(after.stake_for_floor(&minted).unwrap().get() <= put);
             prop_assert!(bucket.shares_for_ceil(Stake::new(put)).unwrap() >= minted);
         }
 
@@ -436,13 +446,13 @@ mod tests {
             let all = Shares::new(owners.iter().sum());
             let (mut acc, mut rest) = (Accumulator::ZERO, Accumulator::ZERO);
             for reward in &rewards {
-                let (growth, remainder) = accrue(*reward, rest, all).unwrap();
+                let (growth, remainder) = accrue(*reward, &rest, &all).unwrap();
                 acc = acc.plus(growth).unwrap();
                 rest = remainder;
             }
             let total: u128 = rewards.iter().map(|r| u128::from(*r)).sum();
             let paid: u128 = owners.iter()
-                .map(|s| u128::from(earned_floor(Shares::new(*s), acc).unwrap()))
+                .map(|s| u128::from(earned_floor(&Shares::new(*s), &acc).unwrap()))
                 .sum();
             prop_assert!(paid <= total);
             // the documented loss: less than one base unit per owner, and one for the remainder

@@ -52,6 +52,18 @@ macro_rules! quantity {
                     None => Err(MarketError::MathOverflow),
                 }
             }
+            /// The sum, at most the largest value: for counters that must never block a way out.
+            #[inline(always)]
+            #[must_use]
+            pub fn plus_at_most(self, other: Self) -> Self {
+                Self::new(self.get().saturating_add(other.get()))
+            }
+            /// The difference, at least the smallest value.
+            #[inline(always)]
+            #[must_use]
+            pub fn minus_at_most(self, other: Self) -> Self {
+                Self::new(self.get().saturating_sub(other.get()))
+            }
             /// The difference.
             ///
             /// # Errors

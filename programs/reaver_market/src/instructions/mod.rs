@@ -26,7 +26,12 @@ macro_rules! registry {
             let head = u64::from_le_bytes(*head);
             $($(
                 if head == const { u64::from_le_bytes($actor::$name::DISCRIMINATOR) } {
-                    return $actor::$name::process(ctx);
+                    // each handler keeps a stack frame of its own
+                    #[inline(never)]
+                    fn handle(ctx: Ctx<'_>) -> ProgramResult {
+                        $actor::$name::process(ctx)
+                    }
+                    return handle(ctx);
                 }
             )+)+
             Err(MarketError::UnknownInstruction.into())

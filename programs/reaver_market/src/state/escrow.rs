@@ -53,29 +53,11 @@ record! {
 record! {
     /// An attempt that one side ended, while it can be contested.
     Contest {
-        /// The attempt's number; 0: no contest is open.
-        attempt: Count,
-        node: Key,
-        price: Price,
-        meter: Key,
-        protocol_bps: Bps,
-        fee_bps: Bps,
-        assigned_at: Time,
-        started_at: Time,
-        sequence: Number,
-        /// The latest shown voucher's time.
-        last_at: Time,
-        /// The latest meter-countersigned voucher's time.
-        metered_at: Time,
-        billed: Millis,
-        /// Paid for the attempt so far.
-        amount: Tokens,
-        /// Of it, what the meter countersigned.
-        metered_amount: Tokens,
+        /// The attempt as it was ended; number 0: no contest is open. Its exposure is the reserve:
+        /// what may still be paid for it.
+        attempt: Attempt,
         /// When the attempt was ended.
         released_at: Time,
-        /// What may still be paid for it.
-        reserve: Tokens,
         /// Why it ended.
         reason: Reason,
         /// Ended by the node itself.
@@ -128,7 +110,9 @@ impl Escrow {
     /// # Errors
     /// `MathUnderflow`: can't be.
     pub fn left(&self) -> Result<Tokens, MarketError> {
-        self.deposit.minus(self.paid)?.minus(self.contest.reserve)
+        self.deposit
+            .minus(self.paid)?
+            .minus(self.contest.attempt.exposure)
     }
 
     /// Billable time that no ended attempt has used.
@@ -148,7 +132,7 @@ impl Escrow {
     /// Whether a contest is open.
     #[must_use]
     pub const fn is_contested(&self) -> bool {
-        !self.contest.attempt.is_zero()
+        !self.contest.attempt.number.is_zero()
     }
 
     /// Whether it was cancelled while an attempt was running.

@@ -71,7 +71,7 @@ impl Pool {
     /// # Errors
     /// `MathOverflow`.
     pub fn bond(&self) -> Result<Stake, MarketError> {
-        self.active().stake_for_floor(self.bond_shares)
+        self.active().stake_for_floor(&self.bond_shares)
     }
 
     /// Puts a commission that has become due into effect, before anything is booked with it.
@@ -95,7 +95,7 @@ impl Pool {
         let commission = math::share_floor(reward, self.commission_bps)?;
         let rest = reward.minus(commission)?;
         let (growth, remainder) =
-            math::accrue(rest.get(), self.fees_remainder, self.active_shares)?;
+            math::accrue(rest.get(), &self.fees_remainder, &self.active_shares)?;
         self.fees = self.fees.plus(growth)?;
         self.fees_remainder = remainder;
         self.commission_fees = self.commission_fees.plus(commission)?;
@@ -126,7 +126,7 @@ mod tests {
                 prop_assert_eq!(pool.book_fees(Tokens::new(*reward), Time::new(1)).unwrap().get(), *reward);
             }
             let all: u64 = rewards.iter().sum();
-            let earned = math::earned_floor(pool.active_shares, pool.fees).unwrap();
+            let earned = math::earned_floor(&pool.active_shares, &pool.fees).unwrap();
             prop_assert_eq!(pool.fees_unclaimed.get(), all);
             prop_assert!(earned + pool.commission_fees.get() <= all);
             prop_assert!(all - earned - pool.commission_fees.get() <= 1);

@@ -1,10 +1,27 @@
 //! Specification
+//!
+//! Signs: anyone (the submitter).
+//! Changes: ends the contest after its window: its reserve goes back to the escrow, or, in state closing, is
+//! unlocked and the escrow closed. On a loss burns the operator's bond shares for the compensation noted, as
+//! far as bond and the epoch's cap reach, moves that stake to the compensation vault, and owes it to the
+//! wallet. Books the attempt. Never fails for want of bond.
+//! Refuses: no contest, before the window's end.
 
-use pinocchio::ProgramResult;
+use pinocchio::{cpi::Seed, error::ProgramError, ProgramResult};
 
 use crate::{
+    checks::{self, require},
+    cpi::{self, TokenTransfer},
     errors::MarketError,
-    Ctx,
+    events::{ContestClosed, Slashed},
+    math,
+    quantities::{Bool, Count, Key, Shares, Stake, Time, Tokens},
+    seeds,
+    settlement::ending::{self, Outcome},
+    state::{
+        escrow_state, Allowance, Config, Contest, Escrow, Node, Pool, Position, Vault,
+    },
+    sysvars, Ctx,
 };
 
 instruction! {
@@ -29,8 +46,191 @@ instruction! {
     }
 }
 
+/// What is taken from the bond.
+#[derive(Clone, Copy)]
+struct Taken {
+    stake: Stake,
+    burned: Shares,
+}
+
+struct Bond<'a> {
+    config: &'a Config,
+    node: &'a mut Node,
+    pool: &'a mut Pool,
+    position: &'a mut Position,
+    now: Time,
+}
+
+impl Bond<'_> {
+    /// Burns bond shares for a noted compensation: min(noted, bond, what the epoch's cap leaves).
+    #[inline(never)]
+    fn take(&mut self, noted: Stake) -> Result<Taken, MarketError> {
+        let epoch = self.config.epoch_at(self.now);
+        let bond = self.pool.bond()?;
+        let room = math::slash_room_floor(
+            bond,
+            self.node.compensated_in(epoch),
+            self.config.params.slash_cap_bps,
+        )?;
+        let stake = noted.min(bond).min(room);
+        if stake.is_zero() {
+            return Ok(Taken {
+                stake,
+                burned: Shares::ZERO,
+            });
+        }
+        self.position.settle(self.pool)?;
+        let burned = self
+            .pool
+            .active()
+            .shares_for_ceil(stake)?
+            .min(self.pool.bond_shares);
+        self.pool.bond_shares = self.pool.bond_shares.minus(burned)?;
+        self.pool.active_shares = self.pool.active_shares.minus(burned)?;
+        self.pool.active_stake = self.pool.active_stake.minus(stake)?;
+        self.position.shares = self.position.shares.minus(burned)?;
+        let slot = self.node.slot_mut(epoch);
+        slot.compensated = slot.compensated.plus(stake)?;
+        Ok(Taken { stake, burned })
+    }
+}
+
+/// How the contested attempt counts: a loss; a quit that was right; anything else as the sides' own.
+fn outcome(contest: &Contest) -> Outcome {
+    if contest.loss.get() {
+        Outcome::Lost
+    } else if contest.by_quit.get() {
+        Outcome::Quit
+    } else {
+        Outcome::Well
+    }
+}
+
+fn links(a: &Accounts<'_>, escrow: &Escrow, pool: &Pool) -> Result<(), MarketError> {
+    require(escrow.is_contested(), MarketError::NoContest)?;
+    require(
+        escrow.contest.attempt.node.is(a.node),
+        MarketError::WrongNode,
+    )?;
+    require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;
+    require(pool.stake_vault.is(a.pool_stake), MarketError::WrongTokenAccount)
+}
+
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let id = ctx.program_id;
+    let a = Accounts::parse(id, ctx.accounts)?;
+    Args::parse(ctx.data)?;
+    checks::token_program(a.token_program)?;
+    let now = sysvars::now()?;
+    links(&a, checks::load(a.escrow, id)?, checks::load(a.pool, id)?)?;
+    let (escrow_key, node_key, pool_key) = (Key::of(a.escrow), Key::of(a.node), Key::of(a.pool));
+    let config: &Config = checks::load(a.config, id)?;
+    require(
+        config.compensation_vault.is(a.compensation_vault),
+        MarketError::WrongTokenAccount,
+    )?;
+    let escrow: &mut Escrow = checks::load_mut(a.escrow, id)?;
+    let vault: &mut Vault = checks::load_mut(a.vault, id)?;
+    let node: &mut Node = checks::load_mut(a.node, id)?;
+    let pool: &mut Pool = checks::load_mut(a.pool, id)?;
+    let position: &mut Position = checks::load_mut(a.position, id)?;
+    let allowance: Option<&mut Allowance> = match checks::optional(a.allowance, id) {
+        Some(view) => Some(checks::load_mut(view, id)?),
+        None => None,
+    };
+    require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
+    require(node.pool == pool_key, MarketError::WrongPool)?;
+    require(
+        position.pool == pool_key && position.is_operator.get(),
+        MarketError::WrongPosition,
+    )?;
+    ending::check_allowance(escrow, allowance.as_deref())?;
+    let contest = escrow.contest;
+    require(
+        now > contest.released_at.after(config.params.contest)?,
+        MarketError::ContestWindowOpen,
+    )?;
+
+    let reserve = contest.attempt.exposure;
+    node.exposure = node.exposure.minus(reserve)?;
+    node.attempts = node.attempts.minus(Count::new(1))?;
+    node.held = node.held.minus(contest.compensation)?;
+    let mut bond = Bond {
+        config,
+        node,
+        pool,
+        position,
+        now,
+    };
+    let taken = bond.take(contest.compensation)?;
+    ending::book(
+        bond.node,
+        &contest.attempt,
+        outcome(&contest),
+        config.epoch_at(now),
+    )?;
+    vault.compensation_owed = vault.compensation_owed.plus(taken.stake)?;
+    let closing = escrow.state == escrow_state::CLOSING;
+    if closing {
+        ending::unlock(escrow, vault, allowance, (reserve, now))?;
+    } else if escrow.attempt.number == contest.attempt.number {
+        escrow.attempt = crate::state::Attempt {
+            exposure: Tokens::ZERO,
+            ..contest.attempt
+        };
+    }
+    escrow.contest = Contest::ZERO;
+
+    let event = ContestClosed {
+        escrow: escrow_key,
+        attempt: contest.attempt.number,
+        node: node_key,
+        loss: contest.loss,
+        released: reserve,
+        refunded: Bool::new(closing),
+        compensation: taken.stake,
+        burned: taken.burned,
+    };
+    let seed = (node_key, bond.pool.bump, bond.pool.active_stake.plus(bond.pool.unbonding_stake)?);
+    pay(&a, taken, seed)?;
+    if !taken.stake.is_zero() {
+        Slashed {
+            node: node_key,
+            pool: pool_key,
+            bucket: 0,
+            reason: contest.reason,
+            amount: taken.stake,
+            burned: taken.burned,
+        }
+        .emit();
+    }
+    event.emit();
+    if closing {
+        cpi::close(a.escrow, a.rent_payer)?;
+    }
+    Ok(())
+}
+
+/// Moves the stake, and checks that the pool still holds what it records.
+#[inline(never)]
+fn pay(a: &Accounts<'_>, taken: Taken, (node, bump, recorded): (Key, u8, Stake)) -> Result<(), ProgramError> {
+    let bump = [bump];
+    TokenTransfer {
+        from: a.pool_stake,
+        to: a.compensation_vault,
+        authority: a.pool,
+        amount: taken.stake.get(),
+    }
+    .send(&[
+        Seed::from(seeds::POOL),
+        Seed::from(&node.0),
+        Seed::from(&bump),
+    ])?;
+    require(
+        checks::balance(a.pool_stake)?.get() >= recorded.get(),
+        MarketError::ConservationBroken,
+    )?;
+    Ok(())
 }

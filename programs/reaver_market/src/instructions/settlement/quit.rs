@@ -1,11 +1,27 @@
 //! Specification
+//!
+//! Signs: the node's key (as submitter).
+//! Changes: pays the shown voucher (the node's best one that both sides signed); ends the attempt; opens the
+//! contest. It counts as a loss, unless the meter had been silent for three times lost_after.
+//! Refuses: another key, an escrow without running attempt, another open contest, everything that
+//! `Usage::accept` refuses of the voucher.
 
 use pinocchio::ProgramResult;
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
+    events::Released,
     messages::VoucherArgs,
-    Ctx,
+    paying,
+    quantities::{Key, Tokens},
+    reasons,
+    settlement::{
+        ending::{self, Closing, OneSided},
+        shown::{Paying, Shown, Till},
+    },
+    state::escrow_state,
+    sysvars, Ctx,
 };
 
 instruction! {
@@ -35,6 +51,90 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(_ctx: Ctx<'_>) -> ProgramResult {
-    Err(MarketError::Unwritten.into())
+pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+    let id = ctx.program_id;
+    let a = Accounts::parse(id, ctx.accounts)?;
+    let args = Args::parse(ctx.data)?;
+    checks::token_program(a.token_program)?;
+    let shown = Shown {
+        program_id: id,
+        voucher: &args.voucher,
+        submitter: Key::of(a.submitter),
+        instructions: a.instructions,
+        escrow: Key::of(a.escrow),
+        node: Key::of(a.node),
+        payout: a.payout,
+        now: sysvars::now()?,
+    };
+    let Paying { mut states, purses } = paying!(id, a);
+    let mut books = states.books(&purses)?;
+    require(
+        books.escrow.state != escrow_state::CLOSING,
+        MarketError::EscrowIsClosing,
+    )?;
+    require(
+        books.escrow.state == escrow_state::ASSIGNED,
+        MarketError::EscrowNotAssigned,
+    )?;
+    require(
+        books.escrow.attempt.node == shown.node,
+        MarketError::WrongNode,
+    )?;
+    require(
+        shown.submitter == books.node.node_key,
+        MarketError::NotNodeKey,
+    )?;
+    let booked = if args.voucher.sequence.is_zero() {
+        None
+    } else {
+        Some(shown.of_running(&mut books)?)
+    };
+    let end = OneSided {
+        now: shown.now,
+        reason: reasons::NODE_QUIT,
+        by_quit: true,
+        can_be_loss: true,
+    };
+    ending::by_one(books.escrow, books.node, books.config, &end)?;
+    ending::decide(
+        &mut books.escrow.contest,
+        books.node,
+        books.pool,
+        books.config,
+        shown.now,
+    )?;
+    let event = Released {
+        escrow: shown.escrow,
+        attempt: books.escrow.contest.attempt.number,
+        node: shown.node,
+        by: shown.submitter,
+        reason: end.reason,
+        loss: books.escrow.contest.loss,
+        reserve: books.escrow.contest.attempt.exposure,
+        compensation: books.escrow.contest.compensation,
+        released_at: end.now,
+    };
+    // a cancelled escrow has no further attempt
+    let closed = if books.escrow.is_stopping() {
+        let closing = Closing {
+            key: shown.escrow,
+            vault: books.vault,
+            allowance: books.allowance,
+            now: shown.now,
+            reason: end.reason,
+        };
+        Some(closing.close(books.escrow)?)
+    } else {
+        None
+    };
+    let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
+    if let Some(booked) = &booked {
+        let till = Till { purses: &purses, vault: states.vault, refunded };
+    shown.pay(booked, &till)?;
+    }
+    event.emit();
+    if let Some(closed) = closed {
+        closed.emit();
+    }
+    Ok(())
 }

@@ -1,0 +1,192 @@
+//! A voucher of both sides, checked against the attempt it speaks of.
+
+use pinocchio::{error::ProgramError, AccountView, Address};
+
+use crate::{
+    checks::require,
+    errors::MarketError,
+    math,
+    messages::{voucher_state, Approvals, Voucher, VoucherArgs},
+    quantities::{Key, Millis, Time, Tokens},
+    reasons,
+    state::{Attempt, Config},
+};
+
+/// Until when a voucher may be dated.
+#[derive(Clone, Copy)]
+pub enum Latest {
+    /// Of a running attempt: now, and the clocks' difference.
+    Now(Time),
+    /// Of a contested attempt: when it was ended.
+    Released(Time),
+}
+
+/// What a voucher is checked against.
+pub struct Usage<'a> {
+    /// The program that runs.
+    pub program_id: &'a Address,
+    /// The deployment.
+    pub config: &'a Config,
+    /// The escrow's address.
+    pub escrow: Key,
+    /// The escrow's wallet: may countersign instead of the meter.
+    pub wallet: Key,
+    /// The node's key.
+    pub node_key: Key,
+    /// Who signed the transaction for this instruction.
+    pub submitter: Key,
+    /// The instructions sysvar.
+    pub instructions: &'a AccountView,
+    /// Until when the voucher may be dated.
+    pub latest: Latest,
+    /// Where billing stops; zero: nowhere.
+    pub stop_at: Time,
+    /// The most that may be billed, but for a contested attempt, which its reserve bounds.
+    pub time_left: Option<Millis>,
+}
+
+/// What an accepted voucher means.
+pub struct Accepted {
+    /// The attempt's amount before.
+    pub before: Tokens,
+    /// What is to be paid now.
+    pub paying: Tokens,
+    /// Who countersigned.
+    pub countersigner: Key,
+    /// Whether that was the meter.
+    pub by_meter: bool,
+}
+
+impl Usage<'_> {
+    /// Checks the voucher, its approvals, and what it asks for; writes it into the attempt.
+    ///
+    /// # Errors
+    /// Each rule has its own.
+    #[inline(never)]
+    pub fn accept(
+        &self,
+        attempt: &mut Attempt,
+        args: &VoucherArgs,
+    ) -> Result<Accepted, ProgramError> {
+        self.check_form(attempt, args)?;
+        self.check_times(attempt, args)?;
+        let amount = math::amount_due_floor(attempt.price, args.billed)?;
+        let paying = amount.minus(attempt.amount)?;
+        let contested = matches!(self.latest, Latest::Released(_));
+        require(
+            paying <= attempt.exposure,
+            if contested {
+                MarketError::AmountBeyondReserve
+            } else {
+                MarketError::AmountBeyondExposure
+            },
+        )?;
+        let by_meter = self.check_approvals(attempt, args, amount)?;
+        let accepted = Accepted {
+            before: attempt.amount,
+            paying,
+            countersigner: if by_meter { attempt.meter } else { self.wallet },
+            by_meter,
+        };
+        attempt.sequence = args.sequence;
+        attempt.started_at = args.started_at;
+        attempt.last_at = args.at;
+        attempt.billed = args.billed;
+        attempt.amount = amount;
+        attempt.exposure = attempt.exposure.minus(paying)?;
+        if by_meter {
+            attempt.metered_at = args.at;
+            attempt.metered_amount = amount;
+        }
+        Ok(accepted)
+    }
+
+    fn check_form(&self, attempt: &Attempt, args: &VoucherArgs) -> Result<(), MarketError> {
+        require(!args.sequence.is_zero(), MarketError::VoucherMissing)?;
+        require(
+            (voucher_state::RUNNING..=voucher_state::FINAL).contains(&args.state),
+            MarketError::VoucherStateUnknown,
+        )?;
+        require(args.reason <= reasons::LAST, MarketError::ReasonNotAllowed)?;
+        require(
+            args.sequence > attempt.sequence,
+            MarketError::SequenceNotHigher,
+        )
+    }
+
+    fn check_times(&self, attempt: &Attempt, args: &VoucherArgs) -> Result<(), MarketError> {
+        let first = attempt.sequence.is_zero();
+        let skew = self.config.params.skew;
+        if first {
+            require(
+                args.started_at >= attempt.assigned_at.before(skew)?,
+                MarketError::StartTooEarly,
+            )?;
+        } else {
+            require(
+                args.started_at == attempt.started_at,
+                MarketError::StartChanged,
+            )?;
+            require(args.at >= attempt.last_at, MarketError::VoucherTimeFell)?;
+        }
+        require(args.started_at <= args.at, MarketError::StartAfterVoucher)?;
+        match self.latest {
+            Latest::Now(now) => {
+                require(args.at <= now.after(skew)?, MarketError::VoucherFromFuture)?;
+            }
+            Latest::Released(at) => require(args.at <= at, MarketError::VoucherAfterRelease)?,
+        }
+        require(args.billed >= attempt.billed, MarketError::BilledFell)?;
+        let until = if self.stop_at.is_zero() {
+            args.at
+        } else {
+            args.at.min(self.stop_at)
+        };
+        require(
+            args.billed <= until.since(args.started_at),
+            MarketError::BilledBeyondClock,
+        )?;
+        if !first {
+            require(
+                args.billed.minus(attempt.billed)? <= args.at.since(attempt.last_at),
+                MarketError::BilledTooFast,
+            )?;
+        }
+        if let Some(left) = self.time_left {
+            require(args.billed <= left, MarketError::BilledBeyondMaximum)?;
+        }
+        Ok(())
+    }
+
+    fn check_approvals(
+        &self,
+        attempt: &Attempt,
+        args: &VoucherArgs,
+        amount: Tokens,
+    ) -> Result<bool, ProgramError> {
+        let message = Voucher {
+            program_id: Key(*self.program_id.as_array()),
+            genesis_hash: self.config.genesis_hash,
+            escrow: self.escrow,
+            attempt: attempt.number,
+            wallet: self.wallet,
+            node: attempt.node,
+            sequence: args.sequence,
+            started_at: args.started_at,
+            at: args.at,
+            billed: args.billed,
+            amount,
+            state: args.state,
+            reason: args.reason,
+            digest: args.digest,
+        }
+        .message();
+        let approvals = Approvals {
+            submitter: self.submitter,
+            instructions: self.instructions,
+            message: &message,
+        };
+        approvals.by(args.node_approval, &self.node_key)?;
+        approvals.by_one_of(args.counter_approval, &attempt.meter, &self.wallet)
+    }
+}
