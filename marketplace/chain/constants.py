@@ -5,7 +5,7 @@ is chosen so that a market can't take more than a fifth; a local chain stops soo
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -48,7 +48,7 @@ class ConstantsProfile:
     name: str
     windows: Windows
     market_fee_bps: int = 400
-    class_bonds: Mapping[str, int] = CLASS_BONDS
+    class_bonds: Mapping[str, int] = field(default_factory=lambda: CLASS_BONDS)
     first_emission: int = 0
 
     def params(self, payment_decimals: int, stake_decimals: int) -> Params:

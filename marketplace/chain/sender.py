@@ -42,7 +42,8 @@ class SenderRpc(Protocol):
 class Sender:
     """Sends, rebroadcasts, follows and reports. One per process; `run` is its only loop.
 
-    on_change: told of every new state after it is recorded (services settle their books there).
+    on_change: told of every new state after it is recorded (services settle their books there). A state may be
+    passed over: what is final by the next tick goes from sent to finalized at once.
     """
 
     def __init__(
@@ -212,10 +213,15 @@ class Sender:
 
     async def _record(self, entry: OutboxEntry) -> OutboxEntry:
         await self._outbox.update(entry)
-        _log.info(
-            "transaction", action="sender.record", operation=entry.operation,
-            signature=str(entry.signature), state=entry.state,
-        )  # fmt: skip
+        lost = entry.state in {OutboxState.FAILED, OutboxState.EXPIRED}
+        (_log.warning if lost else _log.debug)(
+            "transaction",
+            action="sender.record",
+            operation=entry.operation,
+            signature=str(entry.signature),
+            state=str(entry.state),
+            failure=str(entry.failure) if entry.failure else None,
+        )
         if entry.state.over:
             self._sent_at.pop(entry.signature, None)
         for event in self._waiters.get(entry.signature, ()):
