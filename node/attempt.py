@@ -1,0 +1,754 @@
+"""The life of one attempt on this node, from its claim until nothing of it is left.
+
+    claimed -> starting -> ready -> ended -> cleared -> forgotten
+
+Each step is journalled before the act that it allows, so that a daemon that dies anywhere goes on where it was:
+it never starts a second container, never opens a second voucher series, and never bills twice.
+"""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from marketplace.crash import crash_point
+from marketplace.domain.quantities import Millis
+from marketplace.domain.reasons import Reason
+from marketplace.protocol import signatures
+from marketplace.protocol.control import (
+    AllocationBeat,
+    AttemptState,
+    Claim,
+    ClaimAck,
+    Command,
+    CommandType,
+    Countersignature,
+    FrameType,
+    LogLine,
+    Logs,
+    LogsAck,
+    Refusal,
+    SignedVoucher,
+    StateAck,
+    StateReport,
+)
+from marketplace.protocol.digests import LogDigest, voucher_digest
+from marketplace.protocol.terms import JobSpec
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
+from node.acceptance import container_limits
+from node.chain import Chain, ChainSilent, Standing
+from node.clock import Clock
+from node.control import ControlChannel
+from node.errors import MarketRefused
+from node.journal import Accepted, Attempt, Ending, Journal, Step, Stop
+from node.keys import KeyPair
+from node.logs import LogPump
+from node.metering import Bounds, Identity, Series, signed
+from node.runtime.errors import (
+    AttemptConflict,
+    CapabilityMissing,
+    ContainerVanished,
+    EngineUnavailable,
+    ImageUnavailable,
+    PullFailed,
+    StartFailed,
+)
+from node.runtime.port import Container, ContainerSpec, Image, Network, Outcome, Runtime
+
+GIB: Final = 1 << 30
+_ENGINE_RETRY_S: Final = 1.0
+_CHAIN_RETRY_S: Final = 1.0
+# Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
+_LOG_END_S: Final = 60.0
+_REMEMBERED_VOUCHERS: Final = 16
+_DETAIL_CHARACTERS: Final = 2000
+
+REQUEUING: Final = frozenset(
+    {
+        Reason.PULL_FAILED,
+        Reason.START_TIMEOUT,
+        Reason.VERIFY_FAILED,
+        Reason.NODE_QUIT,
+        Reason.NODE_DRAINED,
+        Reason.INTERRUPTED,
+        Reason.WORKER_UNHEALTHY,
+    }
+)
+"""Ends after which another node may go on: the last voucher is `ended`, the escrow stays open."""
+
+_LEASE_LOST: Final = "lease_lost"
+_STATES: Final = {
+    Step.CLAIMED: AttemptState.CLAIMED,
+    Step.STARTING: AttemptState.PULLING,
+    Step.READY: AttemptState.RUNNING,
+    Step.ENDED: AttemptState.EXITED,
+    Step.CLEARED: AttemptState.EXITED,
+}
+_LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready within the limit")
+
+_log = structlog.get_logger("node.attempt")
+_T = TypeVar("_T")
+
+
+class Stopped(Exception):
+    """The attempt is to end before its container ran; caught in this module only."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.detail or stop.reason.code)
+        self.stop = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Limits that hold for every attempt.
+
+    claim_limit_ms: how long a claim stays live.
+    """
+
+    claim_limit_ms: int
+    max_image_bytes: int
+    log_limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every attempt works with; one set per daemon."""
+
+    journal: Journal
+    runtime: Runtime
+    channel: ControlChannel
+    clock: Clock
+    key: KeyPair
+    identity: Identity
+    chain: Chain | None
+    beat_soon: Callable[[], None]
+
+
+class AttemptRunner:
+    """Drives one attempt. `run` is its one task; everything else is called from the agent."""
+
+    def __init__(self, record: Attempt, spec: JobSpec, tools: Tools, terms: Terms) -> None:
+        self._record = record
+        self._spec = spec
+        self._tools = tools
+        self._terms = terms
+        self._bounds = Bounds.of(record.request)
+        self._series: Series | None = None
+        self._recent: OrderedDict[int, SignedVoucher] = OrderedDict()
+        self._pump: LogPump | None = None
+        self._pump_task: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._ready_taken_ms: int | None = None
+        self._assigned = asyncio.Event()
+        self._ordered = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._report_added = asyncio.Event()
+        self._reports_taken = asyncio.Event()
+        if record.assigned:
+            self._assigned.set()
+        if record.stop is not None:
+            self._ordered.set()
+        if record.started_at_ms is not None:
+            self._resume_series(record.started_at_ms)
+
+    @property
+    def record(self) -> Attempt:
+        """The attempt as journalled."""
+        return self._record
+
+    @property
+    def slots(self) -> int:
+        """Slots that it holds; none once its container is gone."""
+        return 0 if self._record.step is Step.CLEARED else self._spec.gpu_count
+
+    @property
+    def state(self) -> AttemptState:
+        """How far it is, in the protocol's words."""
+        return _STATES[self._record.step]
+
+    @property
+    def image(self) -> str:
+        """The image as the renter wrote it."""
+        return self._spec.image
+
+    # --- what the agent tells it ---------------------------------------------------------------------------------
+
+    def on_command(self, command: Command) -> None:
+        """Obey a command that names this attempt. Each may come again without harm."""
+        if command.type is CommandType.ASSIGNED:
+            if not self._record.assigned:
+                self._save(assigned=True)
+            self._assigned.set()
+        elif command.type is CommandType.STOP:
+            self.stop(Stop(_reason(command.reason), command.grace_ms, command.final))
+        elif command.type is CommandType.SETTLED:
+            # Should the work still run, its account is closed: nobody pays for more of it.
+            self.forget()
+
+    def stop(self, stop: Stop) -> None:
+        """End the attempt; the first order counts."""
+        if self._record.stop is None and self._record.step < Step.ENDED:
+            self._save(stop=stop)
+            self._ordered.set()
+
+    def forget(self) -> None:
+        """The attempt is over on chain, or the market has no more interest in it: end it and clear it away."""
+        self.stop(Stop(Reason.MARKET_ERROR, 0, final=False, detail="the market knows this attempt as over"))
+        self._settled.set()
+
+    # --- what the agent takes from it ----------------------------------------------------------------------------
+
+    def beat(self) -> AllocationBeat | None:
+        """Its part of a heartbeat, with a new voucher while the meter runs; None before the lease."""
+        record = self._record
+        if record.lease_token is None or record.step is Step.CLEARED:
+            return None
+        if record.step is Step.READY:
+            self._save(voucher=self._sign(self._now_ms(), VoucherState.RUNNING, Reason.RUNNING))
+        return AllocationBeat(
+            allocation_id=record.key.allocation,
+            attempt=record.key.attempt,
+            lease_token=record.lease_token,
+            state=self.state,
+            voucher=self._record.voucher,
+        )
+
+    def on_countersigned(self, countersignature: Countersignature) -> None:
+        """Keep the meter's signature if it is one, over a voucher that we signed."""
+        voucher = self._recent.get(countersignature.sequence)
+        if voucher is None:
+            return
+        message = VoucherMessage.from_fields(voucher.fields)
+        if not signatures.verify(self._record.meter_key, message.signing_bytes(), countersignature.signature):
+            _log.error("not the meter's signature", action="bad_countersignature", **self._names)
+            return
+        accepted = self._record.accepted
+        if accepted is None or accepted.message.sequence < message.sequence:
+            self._save(accepted=Accepted(voucher, countersignature.signature))
+
+    def on_refused(self, refusal: Refusal) -> None:
+        """The meter did not countersign. Time that it could not have seen is given up, once; we go on."""
+        _log.warning("voucher refused", action="voucher_refused", code=refusal.code, **self._names)
+        series, record = self._series, self._record
+        if series is None or record.step is not Step.READY or self._ready_taken_ms is None:
+            return
+        # The market's clock of this attempt began when it took our `ready`, not when we were.
+        unseen = max(0, self._ready_taken_ms - series.started_at_ms)
+        if unseen > series.conceded_ms:
+            self._series = series.concede(unseen, record.accepted.message if record.accepted else None)
+            self._save(conceded_ms=unseen)
+
+    # --- its life ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until the attempt is forgotten. Cancelling it leaves the container alone, for the next daemon."""
+        try:
+            if not await self._hold_lease():
+                return
+            if self._record.step < Step.ENDED:
+                await self._end(await self._live())
+            await self._clear()
+        finally:
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _live(self) -> Ending:
+        """From where the journal stands to the end of the work."""
+        self._spawn(self._deliver_reports())
+        try:
+            if self._record.step < Step.READY:
+                self._ready(await self._until_started())
+            self._start_pump()
+            return await self._until_over()
+        except Stopped as error:
+            return self._ending(error.stop.reason, final=error.stop.final, detail=error.stop.detail)
+        except ImageUnavailable as error:
+            return self._ending(Reason.IMAGE_UNAVAILABLE, final=True, detail=str(error))
+        except PullFailed as error:
+            return self._ending(Reason.PULL_FAILED, final=False, detail=str(error))
+        except (StartFailed, CapabilityMissing, AttemptConflict) as error:
+            return self._ending(Reason.START_TIMEOUT, final=False, detail=str(error))
+        except ContainerVanished as error:
+            return self._ending(Reason.NODE_QUIT, final=False, detail=str(error))
+
+    async def _hold_lease(self) -> bool:
+        """Give the market our consent, until it takes or refuses it, or the claim is no longer live."""
+        record = self._record
+        if record.lease_token is not None:
+            return True
+        claim = Claim(
+            allocation_id=record.key.allocation,
+            attempt=record.key.attempt,
+            at_ms=record.claim_at_ms,
+            signature=record.claim_signature,
+        )
+        asking = self._tools.channel.request(FrameType.CLAIM, claim, ClaimAck, re=record.request_frame)
+        try:
+            ack = await self._while_claim_lives(asking)
+        except (MarketRefused, TimeoutError, Stopped) as error:
+            _log.info("claim not taken", action="claim_not_taken", error=str(error) or "no answer", **self._names)
+            self._tools.journal.forget(record.key)
+            return False
+        self._save(lease_token=ack.lease_token)
+        return True
+
+    async def _while_claim_lives(self, asking: Coroutine[Any, Any, ClaimAck]) -> ClaimAck:
+        """The answer. Raises TimeoutError when the claim can no longer bind us and the chain shows no assignment."""
+        task = asyncio.create_task(asking)
+        try:
+            while True:
+                left_ms = self._record.claim_at_ms + self._terms.claim_limit_ms - self._now_ms()
+                done, _ = await asyncio.wait({task}, timeout=max(left_ms / 1000, _CHAIN_RETRY_S))
+                if done:
+                    return task.result()
+                if self._now_ms() <= self._record.claim_at_ms + self._terms.claim_limit_ms:
+                    continue
+                if self._tools.chain is None or not await self._assigned_on_chain(self._tools.chain):
+                    raise TimeoutError
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _until_started(self) -> Container:
+        """Pull while the chain confirms, then start. Raises Stopped and the engine's errors."""
+        limit_s = max(0, self._start_by_ms() - self._now_ms()) / 1000
+        try:
+            async with asyncio.timeout(limit_s):
+                self._report(AttemptState.PULLING)
+                image = await self._unless_stopped(self._engine(self._prepare))
+                if image.digest != self._record.image_digest:
+                    self._save(image_digest=image.digest)
+                crash_point("node.pulling")
+                await self._unless_stopped(self._until_assigned())
+        except TimeoutError as error:
+            raise Stopped(_LATE) from error
+        self._save(step=Step.STARTING)
+        return await self._start(image)
+
+    async def _start(self, image: Image) -> Container:
+        """Outside the time limit: a start that is cut off half-way would leave a container behind."""
+        spec = self._container_spec(image)
+        while True:
+            try:
+                return await self._tools.runtime.start(spec)
+            except EngineUnavailable as error:
+                if self._record.stop is not None:
+                    raise Stopped(self._record.stop) from error
+                if self._now_ms() > self._start_by_ms():
+                    raise Stopped(_LATE) from error
+                await asyncio.sleep(_ENGINE_RETRY_S)
+
+    def _start_by_ms(self) -> int:
+        return self._record.claim_at_ms + self._record.start_limit_ms
+
+    async def _prepare(self) -> Image:
+        digest = self._record.image_digest or self._spec.image_digest
+        return await self._tools.runtime.prepare(self._spec.image, digest=digest, max_bytes=self._terms.max_image_bytes)
+
+    def _container_spec(self, image: Image) -> ContainerSpec:
+        spec = self._spec
+        return ContainerSpec(
+            key=self._record.key,
+            image=image,
+            limits=container_limits(spec),
+            entrypoint=spec.entrypoint,
+            command=spec.command,
+            env=tuple(sorted(spec.env.items())),
+            workdir=spec.workdir,
+            network=Network(spec.network),
+        )
+
+    async def _until_assigned(self) -> None:
+        """Until the chain says that the attempt is ours. Raises Stopped when it can no longer become so.
+
+        Without an RPC of our own the market's word has to do; with one, the escrow's word counts alone.
+        """
+        chain = self._tools.chain
+        while True:
+            if chain is None:
+                if self._assigned.is_set():
+                    return
+            elif await self._assigned_on_chain(chain):
+                return
+            if self._now_ms() > self._record.claim_at_ms + self._terms.claim_limit_ms and not self._assigned.is_set():
+                raise Stopped(Stop(Reason.NODE_QUIT, 0, final=False, detail="not assigned while the claim was live"))
+            await self._told_or_soon()
+
+    async def _told_or_soon(self) -> None:
+        """Until the market says `assigned`; once it has, until the chain may be asked again."""
+        if self._assigned.is_set():
+            await asyncio.sleep(_CHAIN_RETRY_S)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CHAIN_RETRY_S):
+                await self._assigned.wait()
+
+    async def _assigned_on_chain(self, chain: Chain) -> bool:
+        """Whether the escrow is assigned to us at the agreed price. Raises Stopped when it is to someone else."""
+        try:
+            assignment = await chain.look(self._record)
+        except ChainSilent:
+            return False
+        if assignment.standing is Standing.OVER:
+            raise Stopped(Stop(Reason.NODE_QUIT, 0, final=False, detail="the escrow is not assigned to this node"))
+        if assignment.standing is Standing.WAITING:
+            return False
+        if assignment.price_per_hour != self._record.request.price_per_hour:
+            raise Stopped(Stop(Reason.NODE_QUIT, 0, final=False, detail="assigned at another price than agreed"))
+        self._save(assigned=True, meter_key=assignment.meter_key)
+        return True
+
+    def _ready(self, container: Container) -> None:
+        """The meter is on."""
+        now = self._now_ms()
+        self._resume_series(now)
+        self._report(AttemptState.READY, started_at_ms=now, step=Step.READY)
+        crash_point("node.running")
+        _log.info("ready", action="ready", container=container.container_id, **self._names)
+        self._tools.beat_soon()
+
+    async def _until_over(self) -> Ending:
+        """Until the container exits, an order comes, or the limit is reached. Raises ContainerVanished."""
+        key = self._record.key
+        exited = asyncio.create_task(self._engine(partial(self._tools.runtime.wait, key)))
+        ordered = asyncio.create_task(self._ordered.wait())
+        limit = asyncio.create_task(self._until_limit())
+        try:
+            await asyncio.wait({exited, ordered, limit}, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                return await self._natural(exited.result())
+            reason = Reason.OUT_OF_FUNDS if self._bounds.ends_for_want_of_funds else Reason.TIMEOUT
+            self.stop(Stop(reason, self._spec.stop_grace_s * 1000, final=True))  # an earlier order goes before
+            return await self._obey_stop()
+        finally:
+            for task in (exited, ordered, limit):
+                task.cancel()
+            await asyncio.gather(exited, ordered, limit, return_exceptions=True)
+
+    async def _until_limit(self) -> None:
+        while (left := self._limit_left_ms()) > 0:  # noqa: ASYNC110 - a concession of the meter moves the limit
+            await asyncio.sleep(left / 1000)
+
+    def _limit_left_ms(self) -> int:
+        series = self._running_series()
+        return series.started_at_ms + series.conceded_ms + self._bounds.limit_ms - self._now_ms()
+
+    async def _obey_stop(self) -> Ending:
+        stop = self._record.stop
+        if stop is None:
+            raise AssertionError("an order is journalled before it is announced")
+        key, grace_s = self._record.key, stop.grace_ms / 1000
+        outcome = await self._engine(lambda: self._tools.runtime.stop(key, grace_s=grace_s))
+        at_ms = await self._finished_ms(outcome)
+        return self._ending(stop.reason, final=stop.final, detail=stop.detail, outcome=outcome, at_ms=at_ms)
+
+    async def _natural(self, outcome: Outcome) -> Ending:
+        if outcome.disk_full:
+            reason = Reason.DISK_FULL
+        elif outcome.oom_killed:
+            reason = Reason.OOM
+        else:
+            reason = Reason.COMPLETED if outcome.exit_code == 0 else Reason.APP_ERROR
+        at_ms = await self._finished_ms(outcome)
+        return self._ending(reason, final=True, detail=outcome.message, outcome=outcome, at_ms=at_ms)
+
+    async def _finished_ms(self, outcome: Outcome) -> int:
+        """Chain time at which the container ended, never later than now.
+
+        By the engine's own times, so that an exit while this daemon was down is billed to its real end.
+        """
+        series = self._running_series()
+        container = await self._engine(partial(self._tools.runtime.find, self._record.key))
+        if container is None or container.started_at is None:
+            # It never ran (its command can't be executed), or is gone: nothing beyond what was signed.
+            return max(series.at_ms, series.started_at_ms)
+        ran_ms = int((outcome.finished_at - container.started_at).total_seconds() * 1000)
+        return min(self._now_ms(), series.started_at_ms + max(0, ran_ms))
+
+    def _ending(
+        self,
+        reason: Reason,
+        *,
+        final: bool,
+        detail: str | None = None,
+        outcome: Outcome | None = None,
+        at_ms: int | None = None,
+    ) -> Ending:
+        if at_ms is None:
+            # No outcome is known: what was signed last is all that may be billed.
+            at_ms = self._series.at_ms if self._series else self._now_ms()
+        return Ending(
+            reason=reason,
+            at_ms=at_ms,
+            final=final and reason not in REQUEUING,
+            exit_code=outcome.exit_code if outcome else None,
+            detail=detail[:_DETAIL_CHARACTERS] if detail else None,
+        )
+
+    async def _end(self, ending: Ending) -> None:
+        """Sign the last voucher and write down that the market has to take it."""
+        if self._pump is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOG_END_S):
+                    await self._pump.read_to_end()
+        crash_point("node.before_final_voucher")
+        self._report_exit(ending)
+        crash_point("node.after_final_voucher")
+        _log.info("ended", action="ended", reason=ending.reason.code, exit_code=ending.exit_code, **self._names)
+
+    def _report_exit(self, ending: Ending) -> None:
+        voucher = None
+        if self._series is not None:
+            state = VoucherState.FINAL if ending.final else VoucherState.ENDED
+            voucher = self._sign(ending.at_ms, state, ending.reason)
+        self._report(
+            AttemptState.EXITED,
+            reason=ending.reason,
+            exit_code=ending.exit_code,
+            detail=ending.detail,
+            voucher=voucher,
+            step=Step.ENDED,
+            ending=ending,
+        )
+
+    async def _clear(self) -> None:
+        """Deliver what is left, clear the machine, and wait until the money is settled."""
+        if not self._background:
+            self._spawn(self._deliver_reports())
+        if self._record.step is Step.ENDED:
+            if self._record.started_at_ms is not None:
+                self._start_pump()
+            if self._pump_task is not None:
+                await _first(self._settled.wait(), asyncio.wait({self._pump_task}))
+            await self._engine(partial(self._tools.runtime.remove, self._record.key))
+            self._save(step=Step.CLEARED)
+            self._tools.beat_soon()
+        await _first(self._settled.wait(), self._nothing_owed())
+        self._tools.journal.forget(self._record.key)
+        _log.info("forgotten", action="forgotten", **self._names)
+
+    async def _nothing_owed(self) -> None:
+        """Returns when the market has taken the last report of an attempt that was never ready."""
+        while self._record.voucher is not None or self._tools.journal.reports(self._record.key):
+            self._reports_taken.clear()
+            await self._reports_taken.wait()
+
+    # --- reports and logs ----------------------------------------------------------------------------------------
+
+    async def _deliver_reports(self) -> None:
+        """Send every report in order; each waits for its answer."""
+        while True:
+            self._report_added.clear()
+            for report in self._tools.journal.reports(self._record.key):
+                try:
+                    ack = await self._tools.channel.request(FrameType.STATE, report, StateAck)
+                except MarketRefused as error:
+                    self._on_report_refused(report, error)
+                else:
+                    if report.state is AttemptState.READY:
+                        self._ready_taken_ms = self._now_ms()
+                    if ack.countersignature is not None:
+                        self.on_countersigned(ack.countersignature)
+                self._tools.journal.drop_report(self._record.key, report.sequence)
+            self._reports_taken.set()
+            await self._report_added.wait()
+
+    def _on_report_refused(self, report: StateReport, error: MarketRefused) -> None:
+        _log.warning("report refused", action="report_refused", state=report.state, code=error.code, **self._names)
+        if error.code == _LEASE_LOST:
+            self.stop(Stop(Reason.NODE_QUIT, 0, final=False, detail="the market gave the attempt to another node"))
+        elif report.state is AttemptState.EXITED and report.voucher is not None and self._record.ending is not None:
+            self._offer_less(VoucherMessage.from_fields(report.voucher.fields), self._record.ending)
+
+    def _offer_less(self, refused: VoucherMessage, ending: Ending) -> None:
+        """The meter did not take the last voucher: show one that bills no more than it has already signed.
+
+        Arguing is pointless once the work is over: time that the meter has not countersigned is never paid, and
+        only a voucher of both sides closes the escrow without a contest.
+        """
+        accepted = self._record.accepted.message if self._record.accepted else None
+        if refused.billed_ms == (accepted.billed_ms if accepted else 0):
+            return
+        series = self._running_series()
+        capped = replace(self._bounds, max_ms=Millis(accepted.billed_ms if accepted else 0))
+        self._series = replace(series.concede(series.conceded_ms, accepted), bounds=capped)
+        self._report_exit(ending)
+
+    def _report(
+        self,
+        state: AttemptState,
+        *,
+        reason: Reason = Reason.RUNNING,
+        exit_code: int | None = None,
+        started_at_ms: int | None = None,
+        detail: str | None = None,
+        voucher: SignedVoucher | None = None,
+        **changes: Any,
+    ) -> None:
+        """Journal a report together with the step it tells of; `_deliver_reports` sends it."""
+        record = self._record
+        if record.lease_token is None:
+            raise AssertionError("reports follow the lease")
+        sequence = record.report_sequence + 1
+        if started_at_ms is not None:
+            changes["started_at_ms"] = started_at_ms
+        if voucher is not None:
+            changes["voucher"] = voucher
+        self._record = replace(record, report_sequence=sequence, **changes)
+        report = StateReport(
+            allocation_id=record.key.allocation,
+            attempt=record.key.attempt,
+            lease_token=record.lease_token,
+            sequence=sequence,
+            state=state,
+            reason=reason.value,
+            exit_code=exit_code,
+            started_at_ms=started_at_ms,
+            image_digest=record.image_digest,
+            detail=detail,
+            voucher=voucher,
+        )
+        self._tools.journal.save_with_report(self._record, report)
+        self._report_added.set()
+
+    def _start_pump(self) -> None:
+        if self._pump is not None:
+            return
+        self._pump = LogPump(
+            self._tools.runtime,
+            self._record.key,
+            limit_bytes=self._terms.log_limit_bytes,
+            next_seq=self._record.log_next_seq,
+            send=self._send_logs,
+        )
+        self._pump_task = self._spawn(self._pump.run())
+
+    async def _send_logs(self, lines: tuple[LogLine, ...]) -> int:
+        """Lines to the market. Lines that it refuses for good are dropped: the container must go some day."""
+        record = self._record
+        if record.lease_token is None:
+            raise AssertionError("logs follow the lease")
+        body = Logs(
+            allocation_id=record.key.allocation,
+            attempt=record.key.attempt,
+            lease_token=record.lease_token,
+            lines=lines,
+        )
+        try:
+            ack = await self._tools.channel.request(FrameType.LOGS, body, LogsAck)
+        except MarketRefused as error:
+            _log.warning("logs refused", action="logs_refused", code=error.code, lines=len(lines), **self._names)
+            return lines[-1].seq + 1
+        if ack.next_seq > self._record.log_next_seq:
+            self._save(log_next_seq=ack.next_seq)
+        return ack.next_seq
+
+    # --- vouchers and the record ---------------------------------------------------------------------------------
+
+    def _resume_series(self, started_at_ms: int) -> None:
+        """The series as the journal has it, so that it goes on after a restart instead of beginning anew."""
+        record = self._record
+        last = VoucherMessage.from_fields(record.voucher.fields) if record.voucher else None
+        # After a concession the last voucher may bill what was refused: only the accepted one is a floor then.
+        floor = last if record.conceded_ms == 0 else (record.accepted.message if record.accepted else None)
+        self._series = Series(
+            identity=self._tools.identity,
+            escrow=record.request.escrow,
+            wallet=record.request.wallet,
+            attempt=record.request.attempt,
+            bounds=self._bounds,
+            started_at_ms=started_at_ms,
+            sequence=last.sequence if last else 0,
+            at_ms=floor.at_ms if floor else 0,
+            billed_ms=floor.billed_ms if floor else 0,
+            conceded_ms=record.conceded_ms,
+        )
+        if last is not None and record.voucher is not None:
+            self._recent[last.sequence] = record.voucher
+
+    def _running_series(self) -> Series:
+        if self._series is None:
+            raise AssertionError("the meter runs from READY on")
+        return self._series
+
+    def _sign(self, now_ms: int, state: VoucherState, reason: Reason) -> SignedVoucher:
+        """The next voucher of the series. The caller journals it before it is shown to anybody."""
+        log_digest = self._pump.digest() if self._pump else LogDigest().value()
+        message, self._series = self._running_series().next(now_ms, voucher_digest(log_digest), state, reason)
+        voucher = signed(message, self._tools.key)
+        self._recent[message.sequence] = voucher
+        while len(self._recent) > _REMEMBERED_VOUCHERS:
+            self._recent.popitem(last=False)
+        return voucher
+
+    def _now_ms(self) -> int:
+        return self._record.anchor.now_ms(self._tools.clock)
+
+    def _save(self, **changes: Any) -> None:
+        self._record = replace(self._record, **changes)
+        self._tools.journal.save(self._record)
+
+    @property
+    def _names(self) -> dict[str, object]:
+        return {"allocation": self._record.key.allocation, "attempt": self._record.key.attempt}
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._on_background_end)
+        return task
+
+    def _on_background_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background work failed", action="attempt_failed", exc_info=error, **self._names)
+
+    async def _engine(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask until the engine answers: nothing may be concluded from its silence."""
+        while True:
+            try:
+                return await call()
+            except EngineUnavailable as error:
+                _log.warning("engine silent", action="engine_silent", error=str(error), **self._names)
+                await asyncio.sleep(_ENGINE_RETRY_S)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The work's result. Raises Stopped when an order to end comes first."""
+        task = asyncio.create_task(work)
+        ordered = asyncio.create_task(self._ordered.wait())
+        try:
+            await asyncio.wait({task, ordered}, return_when=asyncio.FIRST_COMPLETED)
+            if self._record.stop is not None:
+                raise Stopped(self._record.stop)
+            return task.result()
+        finally:
+            for each in (task, ordered):
+                each.cancel()
+            await asyncio.gather(task, ordered, return_exceptions=True)
+
+
+def _reason(number: int) -> Reason:
+    """The reason of an order; an order without a reason we know is the renter's cancel."""
+    try:
+        reason = Reason(number)
+    except ValueError:
+        return Reason.CANCELLED
+    return Reason.CANCELLED if reason is Reason.RUNNING else reason
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is done; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

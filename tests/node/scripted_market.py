@@ -1,0 +1,429 @@
+"""A market on loopback that speaks the real protocol, and misbehaves where a test asks it to.
+
+It checks what a real meter checks (signatures, order, clock) and keeps everything it was sent.
+"""
+
+import asyncio
+import itertools
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import base58
+from aiohttp import web
+
+from marketplace.domain.catalogue import class_bytes
+from marketplace.domain.money import amount_due
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.protocol import sealing, signatures
+from marketplace.protocol.claims import ClaimMessage
+from marketplace.protocol.control import (
+    SUBPROTOCOL,
+    AttemptState,
+    Claim,
+    ClaimAck,
+    ClaimRequest,
+    Command,
+    CommandType,
+    Countersignature,
+    ErrorBody,
+    Frame,
+    FrameType,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Holding,
+    LogLine,
+    Logs,
+    LogsAck,
+    Message,
+    Refusal,
+    Refuse,
+    SignedVoucher,
+    StateAck,
+    StateReport,
+    Welcome,
+)
+from marketplace.protocol.siws import SignInInput
+from marketplace.protocol.terms import JobSpec, terms_hash
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
+from node.keys import KeyPair, generate
+from node.metering import Identity
+
+NODE_ID = "node_1111111111111111111111"
+LEASE = "lease-1"
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def spec(image: str = "busy", **changes: Any) -> JobSpec:
+    return JobSpec(**({"image": image, "class_id": "cpu-small", "limit_ms": 3_600_000, "disk_gb": 1} | changes))
+
+
+@dataclass
+class Seen:
+    """Everything the market knows of one attempt."""
+
+    request: ClaimRequest
+    claim: Claim | None = None
+    reports: list[StateReport] = field(default_factory=list)
+    lines: dict[int, LogLine] = field(default_factory=dict)
+    vouchers: list[VoucherMessage] = field(default_factory=list)
+    countersigned: list[VoucherMessage] = field(default_factory=list)
+    ready_at_ms: int | None = None
+    refusals: int = 0
+
+    @property
+    def exited(self) -> StateReport | None:
+        return next((r for r in self.reports if r.state is AttemptState.EXITED), None)
+
+    @property
+    def final(self) -> VoucherMessage | None:
+        return next((v for v in self.countersigned if v.state is not VoucherState.RUNNING), None)
+
+    @property
+    def text(self) -> list[str]:
+        return [self.lines[seq].text for seq in sorted(self.lines)]
+
+
+class ScriptedMarket:
+    """One market, one node. The knobs may be turned at any time."""
+
+    def __init__(self, node_key: KeyPair, identity: Identity, *, heartbeat_ms: int = 100) -> None:
+        self.node_key = node_key
+        self.identity = identity
+        self.meter = generate()
+        self.heartbeat_ms = heartbeat_ms
+        self.max_unacked_ms = 60_000
+        self.start_limit_ms = 30_000
+        self.program_id = base58.b58encode(identity.program_id).decode()
+        self.drop_answers: Counter[FrameType] = Counter()
+        """How many frames of a type are taken but not answered."""
+        self.silent = False
+        """Reads, answers nothing."""
+        self.refuse_vouchers = 0
+        self.ready_delay_ms = 0
+        """Pretend to have received `ready` that much later."""
+        self.claim_error: str | None = None
+        self.settles = True
+        self.assigns = True
+        self.forget: tuple[Holding, ...] = ()
+        self.attempts: dict[tuple[str, int], Seen] = {}
+        self.hellos: list[Hello] = []
+        self.beats: list[Heartbeat] = []
+        self.refusals: list[Refuse] = []
+        self.frames: Counter[FrameType] = Counter()
+        self.logins = 0
+        self.changed = asyncio.Condition()
+        self._nonces: dict[str, str] = {}
+        self._sockets: set[web.WebSocketResponse] = set()
+        self._ids = itertools.count(1)
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+        self.posts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    # --- process -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/v1/auth/challenge", self._challenge)
+        app.router.add_post("/v1/auth/verify", self._verify)
+        app.router.add_get("/v1/constants", self._constants)
+        app.router.add_get(f"/v1/nodes/{NODE_ID}/control", self._control)
+        app.router.add_post(f"/v1/nodes/{NODE_ID}/drain", self._drain)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        await self.disconnect()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def disconnect(self) -> None:
+        for socket in list(self._sockets):
+            await socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+    async def until(self, predicate: Any, timeout_s: float = 15.0) -> None:
+        """Until something the node sent makes the predicate true."""
+        async with asyncio.timeout(timeout_s), self.changed:
+            await self.changed.wait_for(predicate)
+
+    # --- what a test does ----------------------------------------------------------------------------------------
+
+    def request(self, job: JobSpec, *, allocation: str = "alloc_1", attempt: int = 1, **changes: Any) -> ClaimRequest:
+        values: dict[str, Any] = {
+            "allocation_id": allocation,
+            "attempt": attempt,
+            "escrow": b"\x11" * 32,
+            "wallet": b"\x12" * 32,
+            "market": self.identity.market,
+            "node": self.identity.node,
+            "class_id": job.class_id,
+            "price_per_hour": 3_600_000,
+            "max_ms": job.limit_ms,
+            "deposit": 3_600_000_000,
+            "terms_hash": terms_hash(job.spec_hash(), "key"),
+            "fee_bps": 500,
+            "chain_time_ms": now_ms(),
+            "sealed_spec": sealing.seal(self.node_key.public, job.model_dump_json().encode()),
+            "answer_by_ms": 5000,
+        }
+        return ClaimRequest(**(values | changes))
+
+    async def offer(self, job: JobSpec, **changes: Any) -> Seen:
+        """Send a claim request; the rest follows from what the node answers."""
+        request = self.request(job, **changes)
+        seen = self.attempts.setdefault((request.allocation_id, request.attempt), Seen(request))
+        await self.until(lambda: self._sockets)
+        await self.push(FrameType.CLAIM_REQUEST, request)
+        return seen
+
+    async def command(self, kind: CommandType, seen: Seen | None = None, **changes: Any) -> str:
+        values: dict[str, Any] = {"id": f"cmd-{next(self._ids)}", "type": kind}
+        if seen is not None:
+            values |= {"allocation_id": seen.request.allocation_id, "attempt": seen.request.attempt}
+        command = Command(**(values | changes))
+        await self.push(FrameType.COMMAND, command)
+        return command.id
+
+    async def push(self, kind: FrameType, body: Message, re: str | None = None) -> None:
+        for socket in list(self._sockets):
+            await self._send(socket, kind, body, re)
+
+    # --- HTTP ----------------------------------------------------------------------------------------------------
+
+    async def _challenge(self, request: web.Request) -> web.Response:
+        wallet = request.query["wallet"]
+        nonce = f"nonce{next(self._ids):020d}"
+        fields = SignInInput(
+            domain=request.host,
+            address=wallet,
+            statement="Sign in as a node.",
+            uri=self.url,
+            chain_id="localnet",
+            nonce=nonce,
+            issued_at="2026-01-01T00:00:00Z",
+            expiration_time="2026-01-01T00:05:00Z",
+        )
+        self._nonces[nonce] = fields.message()
+        return web.json_response(
+            {"wallet": wallet, "message": fields.message(), "nonce": nonce, "input": fields.as_input()}
+        )
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        message = self._nonces.pop(body["nonce"], None)
+        key = base58.b58decode(body["wallet"])
+        if message is None or not signatures.verify(key, message.encode(), base58.b58decode(body["signature"])):
+            return web.json_response({"error": "invalid_signature", "message": "no", "status": 401}, status=401)
+        self.logins += 1
+        return web.json_response({"token": "token", "expiresIn": 3600})
+
+    async def _constants(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "chain": {
+                    "market": base58.b58encode(self.identity.market).decode(),
+                    "program_id": self.program_id,
+                    "genesis_hash": base58.b58encode(self.identity.genesis_hash).decode(),
+                    "decimals": 6,
+                }
+            }
+        )
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        self.posts["drain"].append(await request.json())
+        return web.json_response({"id": NODE_ID})
+
+    # --- the control channel -------------------------------------------------------------------------------------
+
+    async def _control(self, request: web.Request) -> web.WebSocketResponse:
+        if request.headers.get("Authorization") != "Bearer token":
+            raise web.HTTPUnauthorized
+        socket = web.WebSocketResponse(protocols=(SUBPROTOCOL,))
+        await socket.prepare(request)
+        try:
+            async for message in socket:
+                frame = Frame.model_validate_json(message.data)
+                self.frames[frame.type] += 1
+                await self._take(socket, frame)
+                async with self.changed:
+                    self.changed.notify_all()
+        finally:
+            self._sockets.discard(socket)
+        return socket
+
+    async def _take(self, socket: web.WebSocketResponse, frame: Frame) -> None:
+        if self.silent:
+            return
+        if self.drop_answers[frame.type] > 0:
+            self.drop_answers[frame.type] -= 1
+            return
+        match frame.type:
+            case FrameType.HELLO:
+                self.hellos.append(Hello.model_validate(frame.body))
+                await self._send(socket, FrameType.HELLO, self._welcome(), frame.id)
+                self._sockets.add(socket)
+            case FrameType.HEARTBEAT:
+                await self._heartbeat(socket, frame)
+            case FrameType.CLAIM:
+                await self._claimed(socket, frame)
+            case FrameType.REFUSE:
+                self.refusals.append(Refuse.model_validate(frame.body))
+            case FrameType.STATE:
+                await self._state(socket, frame)
+            case FrameType.LOGS:
+                await self._logs(socket, frame)
+            case _:
+                pass
+
+    def _welcome(self) -> Welcome:
+        return Welcome(
+            server_time_ms=now_ms(),
+            heartbeat_ms=self.heartbeat_ms,
+            max_unacked_ms=self.max_unacked_ms,
+            start_limit_ms=self.start_limit_ms,
+            market=base58.b58encode(self.identity.market).decode(),
+            meter_key=self.meter.address,
+            program_id=self.program_id,
+            genesis_hash=base58.b58encode(self.identity.genesis_hash).decode(),
+            forget=self.forget,
+        )
+
+    async def _heartbeat(self, socket: web.WebSocketResponse, frame: Frame) -> None:
+        beat = Heartbeat.model_validate(frame.body)
+        self.beats.append(beat)
+        countersigned, refused = [], []
+        for each in beat.allocations:
+            seen = self.attempts.get((each.allocation_id, each.attempt))
+            if seen is None or each.voucher is None:
+                continue
+            signature = self._countersign(seen, each.voucher)
+            message = VoucherMessage.from_fields(each.voucher.fields)
+            names = {"allocation_id": each.allocation_id, "attempt": each.attempt, "sequence": message.sequence}
+            if signature is None:
+                refused.append(Refusal(**names, code="voucher_invalid"))
+            else:
+                countersigned.append(Countersignature(**names, signature=signature))
+        ack = HeartbeatAck(
+            server_time_ms=now_ms(),
+            next_ms=self.heartbeat_ms,
+            countersigned=tuple(countersigned),
+            refused=tuple(refused),
+        )
+        await self._send(socket, FrameType.ACK, ack, frame.id)
+
+    async def _claimed(self, socket: web.WebSocketResponse, frame: Frame) -> None:
+        claim = Claim.model_validate(frame.body)
+        seen = self.attempts[claim.allocation_id, claim.attempt]
+        request = seen.request
+        message = ClaimMessage(
+            program_id=self.identity.program_id,
+            genesis_hash=self.identity.genesis_hash,
+            escrow=request.escrow,
+            attempt=request.attempt,
+            market=self.identity.market,
+            node=self.identity.node,
+            class_id=class_bytes(request.class_id),
+            price_per_hour=request.price_per_hour,
+            remaining_max_ms=request.max_ms,
+            remaining_deposit=request.deposit,
+            terms_hash=request.terms_hash,
+            fee_bps=request.fee_bps,
+            at_ms=claim.at_ms,
+        )
+        assert signatures.verify(self.node_key.public, message.signing_bytes(), claim.signature)
+        assert seen.claim in (None, claim), "a claim that is sent again is the same claim"
+        seen.claim = claim
+        if self.claim_error is not None:
+            await self._send(socket, FrameType.ERROR, ErrorBody(code=self.claim_error, message="no"), frame.id)
+            return
+        await self._send(socket, FrameType.ACK, ClaimAck(lease_token=LEASE), frame.id)
+        if self.assigns:
+            await self.command(CommandType.ASSIGNED, seen)
+
+    async def _state(self, socket: web.WebSocketResponse, frame: Frame) -> None:
+        report = StateReport.model_validate(frame.body)
+        seen = self.attempts[report.allocation_id, report.attempt]
+        assert report.lease_token == LEASE
+        if report.sequence not in [r.sequence for r in seen.reports]:
+            assert report.sequence > max((r.sequence for r in seen.reports), default=0)
+            seen.reports.append(report)
+        if report.state is AttemptState.READY and seen.ready_at_ms is None:
+            seen.ready_at_ms = now_ms() + self.ready_delay_ms
+        countersignature = None
+        if report.voucher is not None:
+            signature = self._countersign(seen, report.voucher)
+            if signature is None:
+                await self._send(socket, FrameType.ERROR, ErrorBody(code="voucher_invalid", message="no"), frame.id)
+                return
+            message = VoucherMessage.from_fields(report.voucher.fields)
+            countersignature = Countersignature(
+                allocation_id=report.allocation_id,
+                attempt=report.attempt,
+                sequence=message.sequence,
+                signature=signature,
+            )
+        await self._send(socket, FrameType.ACK, StateAck(countersignature=countersignature), frame.id)
+        if report.state is AttemptState.EXITED and self.settles:
+            await self.command(CommandType.SETTLED, seen)
+
+    async def _logs(self, socket: web.WebSocketResponse, frame: Frame) -> None:
+        logs = Logs.model_validate(frame.body)
+        seen = self.attempts[logs.allocation_id, logs.attempt]
+        for line in logs.lines:
+            known = seen.lines.setdefault(line.seq, line)
+            assert known == line, "a line that is sent again is the same line"
+        next_seq = next(n for n in itertools.count(1) if n not in seen.lines)
+        await self._send(socket, FrameType.ACK, LogsAck(next_seq=next_seq), frame.id)
+
+    def _countersign(self, seen: Seen, signed: SignedVoucher) -> bytes | None:
+        """The meter's signature, or None: it refuses, it never clips."""
+        voucher = VoucherMessage.from_fields(signed.fields)
+        assert signatures.verify(self.node_key.public, voucher.signing_bytes(), signed.signature)
+        request = seen.request
+        assert voucher.escrow == request.escrow
+        assert voucher.amount == amount_due(Tokens(request.price_per_hour), Millis(voucher.billed_ms))
+        assert voucher.billed_ms <= voucher.at_ms - voucher.started_at_ms
+        if voucher not in seen.vouchers:
+            seen.vouchers.append(voucher)
+        if voucher in seen.countersigned:
+            return self.meter.sign(voucher.signing_bytes())
+        last = seen.countersigned[-1] if seen.countersigned else None
+        if self.refuse_vouchers > 0:
+            self.refuse_vouchers -= 1
+            seen.refusals += 1
+            return None
+        if seen.ready_at_ms is None or voucher.billed_ms > max(0, now_ms() - seen.ready_at_ms) + 1000:
+            seen.refusals += 1
+            return None
+        if last is not None:
+            assert voucher.sequence > last.sequence
+            assert voucher.started_at_ms == last.started_at_ms
+            assert voucher.at_ms >= last.at_ms
+            assert 0 <= voucher.billed_ms - last.billed_ms <= voucher.at_ms - last.at_ms
+        seen.countersigned.append(voucher)
+        return self.meter.sign(voucher.signing_bytes())
+
+    async def _send(self, socket: web.WebSocketResponse, kind: FrameType, body: Message, re: str | None) -> None:
+        frame = Frame(type=kind, id=f"m-{next(self._ids)}", re=re, body=body.model_dump(mode="json"))
+        if not socket.closed:
+            await socket.send_str(frame.model_dump_json())
+
+
+def reason(seen: Seen) -> Reason:
+    assert seen.exited is not None
+    return Reason(seen.exited.reason)
