@@ -150,29 +150,10 @@ class Attempt:
 class Contest:
     """An attempt that one side ended, while it can be contested."""
 
-    attempt: int
-    """The attempt's number; 0: no contest is open."""
-    node: Pubkey
-    price: int
-    meter: Pubkey
-    protocol_bps: int
-    fee_bps: int
-    assigned_at: int
-    started_at: int
-    sequence: int
-    last_at: int
-    """The latest shown voucher's time."""
-    metered_at: int
-    """The latest meter-countersigned voucher's time."""
-    billed: int
-    amount: int
-    """Paid for the attempt so far."""
-    metered_amount: int
-    """Of it, what the meter countersigned."""
+    attempt: Attempt
+    """The attempt as it ended (number 0: no contest is open); its exposure is the reserve, what may still be paid."""
     released_at: int
     """When the attempt was ended."""
-    reserve: int
-    """What may still be paid for it."""
     reason: int
     """Why it ended."""
     by_quit: bool

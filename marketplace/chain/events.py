@@ -241,6 +241,7 @@ class ContestClosedEvent(ProgramEvent):
     node: Pubkey
     loss: bool
     released: int
+    refunded: bool
     compensation: int
     burned: int
 

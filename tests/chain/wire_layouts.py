@@ -44,7 +44,7 @@ ACCOUNTS: dict[str, str] = {
     "Allowance": "B B 32s 32s Q Q Q Q Q Q Q q Q 128s 64s",
     "Escrow": (
         "B B 32s 32s 32s Q 16s 32s Q B Q Q Q Q I q q q Q 32s I 32s Q 32s H H q q Q q q Q "
-        "Q Q Q I 32s Q 32s H H q q Q q q Q Q Q q Q H ? ? ? Q 64s"
+        "Q Q Q I 32s Q 32s H H q q Q q q Q Q Q Q q H ? ? ? Q 64s"
     ),
     "Epoch": "B B Q B Q Q 16s I I 32s 32s",
 }
@@ -67,7 +67,7 @@ EVENTS: dict[str, str] = {
     "Settled": "32s I 32s 32s Q B H Q Q Q Q Q Q Q ? Q 32s",
     "Released": "32s I 32s 32s H ? Q Q q",
     "Contested": "32s I 32s q ? Q Q",
-    "ContestClosed": "32s I 32s ? Q Q 16s",
+    "ContestClosed": "32s I 32s ? Q ? Q 16s",
     "EscrowClosed": "32s 32s H Q Q ?",
     "OverclaimProved": "32s I 32s q Q",
     "Delegated": "32s 32s 32s Q 16s",
