@@ -15,7 +15,7 @@ from solders.litesvm import LiteSVM
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
-from solders.transaction_metadata import FailedTransactionMetadata, SimulatedTransactionInfo
+from solders.transaction_metadata import FailedTransactionMetadata, SimulatedTransactionInfo, TransactionMetadata
 
 from marketplace.localnet.errors import ProgramUnusable
 from marketplace.localnet.fees import base_fee, compute_price, priority_fee, rent_allows
@@ -166,14 +166,15 @@ class Bank:
         recent = []
         for slot, paid in sorted(self._prices.items()):
             floors = [min(price for price, _ in paid)]
-            for address in addresses:
-                floors.append(min((price for price, written in paid if address in written), default=0))
+            floors += [
+                min((price for price, written in paid if address in written), default=0) for address in addresses
+            ]
             recent.append((slot, max(floors)))
         return recent
 
     # Running ----------------------------------------------------------------------------------------------
 
-    def refusal(
+    def refusal(  # noqa: PLR0911  # one return per reason
         self,
         transaction: VersionedTransaction,
         commitment: Commitment,
@@ -245,33 +246,13 @@ class Bank:
         if len(set(keys.all)) != len(keys.all):
             return _never_ran(keys, "AccountLoadedTwice", before)
 
-        error: ErrorJson | None = _unloadable(message, dict(zip(keys.all, before, strict=True)))
-        metadata = None
-        after = before
+        error = _unloadable(message, dict(zip(keys.all, before, strict=True)))
+        metadata, after = None, before
         if error is None:
-            if _LOOKUP_TABLES in keys.all:
-                self._set_slot_hashes()
             if extra:  # LiteSVM doesn't charge it: taken beforehand, so that no instruction can spend it
                 self._svm.set_account(payer, _debited(payer_account, extra))
-            result = self._svm.send_transaction(transaction) if keep else self._svm.simulate_transaction(transaction)
-            if isinstance(result, FailedTransactionMetadata):
-                error, metadata = error_json(result.err()), result.meta()
-            elif isinstance(result, SimulatedTransactionInfo):
-                metadata = result.meta()
-                shown = dict(result.post_accounts())
-                after = tuple(
-                    _or_none(shown[address]) if address in shown else account
-                    for address, account in zip(keys.all, before, strict=True)
-                )
-            else:
-                metadata = result
-                after = tuple(
-                    self._live_account(address) if address in keys.writable else account
-                    for address, account in zip(keys.all, before, strict=True)
-                )
-            if error is None:
-                error = self._rent_error(before, after)
-            if not keep and extra:
+            error, metadata, after = self._attempt(transaction, keys, before, keep=keep)
+            if extra and not keep:
                 self._svm.set_account(payer, payer_account)
         charged = error is None or lands(error)
         if error is not None:
@@ -289,6 +270,32 @@ class Bank:
             tokens_before=self._token_balances(keys.all, before),
             tokens_after=self._token_balances(keys.all, after),
         )
+
+    def _attempt(
+        self,
+        transaction: VersionedTransaction,
+        keys: Keys,
+        before: tuple[Account | None, ...],
+        *,
+        keep: bool,
+    ) -> tuple[ErrorJson | None, TransactionMetadata, tuple[Account | None, ...]]:
+        """LiteSVM's part: error, metadata, and all accounts as a success leaves them."""
+        if _LOOKUP_TABLES in keys.all:
+            self._set_slot_hashes()
+        result = self._svm.send_transaction(transaction) if keep else self._svm.simulate_transaction(transaction)
+        if isinstance(result, FailedTransactionMetadata):
+            return error_json(result.err()), result.meta(), before
+        if isinstance(result, SimulatedTransactionInfo):
+            metadata = result.meta()
+            shown: dict[Pubkey, Account | None] = {**dict(result.post_accounts())}
+        else:
+            metadata = result
+            shown = {address: self._live_account(address) for address in keys.writable}
+        after = tuple(
+            _or_none(shown[address]) if address in shown else account
+            for address, account in zip(keys.all, before, strict=True)
+        )
+        return self._rent_error(before, after), metadata, after
 
     def _keep(
         self,

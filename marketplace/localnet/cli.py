@@ -74,7 +74,7 @@ def start(
     Examples:
       reaver-localnet start
       reaver-localnet start --data /tmp/chain --rpc-port 0 --json
-    """
+    """  # noqa: D301  # the backspace keeps click from rewrapping the examples
     with _errors(as_json):
         from marketplace.localnet.runner import run
 
@@ -120,7 +120,7 @@ def faucet(
     Examples:
       reaver-localnet faucet 7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU
       reaver-localnet faucet 7xKXtg2CW87d97TXJSDpbD5jBkheTqA83TZRuJosgAsU --sol 1.5 --payment 250
-    """
+    """  # noqa: D301  # as above
     with _errors(as_json):
         from marketplace.localnet.caller import call
         from marketplace.localnet.folder import DataFolder

@@ -1,0 +1,3 @@
+from marketplace.localnet.cli import main
+
+main()
