@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from node.runtime.engine import QUICK_S, Engine
 from node.runtime.inspection import nanoseconds
-from node.runtime.port import LogStream
+from node.runtime.port import LOG_LINE_BYTES, LogStream
 
 _HEADER = struct.Struct(">BxxxL")  # Docker's HTTP API, "Attach to a container", stream format
 _STREAMS = {1: LogStream.STDOUT, 2: LogStream.STDERR}
@@ -32,4 +32,6 @@ async def frames(
             except asyncio.IncompleteReadError:
                 return  # the end, or a broken connection: the caller reads the container's state and knows
             stamp, _, text = data.partition(b" ")
+            if len(text) < LOG_LINE_BYTES and not text.endswith(b"\n"):
+                text += b"\n"  # Docker's `local` driver loses the newline behind a line of several pieces
             yield _STREAMS[kind], nanoseconds(stamp.decode("ascii")), text

@@ -187,7 +187,8 @@ class LogPosition:
 class LogLine:
     """A piece of output of at most LOG_LINE_BYTES, without its newline.
 
-    complete: a newline followed; otherwise the next piece of the same stream continues the line.
+    complete: a newline followed (an engine may add one to the last line); otherwise the next piece of the
+    same stream continues the line.
     at_ns: nanoseconds since the epoch when the engine read it. position: to go on behind this line.
     """
 
