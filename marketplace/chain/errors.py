@@ -74,7 +74,7 @@ class TransactionFailed(TransactionRejected):
 
     def __init__(self, failure: TransactionFailure, logs: tuple[str, ...] = (), error_name: str | None = None) -> None:
         named = f" ({error_name})" if error_name else ""
-        super().__init__(f"the transaction failed at {failure}{named}; no money moved but its fee")
+        super().__init__(f"the transaction failed, {failure}{named}: no money moved but its fee")
         self.failure = failure
         self.logs = logs
         self.error_name = error_name

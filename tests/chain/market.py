@@ -1,0 +1,221 @@
+"""A localnet process with a market on it, and people to act there: what the chain tests run against."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from marketplace.chain.addresses import class_id
+from marketplace.chain.answers import LandedTransaction
+from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
+from marketplace.chain.builders import CallBuilder, EscrowRef, EscrowTerms, NodeRef, SignedClaim, SignedVoucher
+from marketplace.chain.constants import LOCALNET
+from marketplace.chain.outbox import MemoryOutbox
+from marketplace.chain.program import AnchorCodec
+from marketplace.chain.reader import ChainReader
+from marketplace.chain.rpc import RpcClient
+from marketplace.chain.sender import Sender
+from marketplace.chain.transactions import Assembler, Step
+from marketplace.protocol.claims import ClaimMessage
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
+
+LOCALNET_COMMAND = str(Path(sys.executable).with_name("reaver-localnet"))
+ROOT = Path(__file__).parents[2]
+CPU = class_id("cpu-small")
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Running:
+    """A chain that answers, and the market on it."""
+
+    rpc: str
+    ws: str
+    folder: Path
+    config: Path
+    market: MarketDeployment
+    keys: OperatorKeys
+
+    def fund(self, wallet: Pubkey) -> None:
+        """SOL, payment and stake tokens from the localnet's own faucet."""
+        command = [LOCALNET_COMMAND, "faucet", str(wallet), "--config", str(self.config)]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+@contextmanager
+def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "localnet.toml"
+    config.write_text(
+        f'[chain]\nrpc_port = 0\ndata = "data"\nslot_ms = {slot_ms}\nfinality_slots = 4\n'
+        f'program = "{ROOT}/programs/deploy/reaver_market.so"\n'
+    )
+    command = [LOCALNET_COMMAND, "start", "--config", str(config), "--json"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        plan = MarketPlan(
+            program=Pubkey.from_string(ready["program_id"]),
+            keys_dir=folder / "keys",
+            profile=LOCALNET,
+            local=True,
+            payment_mint=Pubkey.from_string(ready["payment_mint"]),
+            stake_mint=Pubkey.from_string(ready["stake_mint"]),
+        )
+        market = asyncio.run(_initialize(ready["rpc"], plan))
+        yield Running(ready["rpc"], ready["ws"], folder, config, market, OperatorKeys.load(plan.keys_dir))
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+async def _initialize(url: str, plan: MarketPlan) -> MarketDeployment:
+    async with RpcClient([url]) as rpc:
+        return await initialize_market(rpc, plan)
+
+
+class Actor:
+    """Assembles, sends and waits, as services and nodes do."""
+
+    def __init__(self, running: Running, rpc: RpcClient) -> None:
+        self.running = running
+        self.rpc = rpc
+        self.codec = AnchorCodec(running.market.deployment.program)
+        self.calls = CallBuilder(running.market.deployment)
+        self.reader = ChainReader(rpc, self.codec)
+        self.assembler = Assembler(rpc, self.codec)
+        self.sender = Sender(rpc, MemoryOutbox(), error_name=self.codec.error_name, tick_s=0.03)
+        self.market = running.market.market
+        self.keys = running.keys
+        self.sent = 0
+
+    async def send(self, steps: Sequence[Step], *signers: Keypair) -> Signature:
+        """Land the steps; the first signer pays. Raises TransactionFailed."""
+        unsigned = await self.assembler.assemble(steps, signers[0].pubkey())
+        signed = unsigned.sign(signers)
+        self.sent += 1
+        await self.sender.submit(f"test:{self.sent}", signed.raw, signed.last_valid_block_height)
+        entry = await self.sender.wait(signed.signature, timeout_s=30)
+        assert entry.state.landed
+        return signed.signature
+
+    async def landed(self, signature: Signature) -> LandedTransaction:
+        found = await self.rpc.find_transaction(signature)
+        assert found is not None
+        return found
+
+    async def fund(self, wallet: Pubkey) -> None:
+        await asyncio.to_thread(self.running.fund, wallet)
+        async with asyncio.timeout(10):
+            while True:
+                if await self.rpc.get_balance(wallet):
+                    return
+                await asyncio.sleep(0.02)
+
+    async def renter(self, deposit: int) -> Keypair:
+        """A funded wallet with an opened vault."""
+        wallet = Keypair()
+        await self.fund(wallet.pubkey())
+        key = wallet.pubkey()
+        await self.send([self.calls.open_vault(key, key), self.calls.deposit(key, key, deposit)], wallet)
+        return wallet
+
+    async def node(self, bond: int = 100_000_000) -> "TestNode":
+        """A registered node of a funded operator."""
+        operator, key = Keypair(), Keypair()
+        await self.fund(operator.pubkey())
+        call = self.calls.register_node(operator.pubkey(), key.pubkey(), self.market, CPU, bond, 1_000)
+        await self.send([call], operator, key)
+        return TestNode(operator, key, NodeRef(key.pubkey(), operator.pubkey(), call.accounts.payout, CPU))
+
+    async def now_ms(self) -> int:
+        """Chain time."""
+        seconds = await self.rpc.get_block_time(await self.rpc.get_slot())
+        return (seconds if seconds is not None else int(time.time())) * 1_000
+
+    async def until_ms(self, instant: int) -> None:
+        """Wait for chain time to pass an instant."""
+        async with asyncio.timeout(30):
+            while True:
+                if await self.now_ms() >= instant:
+                    return
+                await asyncio.sleep(0.1)
+
+    def claim(
+        self, node: "TestNode", escrow: EscrowRef, terms: EscrowTerms, at_ms: int, attempt: int = 1
+    ) -> SignedClaim:
+        deployment = self.running.market.deployment
+        message = ClaimMessage(
+            program_id=bytes(deployment.program),
+            genesis_hash=deployment.genesis_hash,
+            escrow=bytes(self.calls.escrow_address(escrow)),
+            attempt=attempt,
+            market=bytes(self.market),
+            node=bytes(self.calls.addresses.node(node.key.pubkey())),
+            class_id=terms.class_id,
+            price_per_hour=terms.ceiling_price,
+            remaining_max_ms=terms.max_time_ms,
+            remaining_deposit=terms.deposit,
+            terms_hash=terms.terms_hash,
+            fee_bps=500,
+            at_ms=at_ms,
+        )
+        return SignedClaim(message, node.key.pubkey(), node.key.sign_message(message.signing_bytes()))
+
+    def voucher(
+        self,
+        node: "TestNode",
+        escrow: EscrowRef,
+        price: int,
+        *,
+        sequence: int,
+        started_at_ms: int,
+        at_ms: int,
+        billed_ms: int,
+        state: VoucherState,
+        reason: int,
+        attempt: int = 1,
+    ) -> SignedVoucher:
+        deployment = self.running.market.deployment
+        message = VoucherMessage(
+            program_id=bytes(deployment.program),
+            genesis_hash=deployment.genesis_hash,
+            escrow=bytes(self.calls.escrow_address(escrow)),
+            attempt=attempt,
+            wallet=bytes(escrow.wallet),
+            node=bytes(self.calls.addresses.node(node.key.pubkey())),
+            sequence=sequence,
+            started_at_ms=started_at_ms,
+            at_ms=at_ms,
+            billed_ms=billed_ms,
+            amount=price * billed_ms // HOUR_MS,
+            state=state,
+            reason=reason,
+            digest=bytes(32),
+        )
+        signed = message.signing_bytes()
+        meter = self.keys.meter
+        return SignedVoucher(
+            message, node.key.pubkey(), meter.pubkey(), node.key.sign_message(signed), meter.sign_message(signed)
+        )
+
+
+@dataclass(frozen=True)
+class TestNode:
+    __test__ = False
+    operator: Keypair
+    key: Keypair
+    ref: NodeRef
