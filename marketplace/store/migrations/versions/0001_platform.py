@@ -100,24 +100,18 @@ def upgrade() -> None:
     op.create_table(
         "built_transactions",
         sa.Column("id", sa.String, primary_key=True),
-        sa.Column("message_sha256", sa.LargeBinary, nullable=False, unique=True),
-        sa.Column("message", sa.LargeBinary, nullable=False),
         sa.Column("account_id", sa.String, nullable=False),
+        sa.Column("operation", sa.String, nullable=False),
         sa.Column("wallet", sa.String, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
-        sa.Column("resource", sa.String, nullable=False),
+        sa.Column("message_sha256", sa.LargeBinary, nullable=False, unique=True),
+        sa.Column("answer", sa.String, nullable=False),
         sa.Column("last_valid_block_height", sa.BigInteger, nullable=False),
-        sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
         sa.Column("built_at_ms", sa.BigInteger, nullable=False),
-        sa.Column("state", sa.String, nullable=False),
         sa.Column("signature", sa.String, nullable=True, unique=True),
-        sa.Column("signed", sa.LargeBinary, nullable=True),
-        sa.Column("sent_at_ms", sa.BigInteger, nullable=True),
-        sa.Column("slot", sa.BigInteger, nullable=True),
-        sa.Column("error", sa.String, nullable=True),
     )
-    for column in ("account_id", "built_at_ms", "state"):
-        op.create_index(f"ix_built_transactions_{column}", "built_transactions", [column])
+    op.create_index("ix_built_transactions_operation", "built_transactions", ["account_id", "operation", "built_at_ms"])
+    op.create_index("ix_built_transactions_built_at_ms", "built_transactions", ["built_at_ms"])
 
 
 def downgrade() -> None:

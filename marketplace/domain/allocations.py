@@ -1,0 +1,182 @@
+"""One renter's use of capacity, and the attempts it takes: what the market remembers of them.
+
+Instants are milliseconds. `…_at_ms` without another word is the market's own clock; names with `chain` are chain
+time. Addresses are base58 text, signatures and vouchers raw bytes.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from marketplace.domain.ids import AccountId, AllocationId, JobId, NodeId
+from marketplace.domain.lifecycle import AllocationState, JobStatus, job_status
+from marketplace.domain.pricing import Priority
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+
+_JOB = "job_"
+_ALLOCATION = "alloc_"
+_NO_TIME = Millis(0)
+_NOTHING = Tokens(0)
+
+
+class Opener(StrEnum):
+    """Whose signature opens the escrow."""
+
+    MARKET = "market"
+    """The market's matcher, under the wallet's allowance."""
+    WALLET = "wallet"
+    """The wallet itself: the answer was 402 with the transaction to sign."""
+
+
+class AttemptPhase(StrEnum):
+    """How far one attempt is."""
+
+    CLAIMED = "claimed"
+    """The node consented; its assignment is not confirmed on chain yet."""
+    ASSIGNED = "assigned"
+    PULLING = "pulling"
+    READY = "ready"
+    """The meter runs."""
+    EXITED = "exited"
+    """The node reported the end; its money is not settled yet."""
+    LOST = "lost"
+    """The market ends it without the node; the release is not confirmed yet."""
+    ENDED = "ended"
+    """Over on chain as well (a contest of it may still be open)."""
+
+
+LIVE_PHASES = frozenset({AttemptPhase.CLAIMED, AttemptPhase.ASSIGNED, AttemptPhase.PULLING, AttemptPhase.READY})
+"""Phases in which the node holds the attempt's lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One node's turn at an allocation.
+
+    claim_at_chain_ms, claim_signature: the node's signed consent.
+    node_address: the Node account. price_per_hour: agreed. fee_bps: all fees, fixed by the claim.
+    max_ms, deposit: what was left of the escrow when the node claimed.
+    meter_at_ms: when the market received `ready` (its own clock): the meter bills nothing before it.
+    voucher, node_signature, meter_signature: the latest countersigned voucher.
+    settled_*: what the chain's events say was settled of this attempt.
+    report_sequence: highest state report taken.
+    """
+
+    allocation_id: AllocationId
+    number: int
+    node_id: NodeId
+    node_key: str
+    node_address: str
+    lease_token: str
+    phase: AttemptPhase
+    price_per_hour: Tokens
+    fee_bps: int
+    protocol_bps: int
+    max_ms: Millis
+    deposit: Tokens
+    slots: int
+    claim_at_chain_ms: int
+    claim_signature: bytes
+    claimed_at_ms: int
+    assigned_at_ms: int | None = None
+    assigned_chain_ms: int | None = None
+    meter_at_ms: int | None = None
+    started_chain_ms: int | None = None
+    exited_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    reason: Reason = Reason.RUNNING
+    exit_code: int | None = None
+    detail: str | None = None
+    report_sequence: int = 0
+    voucher: bytes | None = None
+    node_signature: bytes | None = None
+    meter_signature: bytes | None = None
+    voucher_sequence: int = 0
+    billed_ms: Millis = _NO_TIME
+    amount: Tokens = _NOTHING
+    paid: Tokens = _NOTHING
+    operator_received: Tokens = _NOTHING
+    settled_chain_ms: int | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the node holds the lease: its reports are taken, its capacity is used."""
+        return self.phase in LIVE_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One renter's use of capacity, whatever its face; here a job.
+
+    key, body_hash: the Idempotency-Key and the body it is bound to.
+    opener, nonce, escrow: which escrow pays; the address follows from wallet, opener and nonce.
+    spec: canonical JSON of the JobSpec, with `secrets` nowhere in it. submitted: canonical JSON of the request.
+    attempt: number of the latest attempt, 0 before the first. excluded: nodes that failed it or that the renter barred.
+    queue_ms: longest wait for a node, each time. queue_until_ms: when the present one ends with queue_expired.
+    opening: the market may open the escrow itself: from the intent until it landed or was refused.
+    version: rises with each write; a write names the version it read.
+    """
+
+    id: AllocationId
+    account_id: AccountId
+    wallet: str
+    key: str
+    body_hash: bytes
+    opener: Opener
+    nonce: int
+    escrow: str
+    terms_hash: bytes
+    spec: str
+    submitted: str
+    class_id: str
+    regions: tuple[str, ...]
+    gpu_count: int
+    image: str
+    egress: bool
+    priority: Priority
+    ceiling_per_hour: Tokens
+    deposit: Tokens
+    max_ms: Millis
+    max_attempts: int
+    stop_grace_ms: Millis
+    queue_ms: Millis
+    queue_until_ms: int
+    created_at_ms: int
+    state: AllocationState = AllocationState.REQUESTED
+    reason: Reason = Reason.RUNNING
+    cancelling: bool = False
+    cancelling_at_ms: int | None = None
+    attempt: int = 0
+    image_digest: str | None = None
+    only_nodes: tuple[NodeId, ...] = ()
+    excluded: tuple[NodeId, ...] = ()
+    quote_id: str | None = None
+    name: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    progress: int = 0
+    funded_at_ms: int | None = None
+    open_signature: str | None = None
+    completed_at_ms: int | None = None
+    error: str | None = None
+    opening: bool = False
+    version: int = 0
+
+    @property
+    def job_id(self) -> JobId:
+        """The same 22 characters under the prefix of a job."""
+        return JobId(_JOB + self.id.removeprefix(_ALLOCATION))
+
+    @property
+    def status(self) -> JobStatus:
+        """The word shown for it."""
+        return job_status(self.state, self.reason, cancelling=self.cancelling)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing of it can change any more but its books."""
+        return self.state in (AllocationState.RELEASED, AllocationState.FAILED)
+
+
+def allocation_of(job_id: JobId) -> AllocationId:
+    """The allocation behind a job's id."""
+    return AllocationId(_ALLOCATION + job_id.removeprefix(_JOB))

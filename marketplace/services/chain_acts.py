@@ -1,0 +1,487 @@
+"""The services' view of the chain over `marketplace.chain`: reads, and acts performed once by name."""
+
+import base64
+import struct
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from marketplace.chain.accounts import EscrowAccount, NodeAccount, NodeStatus
+from marketplace.chain.addresses import associated_token_address
+from marketplace.chain.builders import (
+    Approved,
+    CallBuilder,
+    Deployment,
+    EscrowRef,
+    EscrowTerms,
+    NodeRef,
+    SignedClaim,
+    SignedVoucher,
+)
+from marketplace.chain.errors import AccountMismatch, AccountMissing, ChainError, TransactionExpired, TransactionFailed
+from marketplace.chain.outbox import OutboxState, OutboxStore
+from marketplace.chain.program import AnchorCodec
+from marketplace.chain.reader import ChainReader
+from marketplace.chain.rpc import RpcClient
+from marketplace.chain.sender import Sender
+from marketplace.chain.transactions import Assembler, SignedTransaction, Step, UnsignedTransaction
+from marketplace.crash import crash_point
+from marketplace.domain.allocations import Opener
+from marketplace.domain.catalogue import class_bytes
+from marketplace.domain.nonces import NonceWindow
+from marketplace.domain.quantities import BPS_SCALE, Bps, Lamports, Millis, Stake, Tokens
+from marketplace.domain.reputation import Record
+from marketplace.errors import ChainUnavailable
+from marketplace.protocol.vouchers import VoucherMessage
+from marketplace.services.chain_port import (
+    Act,
+    ActPending,
+    ActRefused,
+    AllowanceView,
+    Assign,
+    AttemptView,
+    CancelEscrow,
+    CloseContest,
+    EscrowView,
+    Landed,
+    MarketTerms,
+    NodeView,
+    OpenEscrow,
+    ReleaseLost,
+    ReleaseUnstarted,
+    Settle,
+    Unsigned,
+    VaultView,
+)
+from marketplace.services.clock import Clock
+
+_log = structlog.get_logger(__name__)
+
+_CLOCK_SYSVAR: Final = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
+_CLOCK: Final = struct.Struct("<QqQQq")
+_RATE_SCALE: Final = 1_000_000
+"""Specified: Params.exposure_rate counts payment base units per 1,000,000 stake base units."""
+_DAY_MS: Final = 86_400_000
+_STATES: Final = ("open", "assigned", "closing")
+_SLOT_MS: Final = 400
+_MARGIN_BLOCKS: Final = 8
+"""As the sender's: a height that is past by so much can't land on any fork."""
+_ATTEMPTS: Final = 3
+"""Chosen: how often an expired transaction is signed anew within one call; beyond, the caller decides again."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarketKeys:
+    """The market's hot keys. Each signs only what this module builds."""
+
+    matcher: Keypair
+    meter: Keypair
+
+
+class MeterKey:
+    """The meter's key as the meter service wants it."""
+
+    def __init__(self, keypair: Keypair) -> None:
+        self._keypair = keypair
+
+    def sign(self, message: bytes) -> bytes:
+        return bytes(self._keypair.sign_message(message))
+
+
+@asynccontextmanager
+async def _asking() -> AsyncIterator[None]:
+    """Turn the chain's own errors into the market's: "could not ask" is 503, a wrong account is our own fault."""
+    try:
+        yield
+    except TransactionFailed as failed:
+        raise ActRefused(str(failed), failed.error_name, failed.failure.custom) from failed
+    except (AccountMismatch, AccountMissing) as error:
+        raise ActRefused(str(error)) from error
+    except ChainError as error:
+        raise ChainUnavailable from error
+
+
+class SolanaChain:
+    """`ChainPort` on a real chain. `open` first."""
+
+    def __init__(
+        self,
+        rpc: RpcClient,
+        codec: AnchorCodec,
+        sender: Sender,
+        outbox: OutboxStore,
+        market: Pubkey,
+        keys: MarketKeys,
+        clock: Clock,
+    ) -> None:
+        self._rpc = rpc
+        self._reader = ChainReader(rpc, codec)
+        self._assembler = Assembler(rpc, codec)
+        self._sender = sender
+        self._outbox = outbox
+        self._market = market
+        self._keys = keys
+        self._clock = clock
+        self._calls: CallBuilder | None = None
+        self._terms: MarketTerms | None = None
+        self._exposure: tuple[int, int] = (0, 0)
+        self._chain_ms = 0
+        self._read_at = 0
+
+    async def open(self) -> None:
+        """Read what doesn't change, and the clock. Raises ChainUnavailable, ActRefused for a foreign deployment."""
+        async with _asking():
+            deployment = await self._reader.get_deployment()
+            config = await self._reader.get_config()
+            market = await self._reader.get_market(self._market)
+            rent = await self._rpc.get_minimum_balance_for_rent_exemption(
+                self._reader.codec.account_bytes(EscrowAccount)
+            )
+        if (market.matcher, market.meter) != (self._keys.matcher.pubkey(), self._keys.meter.pubkey()):
+            raise ActRefused("the market's account names other matcher and meter keys than the key files hold")
+        self._calls = CallBuilder(deployment)
+        params = config.params
+        self._exposure = (params.exposure_rate, params.exposure_multiple)
+        self._terms = MarketTerms(
+            program_id=bytes(deployment.program),
+            genesis_hash=deployment.genesis_hash,
+            market=str(self._market),
+            matcher_key=str(market.matcher),
+            meter_key=str(market.meter),
+            payment_mint=str(deployment.payment_mint),
+            stake_mint=str(deployment.stake_mint),
+            decimals=deployment.payment_decimals,
+            stake_decimals=deployment.stake_decimals,
+            fee_bps=Bps(params.protocol_bps + market.fee_bps),
+            protocol_bps=Bps(params.protocol_bps),
+            node_share_bps=Bps(params.node_share_bps),
+            lost_after=Millis(params.lost_after),
+            ready_limit=Millis(params.ready_limit),
+            claim_limit=Millis(params.claim_limit),
+            skew=Millis(params.skew),
+            contest_window=Millis(params.contest),
+            reap_grace=Millis(params.reap_grace),
+            queue_limit=Millis(params.queue_limit),
+            minimum_deposit=Tokens(params.minimum_deposit),
+            compensation_bps=Bps(params.compensation_bps),
+            escrow_rent=Lamports(rent),
+        )
+        await self.set_clock()
+
+    async def set_clock(self) -> None:
+        """Read the Clock sysvar. Chain time counts whole seconds; between two readings ours never goes back by less."""
+        async with _asking():
+            info = await self._rpc.find_account(_CLOCK_SYSVAR)
+        if info is None or len(info.data) != _CLOCK.size:
+            raise ChainUnavailable("the chain shows no clock; nothing was spent")
+        read_ms = _CLOCK.unpack(info.data)[4] * 1000
+        at = self._clock.monotonic_ms()
+        running = self._chain_ms + at - self._read_at
+        # A whole second is read: the true time lies within it, so a reading within a second behind says nothing new.
+        if not self._chain_ms or not read_ms <= running < read_ms + 1000:
+            self._chain_ms, self._read_at = read_ms, at
+
+    @property
+    def terms(self) -> MarketTerms:
+        if self._terms is None:
+            raise AssertionError("the chain is asked before it was opened")
+        return self._terms
+
+    @property
+    def deployment(self) -> Deployment:
+        """Program, mints and decimals."""
+        return self._builder.deployment
+
+    @property
+    def _builder(self) -> CallBuilder:
+        if self._calls is None:
+            raise AssertionError("the chain is asked before it was opened")
+        return self._calls
+
+    def now(self) -> Millis:
+        return Millis(self._chain_ms + self._clock.monotonic_ms() - self._read_at)
+
+    # reads
+
+    def escrow_address(self, wallet: str, opener: Opener, nonce: int) -> str:
+        owner = Pubkey.from_string(wallet)
+        by = self._market if opener is Opener.MARKET else owner
+        return str(self._builder.addresses.escrow(owner, by, nonce))
+
+    def node_address(self, node_key: str) -> str:
+        return str(self._builder.addresses.node(Pubkey.from_string(node_key)))
+
+    async def find_vault(self, wallet: str) -> VaultView | None:
+        address = self._builder.addresses.vault(Pubkey.from_string(wallet))
+        async with _asking():
+            vault = await self._reader.find_vault(Pubkey.from_string(wallet))
+            if vault is None:
+                return None
+            tokens = await self._reader.find_token_account(self._builder.addresses.vault_tokens(address))
+        return VaultView(
+            address=str(address),
+            balance=Tokens(0 if tokens is None else tokens.amount),
+            locked=Tokens(vault.locked),
+            nonces=NonceWindow(vault.nonces.highest, bytes(vault.nonces.used)),
+        )
+
+    async def wallet_balance(self, wallet: str) -> Tokens:
+        mint = self.deployment.payment_mint
+        async with _asking():
+            tokens = await self._reader.find_token_account(associated_token_address(Pubkey.from_string(wallet), mint))
+        return Tokens(0 if tokens is None else tokens.amount)
+
+    async def find_allowance(self, wallet: str) -> AllowanceView | None:
+        owner = Pubkey.from_string(wallet)
+        async with _asking():
+            found = await self._reader.find_allowance(owner, self._market)
+        if found is None:
+            return None
+        today = self.now() // _DAY_MS
+        return AllowanceView(
+            address=str(self._builder.addresses.allowance(owner, self._market)),
+            per_escrow=Tokens(found.escrow_cap),
+            per_day=Tokens(found.day_cap),
+            used_today=Tokens(found.day_used if found.day == today else 0),
+            total=Tokens(found.total_cap),
+            used_total=Tokens(found.total_used),
+            max_price_per_hour=Tokens(found.max_price),
+            expires_at=Millis(found.expires_at),
+            nonces=NonceWindow(found.nonces.highest, bytes(found.nonces.used)),
+        )
+
+    async def find_escrow(self, escrow: str) -> EscrowView | None:
+        async with _asking():
+            found = await self._reader.find(EscrowAccount, Pubkey.from_string(escrow))
+        if found is None:
+            return None
+        account = found.account
+        return EscrowView(
+            address=escrow,
+            wallet=str(account.wallet),
+            opener=Opener.WALLET if account.opener == account.wallet else Opener.MARKET,
+            nonce=account.nonce,
+            terms_hash=bytes(account.terms_hash),
+            state=_STATES[account.state],
+            deposit=Tokens(account.deposit),
+            paid=Tokens(account.paid),
+            reserve=Tokens(account.contest.attempt.exposure),
+            max_time=Millis(account.max_time),
+            ended_time=Millis(account.ended_time),
+            assign_by=Millis(account.assign_by),
+            stop_at=Millis(account.stop_at),
+            attempt=AttemptView(
+                number=account.attempt.number,
+                node=str(account.attempt.node),
+                price_per_hour=Tokens(account.attempt.price),
+                meter=str(account.attempt.meter),
+                assigned_at=Millis(account.attempt.assigned_at),
+                last_at=Millis(account.attempt.last_at),
+                billed=Millis(account.attempt.billed),
+                amount=Tokens(account.attempt.amount),
+            ),
+            contested_attempt=account.contest.attempt.number,
+            released_at=Millis(account.contest.released_at),
+            lamports=Lamports(found.lamports),
+        )
+
+    async def find_node(self, node_key: str) -> NodeView | None:
+        async with _asking():
+            found = await self._reader.find_node(Pubkey.from_string(node_key))
+            return None if found is None else await self._node(found)
+
+    async def list_nodes(self) -> list[NodeView]:
+        async with _asking():
+            found = await self._reader.list_nodes_of_market(self._market)
+            return [await self._node(located.account) for located in found]
+
+    async def _node(self, account: NodeAccount) -> NodeView:
+        address = self._builder.addresses.node(account.node_key)
+        pool = await self._reader.get_pool(address)
+        position = await self._reader.find_position(account.pool, account.operator)
+        rate, multiple = self._exposure
+        bond = pool.active_stake * pool.bond_shares // pool.active_shares if pool.active_shares else 0
+        return NodeView(
+            address=str(address),
+            node_key=str(account.node_key),
+            operator=str(account.operator),
+            market=str(account.market),
+            class_id=bytes(account.class_id).rstrip(b"\0").decode(),
+            status=NodeStatus(account.status).name.lower(),
+            record=Record(account.attempts_well, account.attempts_lost, account.attempts_quit),
+            bond=Stake(bond),
+            stake=Stake(pool.active_stake),
+            exposure=Tokens(account.exposure),
+            exposure_limit=Tokens(pool.active_stake * rate * multiple // _RATE_SCALE),
+            commission_bps=Bps(0 if position is None else min(pool.commission_bps, BPS_SCALE)),
+            attempts=account.attempts,
+        )
+
+    # acts
+
+    async def under_way(self, operation: str) -> bool:
+        entry = await self._outbox.latest(operation)
+        return entry is not None and entry.state not in (OutboxState.FAILED, OutboxState.EXPIRED)
+
+    async def perform(self, operation: str, acts: Sequence[Act], *, timeout_ms: int = 20_000) -> Landed:
+        deadline = time.monotonic() + timeout_ms / 1000
+        for _ in range(_ATTEMPTS):
+            signature = await self._send(operation, acts)
+            remaining = max(0.1, deadline - time.monotonic())
+            try:
+                entry = await self._sender.wait(signature, timeout_s=remaining)
+            except TransactionExpired:
+                _log.info("expired, signed anew", action="chain.perform", operation=operation)
+                continue
+            except TransactionFailed as failed:
+                raise ActRefused(str(failed), failed.error_name, failed.failure.custom) from failed
+            if not entry.state.landed:
+                raise ActPending(f"{operation} is not confirmed yet")
+            return Landed(str(entry.signature), entry.slot or 0)
+        raise ActPending(f"{operation} expired again and again")
+
+    async def _send(self, operation: str, acts: Sequence[Act]) -> Signature:
+        """The signature of the operation's transaction: the one that is under way, or a new one."""
+        latest = await self._outbox.latest(operation)
+        if latest is not None and latest.state not in (OutboxState.FAILED, OutboxState.EXPIRED):
+            return latest.signature
+        async with _asking():
+            signed = await self._build(acts)
+        crash_point("market.before_send")
+        entry = await self._sender.submit(operation, signed.raw, signed.last_valid_block_height)
+        crash_point("market.after_send")
+        return entry.signature
+
+    async def _build(self, acts: Sequence[Act]) -> SignedTransaction:
+        steps: list[Step] = []
+        signer = self._signer(acts)
+        opening = next((self._new_ref(act) for act in acts if isinstance(act, OpenEscrow)), None)
+        for act in acts:
+            escrow = opening or await self._ref(act.escrow)
+            steps.extend(await self._steps(act, escrow, signer.pubkey(), len(steps)))
+        unsigned = await self._assembler.assemble(steps, signer.pubkey())
+        return unsigned.sign([signer])
+
+    def _signer(self, acts: Sequence[Act]) -> Keypair:
+        """The approving key pays the fee (program.md section 7)."""
+        by_meter = (Settle, ReleaseLost, CloseContest)
+        return self._keys.meter if isinstance(acts[0], by_meter) else self._keys.matcher
+
+    async def _steps(  # noqa: PLR0911 - one return for each kind of act
+        self, act: Act, escrow: EscrowRef, signer: Pubkey, at: int
+    ) -> list[Step]:
+        """The act's part of a transaction that has `at` steps before it: signature checks, then the call."""
+        calls = self._builder
+        if isinstance(act, OpenEscrow):
+            return [calls.open_escrow(escrow, signer, _terms(act))]
+        if isinstance(act, CancelEscrow):
+            return [calls.cancel_escrow(escrow, signer)]
+        node = await self._node_ref(act.node_key)
+        match act:
+            case Assign():
+                claim = SignedClaim(act.claim, node.node_key, Signature.from_bytes(act.signature))
+                return _with_checks(calls.assign(escrow, node, signer, claim, check_at=at))
+            case Settle():
+                voucher = _voucher(act.voucher, node, act.node_signature, signer)
+                return _with_checks(calls.settle(escrow, node, signer, voucher, check_at=at))
+            case ReleaseLost():
+                shown = None
+                if act.voucher is not None and act.node_signature is not None:
+                    shown = _voucher(act.voucher, node, act.node_signature, signer)
+                return _with_checks(calls.release_node(escrow, node, signer, int(act.reason), shown, check_at=at))
+            case ReleaseUnstarted():
+                return _with_checks(calls.release_node(escrow, node, signer, int(act.reason), None, check_at=at))
+            case CloseContest():
+                return [calls.close_contest(escrow, node, signer)]
+
+    def _new_ref(self, act: OpenEscrow) -> EscrowRef:
+        return EscrowRef(
+            wallet=Pubkey.from_string(act.wallet),
+            opener=self._market,
+            nonce=act.nonce,
+            market=self._market,
+            rent_payer=self._keys.matcher.pubkey(),
+        )
+
+    async def _ref(self, escrow: str) -> EscrowRef:
+        return EscrowRef.of((await self._reader.get(EscrowAccount, Pubkey.from_string(escrow))).account)
+
+    async def _node_ref(self, node_key: str) -> NodeRef:
+        account = await self._reader.find_node(Pubkey.from_string(node_key))
+        if account is None:
+            raise AccountMissing(f"no node account for the key {node_key}")
+        return NodeRef.of(account)
+
+    # for wallets
+
+    async def open_for_wallet(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Unsigned:
+        wallet = Pubkey.from_string(act.wallet)
+        escrow = EscrowRef(wallet=wallet, opener=wallet, nonce=act.nonce, market=self._market, rent_payer=wallet)
+        steps: list[Step] = []
+        if open_vault:
+            steps.append(self._builder.open_vault(wallet, wallet))
+        if deposit_gap:
+            steps.append(self._builder.deposit(wallet, wallet, deposit_gap))
+        steps.append(self._builder.open_escrow(escrow, wallet, _terms(act)))
+        async with _asking():
+            return self._unsigned(await self._assembler.assemble(steps, wallet))
+
+    async def register_for_operator(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Unsigned:
+        """register_node with its bond, to be signed by operator and node."""
+        owner = Pubkey.from_string(operator)
+        call = self._builder.register_node(
+            owner, Pubkey.from_string(node_key), self._market, class_bytes(class_id), bond, 0
+        )
+        async with _asking():
+            return self._unsigned(await self._assembler.assemble([call], owner))
+
+    async def class_bond(self, class_id: str) -> Stake | None:
+        """The least bond of a class, None where the deployment hasn't it or has it disabled."""
+        async with _asking():
+            found = await self._reader.find_class(class_bytes(class_id))
+        return Stake(found.minimum_bond) if found is not None and found.enabled else None
+
+    async def expired(self, last_valid_block_height: int) -> bool:
+        async with _asking():
+            return await self._rpc.get_block_height() > last_valid_block_height + _MARGIN_BLOCKS
+
+    def _unsigned(self, built: UnsignedTransaction) -> Unsigned:
+        return Unsigned(
+            message=built.message_bytes,
+            transaction=base64.b64encode(built.partially_signed()).decode(),
+            last_valid_block_height=built.last_valid_block_height,
+            expires_at_ms=self._clock.now() + 150 * _SLOT_MS,
+        )
+
+
+def _terms(act: OpenEscrow) -> EscrowTerms:
+    return EscrowTerms(
+        nonce=act.nonce,
+        class_id=class_bytes(act.class_id),
+        terms_hash=act.terms_hash,
+        ceiling_price=act.ceiling_per_hour,
+        deposit=act.deposit,
+        max_time_ms=act.max_time,
+        attempts_allowed=act.attempts,
+    )
+
+
+def _voucher(message: VoucherMessage, node: NodeRef, node_signature: bytes, counter: Pubkey) -> SignedVoucher:
+    """The meter approves by submitting; the node by its signature."""
+    return SignedVoucher(
+        message=message,
+        node_key=node.node_key,
+        counter_key=counter,
+        node_signature=Signature.from_bytes(node_signature),
+    )
+
+
+def _with_checks(approved: Approved) -> list[Step]:
+    return [*approved.checks, approved.call]

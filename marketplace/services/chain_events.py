@@ -1,0 +1,515 @@
+"""What happened on chain, taken into the books and into the allocations it concerns, each event once.
+
+This is the only writer of the books, and the only place where an allocation learns that its escrow opened, was
+assigned, paid or closed: whether our own act did it, a node's, the renter's or a stranger's. An act that has
+landed is absorbed at once; the watcher finds it again later, and finds it recorded. Event and consequence are
+one transaction, so a kill between them leaves neither.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import orjson
+import structlog
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from marketplace.chain.addresses import ED25519_PROGRAM
+from marketplace.chain.answers import LandedTransaction
+from marketplace.chain.errors import ChainError
+from marketplace.chain.events import (
+    AssignedEvent,
+    ContestClosedEvent,
+    ContestedEvent,
+    EscrowClosedEvent,
+    EscrowExtendedEvent,
+    EscrowOpenedEvent,
+    EscrowStoppingEvent,
+    OverclaimProvedEvent,
+    ProgramEvent,
+    ReleasedEvent,
+    SettledEvent,
+)
+from marketplace.chain.watcher import (
+    AddressCursor,
+    ObservedEvent,
+    ObservedTransaction,
+    PendingSignature,
+    WatchBatch,
+    WatchCursor,
+    Watcher,
+    WatcherRpc,
+)
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
+from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.errors import UniqueViolation
+from marketplace.protocol.vouchers import VoucherState
+from marketplace.services.clock import Clock
+from marketplace.services.live import Change, Live, ended
+from marketplace.store.allocations import Allocations, Attempts, Contest, Contests
+from marketplace.store.books import Books, ChainEscrow, EscrowTransaction, Movement, StoredEvent, moved
+from marketplace.store.engine import Store, Transaction
+
+_log = structlog.get_logger(__name__)
+
+CURSOR: Final = "program"
+_FOUND_TRIES: Final = 5
+"""Chosen: how often a transaction just confirmed is asked for before it is left to the watcher."""
+
+OWN_END: Final = frozenset(
+    {
+        Reason.COMPLETED, Reason.APP_ERROR, Reason.CANCELLED, Reason.TIMEOUT, Reason.QUEUE_EXPIRED, Reason.OOM,
+        Reason.DISK_FULL, Reason.CRASH_LOOP, Reason.OUTPUT_DELIVERY_FAILED, Reason.OUTPUT_TOO_LARGE,
+        Reason.OUT_OF_FUNDS, Reason.POLICY,
+    }
+)  # fmt: skip
+"""Ends of the workload's or the renter's own: `released`. Every other one left the work undone: `failed`."""
+
+EscrowEvent = (
+    EscrowOpenedEvent
+    | EscrowExtendedEvent
+    | EscrowStoppingEvent
+    | AssignedEvent
+    | SettledEvent
+    | ReleasedEvent
+    | ContestedEvent
+    | ContestClosedEvent
+    | EscrowClosedEvent
+    | OverclaimProvedEvent
+)
+_PURPOSES: Final[dict[type[ProgramEvent], str]] = {
+    EscrowOpenedEvent: "open",
+    EscrowExtendedEvent: "extend",
+    EscrowStoppingEvent: "stop",
+    AssignedEvent: "assign",
+    SettledEvent: "settle",
+    ReleasedEvent: "release",
+    ContestedEvent: "contest",
+    ContestClosedEvent: "close_contest",
+    OverclaimProvedEvent: "prove_overclaim",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An event with what its consequences need. at_ms: the market's clock when it was read."""
+
+    observed: ObservedEvent
+    event: EscrowEvent
+    escrow: str
+    at_ms: int
+
+    @property
+    def signature(self) -> str:
+        return str(self.observed.signature)
+
+
+class ChainEvents:
+    """Reads, records, concludes."""
+
+    def __init__(
+        self,
+        store: Store,
+        live: Live,
+        rpc: WatcherRpc,
+        watcher: Watcher,
+        program: Pubkey,
+        clock: Clock,
+        *,
+        contest_window: Millis,
+        observe: Callable[[LandedTransaction], ObservedTransaction],
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._rpc = rpc
+        self._watcher = watcher
+        self._program = program
+        self._clock = clock
+        self._contest_window = contest_window
+        self._observe = observe
+        self._lock = asyncio.Lock()
+        self._caught_up = asyncio.Event()
+
+    async def catch_up(self) -> None:
+        """Read everything up to now: before it the market spends nothing. Raises chain.errors.ChainError."""
+        cursor = await self._cursor()
+        while True:
+            batch = await self._watcher.poll(cursor)
+            await self._take(batch)
+            cursor = batch.cursor
+            if batch.caught_up:
+                self._caught_up.set()
+                return
+
+    async def run(self) -> None:
+        """Follow the chain until cancelled."""
+        async for batch in self._watcher.follow(await self._cursor()):
+            await self._take(batch)
+
+    async def absorb(self, signature: str) -> bool:
+        """Take in a transaction that has just landed; whether the chain's node had it to read."""
+        for attempt in range(_FOUND_TRIES):
+            try:
+                landed = await self._rpc.find_transaction(Signature.from_string(signature))
+            except ChainError:
+                return False
+            if landed is not None:
+                await self._take_landed(landed)
+                return True
+            await asyncio.sleep(0.1 * (attempt + 1))
+        return False
+
+    async def _cursor(self) -> WatchCursor:
+        text = await self._store.read(lambda tx: Books(tx).find_cursor(CURSOR))
+        return WatchCursor.start([self._program]) if text is None else _cursor_of(text)
+
+    async def _take(self, batch: WatchBatch) -> None:
+        for transaction in batch.observed:
+            await self._take_observed(transaction, None)
+        finalized = [str(s) for s in batch.finalized]
+        dropped = [str(s) for s in batch.dropped]
+        if dropped:
+            _log.error("transactions of a dropped fork undone in the books", action="chain.drop", signatures=dropped)
+        text, slot = _cursor_text(batch.cursor), max((t.slot for t in batch.observed), default=0)
+
+        def write(tx: Transaction) -> None:
+            books = Books(tx)
+            books.finalize(finalized)
+            books.undo(dropped)
+            books.put_cursor(CURSOR, text, slot)
+
+        if not batch.empty:
+            await self._store.write(write)
+
+    async def _take_landed(self, landed: LandedTransaction) -> None:
+        if landed.failure is None:
+            await self._take_observed(self._observe(landed), landed)
+
+    async def _take_observed(self, transaction: ObservedTransaction, landed: LandedTransaction | None) -> None:
+        async with self._lock:
+            escrows: dict[str, list[ProgramEvent]] = {}
+            for observed in transaction.events:
+                escrow = getattr(observed.event, "escrow", None)
+                if escrow is not None:
+                    escrows.setdefault(str(escrow), []).append(observed.event)
+                await self._take_event(observed)
+            if escrows:
+                await self._note_transaction(transaction, escrows, landed)
+
+    async def _note_transaction(
+        self, transaction: ObservedTransaction, escrows: dict[str, list[ProgramEvent]], landed: LandedTransaction | None
+    ) -> None:
+        """What the transaction cost. Asked for once; a chain that doesn't answer is asked when it is seen again."""
+        signature = str(transaction.signature)
+        known = self._store.peek(
+            lambda tx: {e for e in escrows if any(t.signature == signature for t in Books(tx).list_transactions(e))}
+        )
+        missing = [escrow for escrow in escrows if escrow not in known]
+        if not missing:
+            return
+        found = landed or await self._rpc.find_transaction(transaction.signature)
+        if found is None:
+            return
+        rows = [
+            EscrowTransaction(
+                escrow=escrow,
+                signature=signature,
+                slot=found.slot,
+                purpose="+".join(
+                    dict.fromkeys(_PURPOSES[type(e)] for e in escrows[escrow] if type(e) in _PURPOSES)
+                ) or "cancel",
+                signatures=_signatures(found),
+                fee_lamports=found.fee_lamports,
+                fee_payer=str(found.account_keys[0]),
+            )
+            for escrow in missing
+        ]  # fmt: skip
+
+        def write(tx: Transaction) -> None:
+            for row in rows:
+                Books(tx).put_transaction(row)
+
+        await self._store.write(write)
+
+    async def _take_event(self, observed: ObservedEvent) -> None:
+        signature = str(observed.signature)
+        if self._store.peek(lambda tx: Books(tx).has_event(signature, observed.index)):
+            return
+        at_ms = self._clock.now()
+        try:
+            if isinstance(observed.event, EscrowEvent):
+                await self._take_escrow_event(_Seen(observed, observed.event, str(observed.event.escrow), at_ms))
+            else:
+                stored = _stored(observed, None, at_ms)
+                await self._store.write(lambda tx: Books(tx).record(stored, ()))
+        except UniqueViolation:
+            _log.info("event recorded meanwhile", action="chain.event", signature=signature)
+
+    async def _take_escrow_event(self, seen: _Seen) -> None:
+        allocation = self._live.find_by_escrow(seen.escrow)
+        if allocation is None:
+            await self._store.write(lambda tx: self._record(tx, seen, settle_attempt=True))
+            return
+
+        def decide(present: Allocation, attempt: Attempt | None) -> Change:
+            current = attempt is not None and attempt.number == getattr(seen.event, "attempt", None)
+            change = self._consequence(seen, present, attempt) or Change(present, attempt)
+            also = change.also
+
+            def write(tx: Transaction) -> None:
+                self._record(tx, seen, settle_attempt=not current)
+                if also is not None:
+                    also(tx)
+
+            return replace(change, also=write)
+
+        await self._live.change(allocation.id, decide)
+
+    def _consequence(self, seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        match seen.event:
+            case EscrowOpenedEvent():
+                return _opened(seen, allocation, attempt)
+            case AssignedEvent() as event:
+                return _assigned(seen, event, allocation, attempt)
+            case SettledEvent() as event:
+                return _settled(seen, event, allocation, attempt)
+            case ReleasedEvent() as event:
+                return _released(seen, event, allocation, attempt)
+            case EscrowClosedEvent() as event:
+                return _closed(seen, event, allocation, attempt)
+            case _:
+                return None
+
+    def _record(self, tx: Transaction, seen: _Seen, *, settle_attempt: bool) -> None:
+        """The event, what it moved, and what the escrow is after it; and the contest it opens or closes."""
+        books = Books(tx)
+        before = books.find_escrow(seen.escrow)
+        after, movements = _book(seen, before)
+        books.record(_stored(seen.observed, seen.escrow, seen.at_ms), movements)
+        if after is not None:
+            books.put_escrow(after)
+        allocation = Allocations(tx).find_by_escrow(seen.escrow)
+        if allocation is None:
+            return
+        match seen.event:
+            case SettledEvent() as event if settle_attempt:
+                attempt = Attempts(tx).find(allocation.id, event.attempt)
+                if attempt is not None:
+                    Attempts(tx).update(_paid(attempt, event))
+            case ReleasedEvent() as event:
+                due = event.released_at + self._contest_window
+                Contests(tx).create(Contest(seen.escrow, event.attempt, allocation.id, due))
+            case ContestClosedEvent() as event:
+                Contests(tx).close(seen.escrow, event.attempt)
+            case _:
+                pass
+
+
+def _opened(seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Change | None:
+    if allocation.state is not AllocationState.REQUESTED:
+        return None
+    funded = replace(
+        allocation,
+        state=AllocationState.RESERVING,
+        opening=False,
+        error=None,
+        funded_at_ms=seen.at_ms,
+        open_signature=seen.signature,
+    )
+    return Change(funded, attempt, ("job.queued",))
+
+
+def _assigned(
+    seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None
+) -> Change | None:
+    if attempt is None or attempt.number != event.attempt or attempt.phase is not AttemptPhase.CLAIMED:
+        return None
+    assigned = replace(
+        attempt, phase=AttemptPhase.ASSIGNED, assigned_at_ms=seen.at_ms, assigned_chain_ms=event.assigned_at
+    )
+    if allocation.state is AllocationState.RESERVING:
+        return Change(replace(allocation, state=AllocationState.PROVISIONING), assigned, ("job.assigned",))
+    return Change(allocation, assigned)
+
+
+def _settled(seen: _Seen, event: SettledEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
+    if attempt is None or attempt.number != event.attempt:
+        return None
+    paid = _paid(attempt, event)
+    if event.state == VoucherState.RUNNING or attempt.phase is AttemptPhase.ENDED:
+        return Change(allocation, paid)
+    over = ended(paid, Reason(event.reason), seen.at_ms)
+    if event.state == VoucherState.FINAL:
+        # The close follows in the same transaction; until then the job shows its last word.
+        reason = allocation.reason if allocation.reason is not Reason.RUNNING else Reason(event.reason)
+        return Change(replace(allocation, state=AllocationState.RELEASING, reason=reason), over)
+    return _goes_on(allocation, over, seen.at_ms)
+
+
+def _released(seen: _Seen, event: ReleasedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
+    if attempt is None or attempt.number != event.attempt or attempt.phase is AttemptPhase.ENDED:
+        return None
+    return _goes_on(allocation, ended(attempt, Reason(event.reason), seen.at_ms), seen.at_ms)
+
+
+def _goes_on(allocation: Allocation, over: Attempt, at_ms: int) -> Change:
+    """An attempt ended without the escrow: the same escrow waits for another node, unless the job is ending."""
+    if allocation.state is AllocationState.RELEASING:
+        return Change(allocation, over)
+    waiting = replace(
+        allocation,
+        state=AllocationState.RESERVING,
+        excluded=tuple(dict.fromkeys((*allocation.excluded, over.node_id))),
+        queue_until_ms=at_ms + allocation.queue_ms,
+    )
+    return Change(waiting, over, ("job.attempt_failed",))
+
+
+def _closed(
+    seen: _Seen, event: EscrowClosedEvent, allocation: Allocation, attempt: Attempt | None
+) -> Change | None:
+    reason = allocation.reason
+    if reason is Reason.RUNNING:
+        # Somebody else closed it: the wallet or a reaper. A reason we don't know is our own fault to explain.
+        reason = Reason(event.reason) if event.reason else Reason.CANCELLED
+    over = attempt
+    if attempt is not None and attempt.phase is not AttemptPhase.ENDED:
+        over = ended(attempt, reason, seen.at_ms)
+    state = AllocationState.RELEASED if reason in OWN_END else AllocationState.FAILED
+    done = replace(
+        allocation,
+        state=state,
+        reason=reason,
+        opening=False,
+        completed_at_ms=allocation.completed_at_ms or seen.at_ms,
+        progress=100 if reason is Reason.COMPLETED else allocation.progress,
+    )
+    return Change(done, over, (f"job.{done.status.value}",))
+
+
+def _paid(attempt: Attempt, event: SettledEvent) -> Attempt:
+    return replace(
+        attempt,
+        paid=Tokens(attempt.paid + event.paid),
+        operator_received=Tokens(attempt.operator_received + event.operator),
+    )
+
+
+def _book(  # noqa: PLR0911 - one return for each kind of event
+    seen: _Seen, before: ChainEscrow | None
+) -> tuple[ChainEscrow | None, tuple[Movement, ...]]:
+    """The escrow after the event, and the movements of its money. Program: design page program.md, section 9."""
+    inside = f"escrow:{seen.escrow}"
+    match seen.event:
+        case EscrowOpenedEvent() as event:
+            opened = ChainEscrow(
+                escrow=seen.escrow,
+                wallet=str(event.wallet),
+                opener=str(event.opener),
+                nonce=event.nonce,
+                terms_hash=bytes(event.terms_hash),
+                deposit=event.deposit,
+                state="open",
+                opened_signature=seen.signature,
+            )
+            return opened, (Movement(f"vault:{event.wallet}", -event.deposit), Movement(inside, event.deposit))
+        case EscrowExtendedEvent() as event if before is not None:
+            extended = replace(before, deposit=event.deposit)
+            added = event.added_deposit
+            return extended, (Movement(f"vault:{before.wallet}", -added), Movement(inside, added))
+        case AssignedEvent() as event if before is not None:
+            return replace(before, state="assigned", attempt=event.attempt), ()
+        case SettledEvent() as event if before is not None:
+            after = moved(
+                before, paid=event.paid, operator=event.operator, stakers=event.stakers,
+                market=event.market, protocol=event.protocol,
+            )  # fmt: skip
+            if event.state == VoucherState.ENDED and event.attempt == before.attempt and before.state == "assigned":
+                after = replace(after, state="open")
+            operator = "owed" if event.owed else "operator"
+            return after, (
+                Movement(inside, -event.paid),
+                Movement(f"{operator}:{event.node}", event.operator),
+                Movement(f"stakers:{event.node}", event.stakers),
+                Movement("market", event.market),
+                Movement("protocol", event.protocol),
+            )
+        case ReleasedEvent() if before is not None:
+            return replace(before, state="open" if before.state == "assigned" else before.state), ()
+        case EscrowClosedEvent() as event if before is not None:
+            after = moved(before, refunded=event.refunded)
+            after = replace(
+                after, state="closing" if event.contested else "closed",
+                closed_at_ms=None if event.contested else seen.at_ms,
+            )  # fmt: skip
+            return after, (Movement(inside, -event.refunded), Movement(f"vault:{before.wallet}", event.refunded))
+        case ContestClosedEvent() as event if before is not None:
+            after = moved(before, compensation=event.compensation)
+            if not event.refunded:
+                return after, ()
+            after = moved(after, refunded=event.released)
+            after = replace(after, state="closed", closed_at_ms=seen.at_ms)
+            return after, (Movement(inside, -event.released), Movement(f"vault:{before.wallet}", event.released))
+        case _:
+            return before, ()
+
+
+def _stored(observed: ObservedEvent, escrow: str | None, at_ms: int) -> StoredEvent:
+    attempt = getattr(observed.event, "attempt", None)
+    return StoredEvent(
+        signature=str(observed.signature),
+        position=observed.index,
+        slot=observed.slot,
+        seen_at_ms=at_ms,
+        name=type(observed.event).__name__.removesuffix("Event"),
+        escrow=escrow,
+        attempt=attempt,
+        fields=orjson.dumps(_plain(observed.event)).decode(),
+    )
+
+
+def _plain(value: object) -> object:
+    """JSON of an event's fields: addresses as base58, bytes as hex, 128-bit numbers as text."""
+    if isinstance(value, Pubkey):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value
+
+
+def _signatures(landed: LandedTransaction) -> int:
+    """Signatures that the base fee was charged for: the transaction's own and those the precompile checked."""
+    checked = sum(i.data[0] for i in landed.instructions if i.program == ED25519_PROGRAM and i.data)
+    return landed.signature_count + checked
+
+
+def _cursor_text(cursor: WatchCursor) -> str:
+    return orjson.dumps(
+        {
+            "addresses": [[str(a.address), None if a.final is None else str(a.final)] for a in cursor.addresses],
+            "pending": [[str(p.signature), p.slot] for p in cursor.pending],
+        }
+    ).decode()
+
+
+def _cursor_of(text: str) -> WatchCursor:
+    data = orjson.loads(text)
+    return WatchCursor(
+        addresses=tuple(
+            AddressCursor(Pubkey.from_string(a), None if f is None else Signature.from_string(f))
+            for a, f in data["addresses"]
+        ),
+        pending=tuple(PendingSignature(Signature.from_string(s), slot) for s, slot in data["pending"]),
+    )
+

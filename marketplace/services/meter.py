@@ -1,0 +1,267 @@
+"""The market's own clock on an attempt, and the countersignature it gives to a voucher that agrees with it.
+
+A voucher is countersigned whole or refused whole, never clipped. The countersignature is in the store before it
+leaves: what the node can show, the market knows, also after a kill. Source: api.md 5.5, program.md section 4.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Protocol
+
+import base58
+
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.money import AmountOverflow, amount_due
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.protocol.control import AllocationBeat, Countersignature, Refusal, SignedVoucher
+from marketplace.protocol.signatures import verify
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
+from marketplace.services.chain_port import ChainPort, MarketTerms
+from marketplace.services.clock import Clock
+from marketplace.services.live import Live
+from marketplace.store.allocations import Attempts
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.nodes import Nodes
+
+TOLERANCE_MS: Final = 1_000
+"""How far a node's bill may run ahead of the market's own time since `ready` (system.md section 5)."""
+GATHER_MS: Final = 20
+"""Chosen: heartbeats within this time share one write; a countersignature waits no longer for company."""
+
+HANDED_OVER: Final = frozenset({Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED})
+"""Ends after which another node goes on: their voucher is `ended`, for `final` would close the escrow."""
+
+
+class Objection(StrEnum):
+    """Why a voucher is not countersigned; the code that the node is told."""
+
+    MALFORMED = "malformed"
+    OTHER_ALLOCATION = "other_allocation"
+    SIGNATURE = "signature"
+    SEQUENCE = "sequence"
+    NOT_READY = "not_ready"
+    START = "start"
+    CLOCK = "clock"
+    TIME_LIMIT = "time_limit"
+    AMOUNT = "amount"
+    STATE = "state"
+    LEASE_LOST = "lease_lost"
+
+
+class Countersigner(Protocol):
+    """The meter's key."""
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes over a voucher's signing bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The market's clocks at the moment a voucher came. now_ms: its own; chain_ms: chain time."""
+
+    now_ms: int
+    chain_ms: int
+
+
+def objection(
+    market: MarketTerms, allocation: Allocation, attempt: Attempt, voucher: VoucherMessage, reading: Reading
+) -> Objection | None:
+    """The first reason not to countersign, None when every field is right. The signature is checked apart."""
+    since_ready = 0 if attempt.meter_at_ms is None else reading.now_ms - attempt.meter_at_ms + TOLERANCE_MS
+    before = VoucherMessage.from_fields(attempt.voucher) if attempt.voucher is not None else None
+    last_at = before.at_ms if before is not None else voucher.started_at_ms
+    # The program: assigned - skew ≤ started_at. The assignment's own time is known from its event or account.
+    assigned_ms = attempt.assigned_chain_ms if attempt.assigned_chain_ms is not None else attempt.claim_at_chain_ms
+    earliest = assigned_ms - market.skew
+    checks = (
+        (
+            voucher.program_id == market.program_id
+            and voucher.genesis_hash == market.genesis_hash
+            and voucher.escrow == base58.b58decode(allocation.escrow)
+            and voucher.attempt == attempt.number
+            and voucher.wallet == base58.b58decode(allocation.wallet)
+            and voucher.node == base58.b58decode(attempt.node_address),
+            Objection.OTHER_ALLOCATION,
+        ),
+        (voucher.sequence > attempt.voucher_sequence, Objection.SEQUENCE),
+        (before is None or before.state is VoucherState.RUNNING, Objection.STATE),
+        (_state_agrees(voucher), Objection.STATE),
+        (attempt.meter_at_ms is not None or voucher.billed_ms == 0, Objection.NOT_READY),
+        (before is None or before.started_at_ms == voucher.started_at_ms, Objection.START),
+        (earliest <= voucher.started_at_ms <= voucher.at_ms, Objection.START),
+        (last_at <= voucher.at_ms <= reading.chain_ms + market.skew, Objection.CLOCK),
+        (attempt.billed_ms <= voucher.billed_ms <= voucher.at_ms - voucher.started_at_ms, Objection.CLOCK),
+        (voucher.billed_ms - attempt.billed_ms <= voucher.at_ms - last_at, Objection.CLOCK),
+        (voucher.billed_ms <= since_ready, Objection.CLOCK),
+        (voucher.billed_ms <= attempt.max_ms, Objection.TIME_LIMIT),
+        (voucher.amount == _due(attempt.price_per_hour, voucher.billed_ms), Objection.AMOUNT),
+        (attempt.amount <= voucher.amount <= attempt.deposit, Objection.AMOUNT),
+    )
+    return next((found for holds, found in checks if not holds), None)
+
+
+def _state_agrees(voucher: VoucherMessage) -> bool:
+    try:
+        reason = Reason(voucher.reason)
+    except ValueError:
+        return False
+    match voucher.state:
+        case VoucherState.RUNNING:
+            return reason is Reason.RUNNING
+        case VoucherState.FINAL:
+            return reason is not Reason.RUNNING and reason not in HANDED_OVER
+        case VoucherState.ENDED:
+            return reason is not Reason.RUNNING
+
+
+def _due(price: Tokens, billed_ms: int) -> int:
+    try:
+        return amount_due(price, Millis(billed_ms))
+    except AmountOverflow:
+        return -1
+
+
+@dataclass(frozen=True, slots=True)
+class Countersigned:
+    """A voucher that the meter agrees with, and the attempt with it in place. Not in the store yet."""
+
+    attempt: Attempt
+    voucher: VoucherMessage
+    signature: bytes
+
+
+class Meter:
+    """Clocks attempts and countersigns."""
+
+    def __init__(self, store: Store, chain: ChainPort, live: Live, clock: Clock, key: Countersigner) -> None:
+        self._store = store
+        self._chain = chain
+        self._live = live
+        self._clock = clock
+        self._key = key
+        self._waiting: list[Attempt] = []
+        self._seen: dict[NodeId, int] = {}
+        self._flush: asyncio.Task[None] | None = None
+
+    def judge(self, allocation: Allocation, attempt: Attempt, signed: SignedVoucher) -> Countersigned | Objection:
+        """What the meter says to a voucher. Changes nothing."""
+        try:
+            voucher = VoucherMessage.from_fields(signed.fields)
+        except ValueError:
+            return Objection.MALFORMED
+        if signed.fields == attempt.voucher and attempt.meter_signature is not None:
+            return Countersigned(attempt, voucher, attempt.meter_signature)
+        reading = Reading(self._clock.now(), self._chain.now())
+        found = objection(self._chain.terms, allocation, attempt, voucher, reading)
+        if found is not None:
+            return found
+        message = voucher.signing_bytes()
+        if not verify(base58.b58decode(attempt.node_key), message, signed.signature):
+            return Objection.SIGNATURE
+        signature = self._key.sign(message)
+        return Countersigned(
+            replace(
+                attempt,
+                voucher=signed.fields,
+                node_signature=signed.signature,
+                meter_signature=signature,
+                voucher_sequence=voucher.sequence,
+                billed_ms=Millis(voucher.billed_ms),
+                amount=Tokens(voucher.amount),
+                started_chain_ms=voucher.started_at_ms,
+            ),
+            voucher,
+            signature,
+        )
+
+    async def countersign(
+        self, node_id: NodeId, beats: tuple[AllocationBeat, ...]
+    ) -> tuple[list[Countersignature], list[Refusal]]:
+        """Answers to the running vouchers of one heartbeat, durable when this returns.
+
+        A voucher that ends an attempt belongs into a state report and is refused here.
+        """
+        signed: list[Countersignature] = []
+        refused: list[Refusal] = []
+        fresh: list[Attempt] = []
+        async with contextlib.AsyncExitStack() as locks:
+            for beat in sorted(beats, key=lambda b: b.allocation_id):
+                if beat.voucher is None:
+                    continue
+                if self._live.find(_id(beat)) is not None:
+                    await locks.enter_async_context(self._live.lock(_id(beat)))
+                judged = self._judge_beat(node_id, beat, beat.voucher)
+                if isinstance(judged, Countersigned):
+                    fresh.append(judged.attempt)
+                    signed.append(_countersignature(beat.allocation_id, judged))
+                else:
+                    refused.append(judged)
+            self._seen[node_id] = self._clock.now()
+            await self._write(fresh)
+            self._live.put_vouchers(fresh)
+        return signed, refused
+
+    def _judge_beat(self, node_id: NodeId, beat: AllocationBeat, voucher: SignedVoucher) -> Countersigned | Refusal:
+        allocation, attempt = self._live.find(_id(beat)), self._live.attempt(_id(beat))
+        sequence = _sequence(voucher)
+        if (
+            allocation is None
+            or attempt is None
+            or attempt.node_id != node_id
+            or attempt.number != beat.attempt
+            or attempt.lease_token != beat.lease_token
+            or attempt.phase is not AttemptPhase.READY
+        ):
+            code = Objection.LEASE_LOST
+            if attempt is not None and attempt.number == beat.attempt and attempt.live:
+                code = Objection.NOT_READY
+            return Refusal(allocation_id=beat.allocation_id, attempt=beat.attempt, sequence=sequence, code=code)
+        judged = self.judge(allocation, attempt, voucher)
+        if isinstance(judged, Countersigned) and judged.voucher.state is not VoucherState.RUNNING:
+            judged = Objection.STATE
+        if isinstance(judged, Objection):
+            return Refusal(allocation_id=beat.allocation_id, attempt=beat.attempt, sequence=sequence, code=judged)
+        return judged
+
+    async def _write(self, fresh: list[Attempt]) -> None:
+        self._waiting.extend(fresh)
+        if self._flush is None:
+            self._flush = asyncio.ensure_future(self._flush_soon())
+        await asyncio.shield(self._flush)
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(GATHER_MS / 1000)
+        attempts, self._waiting = self._waiting, []
+        seen, self._seen = self._seen, {}
+        self._flush = None
+
+        def write(tx: Transaction) -> None:
+            Attempts(tx).write_vouchers(attempts)
+            Nodes(tx).write_seen(seen)
+
+        await self._store.write(write)
+
+
+def _countersignature(allocation_id: str, judged: Countersigned) -> Countersignature:
+    return Countersignature(
+        allocation_id=allocation_id,
+        attempt=judged.attempt.number,
+        sequence=judged.voucher.sequence,
+        signature=judged.signature,
+    )
+
+
+def _sequence(voucher: SignedVoucher) -> int:
+    try:
+        return VoucherMessage.from_fields(voucher.fields).sequence
+    except ValueError:
+        return 0
+
+
+def _id(beat: AllocationBeat) -> AllocationId:
+    return AllocationId(beat.allocation_id)

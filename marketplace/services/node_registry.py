@@ -1,0 +1,253 @@
+"""Who can take work now: registered nodes, their connection, what they measured, what the chain says of them.
+
+In memory; the store holds registration and measured hardware, the chain holds stake and record. Free slots are
+counted here and only here: slots of attempts that hold a lease, and of offers that are being answered.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import orjson
+import structlog
+
+from marketplace.domain.catalogue import find_class
+from marketplace.domain.ids import NodeId
+from marketplace.domain.matching import Candidate
+from marketplace.domain.nodes import LEAST_UPTIME, UPTIME_WINDOW_MS, Node, NodeStatus, slots_that_fit, uptime
+from marketplace.domain.pricing import Priority
+from marketplace.domain.quantities import Tokens
+from marketplace.domain.reputation import Record, reputation
+from marketplace.protocol.control import Capabilities, Claim, ClaimRequest, Command, Hardware, Hello, Refuse
+from marketplace.services.chain_port import ChainPort, NodeView
+from marketplace.services.clock import Clock
+from marketplace.services.live import Live
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.nodes import Nodes
+
+_log = structlog.get_logger(__name__)
+
+
+class NodeLink(Protocol):
+    """A node's held connection, or the queue behind its polls."""
+
+    async def request_claim(self, request: ClaimRequest) -> Claim | Refuse | None:
+        """The node's answer, None when it gave none in time or went away."""
+        ...
+
+    async def answer_claim(self, claim: Claim, lease_token: str | None) -> None:
+        """Tell the node that its claim is taken, or without a token that it is not."""
+        ...
+
+    async def command(self, command: Command) -> bool:
+        """Whether the node acknowledged it."""
+        ...
+
+    async def close(self, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Presence:
+    """One node as of now. slots: of its class, by measurement. offered: slots of offers being answered."""
+
+    node: Node
+    slots: int
+    egress: bool = False
+    link: NodeLink | None = None
+    last_beat_ms: int | None = None
+    images: frozenset[str] = frozenset()
+    draining: bool = False
+    offered: int = 0
+    offered_exposure: int = 0
+    chain: NodeView | None = None
+    down_ms: int = 0
+    lost: bool = False
+    acknowledged: set[str] = field(default_factory=set)
+    """Ids of commands that the node has taken; they are not sent again."""
+
+
+class NodeRegistry:
+    """Presences of all nodes."""
+
+    def __init__(self, store: Store, chain: ChainPort, live: Live, clock: Clock, *, trust_hardware: bool) -> None:
+        self._store = store
+        self._chain = chain
+        self._live = live
+        self._clock = clock
+        self._trust_hardware = trust_hardware
+        self._nodes: dict[NodeId, Presence] = {}
+
+    async def load(self) -> None:
+        """Take over registered nodes and their chain views. Missed heartbeats count from now, not from before."""
+        now = self._clock.now()
+
+        def read(tx: Transaction) -> tuple[list[Node], dict[NodeId, int]]:
+            nodes = Nodes(tx)
+            return nodes.list_all(), nodes.down_ms(now - UPTIME_WINDOW_MS, now)
+
+        nodes, away = await self._store.read(read)
+        for node in nodes:
+            self._nodes[node.id] = Presence(
+                node, slots=node.slots, egress=_egress(node), last_beat_ms=self._clock.monotonic_ms(),
+                draining=node.status is NodeStatus.DRAINING, down_ms=away.get(node.id, 0),
+            )  # fmt: skip
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read every node's account again. Raises ChainUnavailable."""
+        views = {view.node_key: view for view in await self._chain.list_nodes()}
+        for presence in self._nodes.values():
+            presence.chain = views.get(presence.node.node_key, presence.chain)
+
+    async def refresh_one(self, node_id: NodeId) -> None:
+        """Read one node's account again. Raises ChainUnavailable."""
+        presence = self._nodes.get(node_id)
+        if presence is not None:
+            presence.chain = await self._chain.find_node(presence.node.node_key) or presence.chain
+
+    def add(self, node: Node) -> None:
+        """A node that was just registered."""
+        self._nodes[node.id] = Presence(node, slots=node.slots, egress=_egress(node))
+
+    def find(self, node_id: NodeId) -> Presence | None:
+        return self._nodes.get(node_id)
+
+    def find_by_address(self, address: str) -> Presence | None:
+        """By the address of the Node account."""
+        return next((p for p in self._nodes.values() if p.node.address == address), None)
+
+    def __iter__(self) -> Iterator[Presence]:
+        return iter(list(self._nodes.values()))
+
+    async def connect(self, node_id: NodeId, link: NodeLink, hello: Hello) -> None:
+        """The node is here: what it measured counts from now; an older connection of it is closed."""
+        presence = self._nodes[node_id]
+        older, presence.link = presence.link, link
+        presence.last_beat_ms = self._clock.monotonic_ms()
+        presence.images = frozenset(hello.images)
+        presence.acknowledged.clear()
+        await self._measure(presence, hello.hardware, hello.capabilities, hello.slots, hello.version)
+        if older is not None and older is not link:
+            await older.close("the node connected again")
+        await self.heard_of(node_id, draining=hello.draining, images=hello.images)
+
+    def disconnect(self, node_id: NodeId, link: NodeLink) -> None:
+        """The connection ended; the node itself is lost only after three heartbeats."""
+        presence = self._nodes.get(node_id)
+        if presence is not None and presence.link is link:
+            presence.link = None
+
+    async def heard_of(self, node_id: NodeId, *, draining: bool, images: tuple[str, ...]) -> None:
+        """A heartbeat came. Ends an outage, takes over what changed."""
+        presence = self._nodes[node_id]
+        now = self._clock.now()
+        presence.last_beat_ms = self._clock.monotonic_ms()
+        presence.images = frozenset(images)
+        presence.draining = draining or presence.node.status is NodeStatus.DRAINING
+        if presence.lost:
+            presence.lost = False
+            await self._store.write(lambda tx: Nodes(tx).end_outage(node_id, now))
+
+    async def note_lost(self, node_id: NodeId) -> None:
+        """Three heartbeats are missing: the outage counts from the last one."""
+        presence = self._nodes[node_id]
+        if presence.lost:
+            return
+        presence.lost = True
+        silent = self._clock.monotonic_ms() - (presence.last_beat_ms or self._clock.monotonic_ms())
+        started = self._clock.now() - silent
+        await self._store.write(lambda tx: Nodes(tx).begin_outage(node_id, started))
+
+    async def set_status(self, node_id: NodeId, status: NodeStatus) -> Node:
+        """Write the market's own status of the node."""
+        presence = self._nodes[node_id]
+        presence.node = replace(presence.node, status=status)
+        presence.draining = status is NodeStatus.DRAINING
+        await self._store.write(lambda tx: Nodes(tx).update(presence.node))
+        return presence.node
+
+    def free_slots(self, presence: Presence) -> int:
+        """Slots not promised to anyone."""
+        used = sum(a.slots for a in self._live.attempts_of(presence.node.id) if a.live)
+        return max(0, presence.slots - used - presence.offered)
+
+    @contextmanager
+    def offer(self, node_id: NodeId, slots: int, exposure: int) -> Iterator[None]:
+        """Hold capacity of a node while its answer to an offer is awaited."""
+        presence = self._nodes[node_id]
+        presence.offered += slots
+        presence.offered_exposure += exposure
+        try:
+            yield
+        finally:
+            presence.offered -= slots
+            presence.offered_exposure -= exposure
+
+    def candidates(self, priority: Priority, slots: int) -> list[Candidate]:
+        """Every node as the matcher sees it now. Floors are for the whole allocation of so many slots."""
+        return [self.candidate(presence, priority, slots) for presence in self._nodes.values()]
+
+    def candidate(self, presence: Presence, priority: Priority, slots: int) -> Candidate:
+        """One node as the matcher sees it now."""
+        node, chain = presence.node, presence.chain
+        floor = node.floor_per_hour
+        if priority is Priority.LOW and node.low_floor_per_hour is not None:
+            floor = node.low_floor_per_hour
+        room = max(0, chain.exposure_limit - chain.exposure - presence.offered_exposure) if chain else 0
+        return Candidate(
+            node_id=node.id,
+            class_id=node.class_id,
+            region=node.region,
+            floor_per_hour=Tokens(floor * slots),
+            free_slots=self.free_slots(presence),
+            exposure_room=Tokens(room),
+            reputation=reputation(chain.record if chain else Record(0, 0, 0)),
+            accepts_work=self.accepts_work(presence),
+            can_egress=presence.egress,
+            images=presence.images,
+        )
+
+    def accepts_work(self, presence: Presence) -> bool:
+        """Connected, active here and on chain, not draining, up often enough."""
+        return (
+            presence.link is not None
+            and not presence.lost
+            and not presence.draining
+            and presence.node.status is NodeStatus.ACTIVE
+            and presence.chain is not None
+            and presence.chain.status == "active"
+            and uptime(self._clock.now(), presence.node.joined_at_ms, presence.down_ms) >= LEAST_UPTIME
+        )
+
+    async def _measure(
+        self, presence: Presence, hardware: Hardware, capabilities: Capabilities, offered: int, version: str
+    ) -> None:
+        wanted = find_class(presence.node.class_id)
+        fitting = slots_that_fit(wanted, hardware.vcpu, hardware.ram_bytes, len(hardware.gpus))
+        trusted = self._trust_hardware or not wanted.gpu
+        slots = min(offered, fitting) if not self._trust_hardware else offered
+        status = presence.node.status
+        if status in (NodeStatus.PENDING, NodeStatus.ACTIVE):
+            status = NodeStatus.ACTIVE if trusted and slots > 0 else NodeStatus.PENDING
+        if status is NodeStatus.PENDING:
+            _log.info("node stays pending", action="nodes.measure", node=presence.node.id, fitting=fitting)
+        presence.slots = slots
+        presence.egress = capabilities.egress
+        presence.node = replace(
+            presence.node,
+            status=status,
+            slots=slots,
+            hardware=hardware.model_dump_json(),
+            capabilities=capabilities.model_dump_json(),
+            version=version[:64],
+            last_seen_at_ms=self._clock.now(),
+        )
+        await self._store.write(lambda tx: Nodes(tx).update(presence.node))
+
+
+def _egress(node: Node) -> bool:
+    if node.capabilities is None:
+        return False
+    capabilities: Mapping[str, object] = orjson.loads(node.capabilities)
+    return bool(capabilities.get("egress", False))

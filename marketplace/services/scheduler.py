@@ -1,0 +1,510 @@
+"""What is done next for each allocation: one task for each, one act at a time, every step readable from its rows.
+
+A task looks at its allocation and performs the one act that its state asks for. It decides nothing that isn't
+written: after a kill at any step the next process looks at the same rows and performs the same act under the same
+operation name, which the outbox knows. What an act brought about comes back as chain events (chain_events.py).
+
+    requested   market opens: ask a free node for its claim, then open (+ assign) in one transaction
+    reserving   ask a free node for its claim; nobody: wait. Cancelled, expired, attempts used up: releasing
+    provisioning  claimed: assign. Assigned: wait for ready, at most the start limit
+    active      wait. Exited with another attempt to follow: settle `ended`. Lost: release
+    releasing   settle the final voucher; or release what never started; or cancel what nobody runs
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from marketplace.crash import crash_point
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.matching import Candidate, Constraint, Request, band, choose, obstacle
+from marketplace.domain.pricing import with_priority
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.errors import MarketError, StaleLease
+from marketplace.services.chain_port import ActPending, ActRefused, Assign, ChainPort, Landed, OpenEscrow
+from marketplace.services.claims import Claims, SignedClaim, Terms, claim_message
+from marketplace.services.clock import Clock, RandomSource
+from marketplace.services.live import Change, Live
+from marketplace.services.node_registry import NodeRegistry
+from marketplace.services.settlement import Settlement
+
+_log = structlog.get_logger(__name__)
+
+RETRIED: Final = frozenset(
+    {
+        Reason.NODE_LOST, Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED, Reason.PULL_FAILED,
+        Reason.START_TIMEOUT, Reason.VERIFY_FAILED,
+    }
+)  # fmt: skip
+"""Ends of an attempt after which another node is asked, while attempts are left (api.md sections 5.2 and 10.2)."""
+FIRST_RETRY_MS: Final = 200
+LAST_RETRY_MS: Final = 15_000
+"""Chosen: an act that failed is tried again after 0.2 s, doubling to 15 s, for ever: money is never given up."""
+POLL_MS: Final = 5_000
+"""Chosen: who waits for a node looks this often even when nothing wakes it."""
+STOP_REPEAT_MS: Final = 2_000
+STOP_PATIENCE_MS: Final = 30_000
+"""Chosen: how long beyond its grace a node may take to end an attempt before it counts as silent."""
+
+
+_WAITED_TOO_LONG: Final = frozenset({"ClaimStale", "ClaimFromFuture"})
+
+
+class Scheduler:
+    """Drives every live allocation."""
+
+    def __init__(
+        self,
+        live: Live,
+        chain: ChainPort,
+        registry: NodeRegistry,
+        claims: Claims,
+        settlement: Settlement,
+        clock: Clock,
+        random: RandomSource,
+    ) -> None:
+        self._live = live
+        self._chain = chain
+        self._registry = registry
+        self._claims = claims
+        self._settlement = settlement
+        self._clock = clock
+        self._random = random
+        self._tasks: dict[AllocationId, asyncio.Task[None]] = {}
+        self._woken: dict[AllocationId, asyncio.Event] = {}
+        self._running = False
+
+    async def run(self) -> None:
+        """Drive what the store knows and whatever comes, until cancelled."""
+        self._running = True
+        self._live.on_change(self._changed)
+        for allocation in self._live:
+            self._changed(allocation)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._running = False
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def wake_queued(self) -> None:
+        """Capacity came: those who wait look again, the most urgent first."""
+        waiting = [a for a in self._live if a.state is AllocationState.RESERVING]
+        for allocation in sorted(waiting, key=self._urgency):
+            self.wake(allocation.id)
+
+    def wake(self, allocation_id: AllocationId) -> None:
+        """Look at this one now."""
+        event = self._woken.get(allocation_id)
+        if event is not None:
+            event.set()
+
+    def queue_position(self, allocation: Allocation) -> int:
+        """Place among those who wait for the same class, from 1."""
+        waiting = sorted(
+            (a for a in self._live if a.state is AllocationState.RESERVING and a.class_id == allocation.class_id),
+            key=self._urgency,
+        )
+        return next((n for n, a in enumerate(waiting, 1) if a.id == allocation.id), len(waiting) + 1)
+
+    def obstacles(self, allocation: Allocation) -> dict[Constraint, int]:
+        """Why no node takes it: how many nodes each constraint keeps out."""
+        request = self._request(allocation, allocation.deposit)
+        found: dict[Constraint, int] = {}
+        for candidate in self._candidates(allocation):
+            reason = obstacle(request, candidate)
+            if reason is not None:
+                found[reason] = found.get(reason, 0) + 1
+        return found
+
+    def _urgency(self, allocation: Allocation) -> tuple[int, int, str]:
+        order = ("urgent", "high", "normal", "low").index(allocation.priority.value)
+        waited = self._clock.now() - (allocation.funded_at_ms or allocation.created_at_ms)
+        # One step up for each ten minutes waited (api.md section 5.1).
+        return max(0, order - waited // 600_000), allocation.created_at_ms, allocation.id
+
+    def _changed(self, allocation: Allocation) -> None:
+        self.wake(allocation.id)
+        if allocation.terminal or not self._running or allocation.id in self._tasks:
+            return
+        self._woken[allocation.id] = asyncio.Event()
+        task = asyncio.create_task(self._drive(allocation.id), name=f"drive {allocation.id}")
+        self._tasks[allocation.id] = task
+        task.add_done_callback(lambda _task: self._forget(allocation.id))
+
+    def _forget(self, allocation_id: AllocationId) -> None:
+        self._tasks.pop(allocation_id, None)
+        self._woken.pop(allocation_id, None)
+
+    async def _drive(self, allocation_id: AllocationId) -> None:
+        woken = self._woken[allocation_id]
+        backoff = FIRST_RETRY_MS
+        while True:
+            woken.clear()
+            allocation = self._live.find(allocation_id)
+            if allocation is None:
+                return
+            try:
+                delay = await self._step(allocation)
+                backoff = FIRST_RETRY_MS
+            except StaleLease:
+                delay = 0
+            except (MarketError, ActPending, ActRefused) as error:
+                _log.warning(
+                    "act not done yet", action="scheduler.step", allocation=allocation_id,
+                    state=allocation.state.value, error=str(error),
+                )  # fmt: skip
+                delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
+            except Exception:  # noqa: BLE001
+                # The outer edge of this allocation's task: a fault in one must not end the others, nor itself.
+                _log.exception("step failed", action="scheduler.step", allocation=allocation_id)
+                delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if delay is None else delay / 1000):
+                    await woken.wait()
+
+    async def _step(self, allocation: Allocation) -> int | None:
+        """Perform what is due; in how many milliseconds to look again, None when only a change calls for it."""
+        attempt = self._live.attempt(allocation.id)
+        if attempt is not None and (attempt.number != allocation.attempt or attempt.phase is AttemptPhase.ENDED):
+            attempt = None
+        match allocation.state:
+            case AllocationState.REQUESTED:
+                return await self._open(allocation, attempt)
+            case AllocationState.RESERVING:
+                return await (self._match(allocation) if attempt is None else self._attend(allocation, attempt))
+            case AllocationState.RELEASING:
+                return await self._settlement.finish(allocation, attempt)
+            case _ if attempt is None:
+                raise AssertionError(f"{allocation.id} is {allocation.state} without an attempt")
+            case _:
+                return await self._attend(allocation, attempt)
+
+    # opening
+
+    async def _open(self, allocation: Allocation, attempt: Attempt | None) -> int | None:
+        """Open the escrow under the wallet's allowance, with the first attempt where a node is free."""
+        if not allocation.opening or allocation.opener is not Opener.MARKET:
+            return None
+        operation = f"open:{allocation.escrow}"
+        if attempt is None and not await self._chain.under_way(operation):
+            attempt = await self._claim(allocation)
+        opening = OpenEscrow(
+            escrow=allocation.escrow,
+            wallet=allocation.wallet,
+            nonce=allocation.nonce,
+            class_id=allocation.class_id,
+            terms_hash=allocation.terms_hash,
+            ceiling_per_hour=allocation.ceiling_per_hour,
+            deposit=allocation.deposit,
+            max_time=allocation.max_ms,
+            attempts=allocation.max_attempts,
+        )
+        acts = (opening,) if attempt is None else (opening, self._assignment(allocation, attempt))
+        try:
+            landed = await self._chain.perform(operation, acts)
+        except ActRefused as refused:
+            await self._open_refused(allocation, attempt, refused)
+            return 0
+        crash_point("market.after_confirm")
+        return await self._absorbed(landed)
+
+    async def _open_refused(self, allocation: Allocation, attempt: Attempt | None, refused: ActRefused) -> None:
+        """Nothing landed. With a claim the assignment may be at fault: open alone. Else the opening is given up."""
+        _log.warning(
+            "escrow not opened", action="scheduler.open", allocation=allocation.id, error=refused.name or str(refused)
+        )
+        if attempt is not None:
+            await self._drop(allocation.id, attempt, refused)
+            return
+
+        def give_up(present: Allocation, latest: Attempt | None) -> Change | None:
+            if present.state is not AllocationState.REQUESTED:
+                return None
+            return Change(replace(present, opening=False, error=refused.name or str(refused)), latest)
+
+        await self._live.change(allocation.id, give_up)
+
+    # matching
+
+    async def _match(self, allocation: Allocation) -> int | None:
+        reason = self._end_of_wait(allocation)
+        if reason is not None:
+            await self._release(allocation.id, reason)
+            return 0
+        max_ms, deposit = allocation.max_ms, allocation.deposit
+        if allocation.attempt:
+            max_ms, deposit = await self._remaining(allocation)
+        if max_ms <= 0 or deposit <= 0:
+            await self._release(allocation.id, Reason.TIMEOUT if max_ms <= 0 else Reason.OUT_OF_FUNDS)
+            return 0
+        if await self._claim(allocation, (max_ms, deposit)) is None:
+            return min(POLL_MS, max(0, allocation.queue_until_ms - self._clock.now()))
+        return 0
+
+    def _end_of_wait(self, allocation: Allocation) -> Reason | None:
+        """Why it waits no longer."""
+        if allocation.cancelling:
+            return Reason.CANCELLED
+        if allocation.attempt >= allocation.max_attempts:
+            last = self._live.attempt(allocation.id)
+            return last.reason if last is not None and last.reason is not Reason.RUNNING else Reason.NODE_LOST
+        if self._clock.now() >= allocation.queue_until_ms:
+            return Reason.QUEUE_EXPIRED
+        return None
+
+    async def _remaining(self, allocation: Allocation) -> tuple[Millis, Tokens]:
+        """Time and money that earlier attempts left."""
+        view = await self._chain.find_escrow(allocation.escrow)
+        if view is None or view.state != "open":
+            raise ActPending(f"escrow {allocation.escrow} is not open for another attempt")
+        return view.time_left, view.deposit_left
+
+    async def _claim(
+        self, allocation: Allocation, terms: tuple[Millis, Tokens] | None = None
+    ) -> Attempt | None:
+        """Ask nodes, best draw first, until one signs; its attempt, written. None when none is free or willing."""
+        max_ms, deposit = terms or (allocation.max_ms, allocation.deposit)
+        asked: set[NodeId] = set()
+        while True:
+            request = self._request(allocation, deposit, frozenset(asked))
+            candidates = band(request, self._candidates(allocation))
+            draw = int.from_bytes(self._random.token_bytes(16), "big")
+            chosen = choose(candidates, allocation.image_digest or allocation.image, draw)
+            if chosen is None:
+                return None
+            asked.add(chosen.node_id)
+            offer = Terms(
+                allocation.attempt + 1, with_priority(chosen.floor_per_hour, allocation.priority), max_ms, deposit
+            )
+            claim = await self._claims.ask(allocation, chosen.node_id, offer)
+            if claim is not None:
+                attempt = await self._take(allocation.id, chosen, offer, claim)
+                if attempt is not None:
+                    return attempt
+
+    async def _take(
+        self, allocation_id: AllocationId, chosen: Candidate, offer: Terms, claim: SignedClaim
+    ) -> Attempt | None:
+        """Write the attempt that the claim begins, then tell the node."""
+        presence = self._registry.find(chosen.node_id)
+        assert presence is not None  # noqa: S101 - nodes are never removed
+        market = self._chain.terms
+        attempt = Attempt(
+            allocation_id=allocation_id,
+            number=offer.attempt,
+            node_id=chosen.node_id,
+            node_key=presence.node.node_key,
+            node_address=presence.node.address,
+            lease_token=self._random.token_bytes(16).hex(),
+            phase=AttemptPhase.CLAIMED,
+            price_per_hour=offer.price_per_hour,
+            fee_bps=market.fee_bps,
+            protocol_bps=market.protocol_bps,
+            max_ms=offer.max_ms,
+            deposit=offer.deposit,
+            slots=0,
+            claim_at_chain_ms=claim.message.at_ms,
+            claim_signature=claim.claim.signature,
+            claimed_at_ms=self._clock.now(),
+        )
+
+        def begin(present: Allocation, _latest: Attempt | None) -> Change | None:
+            waiting = present.state is AllocationState.RESERVING
+            opening = present.state is AllocationState.REQUESTED and present.opening
+            if present.cancelling or present.attempt != offer.attempt - 1 or not (waiting or opening):
+                return None
+            taken = replace(present, attempt=offer.attempt)
+            begun = replace(attempt, slots=present.gpu_count)
+            if waiting:
+                return Change(replace(taken, state=AllocationState.PROVISIONING), begun, ("job.assigned",))
+            return Change(taken, begun)
+
+        await self._live.change(allocation_id, begin)
+        written = self._live.attempt(allocation_id)
+        ours = written is not None and written.lease_token == attempt.lease_token
+        crash_point("market.after_claim")
+        await claim.link.answer_claim(claim.claim, attempt.lease_token if ours else None)
+        return written if ours else None
+
+    def _request(
+        self, allocation: Allocation, exposure: Tokens, asked: frozenset[NodeId] = frozenset()
+    ) -> Request:
+        barred = set(allocation.excluded) | asked
+        if allocation.only_nodes:
+            barred |= {p.node.id for p in self._registry if p.node.id not in allocation.only_nodes}
+        return Request(
+            class_id=allocation.class_id,
+            regions=frozenset(allocation.regions),
+            gpu_count=allocation.gpu_count,
+            priority=allocation.priority,
+            max_price_per_hour=allocation.ceiling_per_hour,
+            exposure=exposure,
+            egress=allocation.egress,
+            excluded=frozenset(barred),
+        )
+
+    def _candidates(self, allocation: Allocation) -> list[Candidate]:
+        return self._registry.candidates(allocation.priority, allocation.gpu_count)
+
+    # a running attempt
+
+    async def _attend(self, allocation: Allocation, attempt: Attempt) -> int | None:
+        match attempt.phase:
+            case AttemptPhase.CLAIMED:
+                return await self._assign(allocation, attempt)
+            case AttemptPhase.EXITED | AttemptPhase.LOST:
+                return await self._settlement.end_attempt(allocation, attempt)
+            case _:
+                return await self._watch(allocation, attempt)
+
+    async def _assign(self, allocation: Allocation, attempt: Attempt) -> int | None:
+        try:
+            landed = await self._chain.perform(
+                f"assign:{allocation.escrow}:{attempt.number}", (self._assignment(allocation, attempt),)
+            )
+        except ActRefused as refused:
+            _log.warning(
+                "assignment refused", action="scheduler.assign", allocation=allocation.id, node=attempt.node_id,
+                error=refused.name or str(refused),
+            )  # fmt: skip
+            await self._drop(allocation.id, attempt, refused)
+            await self._registry.refresh_one(attempt.node_id)
+            return 0
+        return await self._absorbed(landed)
+
+    async def _watch(self, allocation: Allocation, attempt: Attempt) -> int | None:
+        """A node has it. Look that it starts in time, ends in time, and ends when asked to."""
+        now = self._clock.now()
+        if attempt.phase is not AttemptPhase.READY:
+            limit = (attempt.assigned_at_ms or now) + self._chain.terms.ready_limit
+            if now >= limit:
+                await self._settlement.command_stop(allocation, attempt, Reason.START_TIMEOUT)
+                await self._exit_unstarted(allocation.id, attempt.number, Reason.START_TIMEOUT)
+                return 0
+        else:
+            limit = (attempt.meter_at_ms or now) + attempt.max_ms
+        wanted = Reason.CANCELLED if allocation.cancelling else Reason.TIMEOUT if now >= limit else None
+        if wanted is None:
+            return max(1, limit - now)
+        stopping_since = self._stopping_since(allocation, limit)
+        if now >= stopping_since + allocation.stop_grace_ms + STOP_PATIENCE_MS:
+            await self._lose(allocation.id, attempt.number)
+            return 0
+        await self._settlement.command_stop(allocation, attempt, wanted)
+        return STOP_REPEAT_MS
+
+    def _stopping_since(self, allocation: Allocation, limit: int) -> int:
+        return min(limit, allocation.cancelling_at_ms or limit)
+
+    def _assignment(self, allocation: Allocation, attempt: Attempt) -> Assign:
+        offer = Terms(attempt.number, attempt.price_per_hour, attempt.max_ms, attempt.deposit)
+        return Assign(
+            escrow=allocation.escrow,
+            wallet=allocation.wallet,
+            opener=allocation.opener,
+            node_key=attempt.node_key,
+            claim=claim_message(self._chain, allocation, attempt.node_address, offer, attempt.claim_at_chain_ms),
+            signature=attempt.claim_signature,
+        )
+
+    async def _absorbed(self, landed: Landed) -> int:
+        """What landed is taken in at once; where the chain's node doesn't show it yet, the watcher will."""
+        return 0 if await self._settlement.absorb(landed) else FIRST_RETRY_MS
+
+    # changes
+
+    async def _drop(self, allocation_id: AllocationId, attempt: Attempt, refused: ActRefused) -> None:
+        """A claim that never came to the chain: forget it.
+
+        The node isn't asked again for this allocation, unless its claim only waited too long.
+        """
+        barred = () if refused.name in _WAITED_TOO_LONG else (attempt.node_id,)
+
+        def drop(present: Allocation, latest: Attempt | None) -> Change | None:
+            if latest is None or latest.number != attempt.number or latest.phase is not AttemptPhase.CLAIMED:
+                return None
+            state = present.state
+            if state is AllocationState.PROVISIONING:
+                state = AllocationState.RESERVING
+            return Change(
+                replace(
+                    present,
+                    state=state,
+                    attempt=attempt.number - 1,
+                    excluded=tuple(dict.fromkeys((*present.excluded, *barred))),
+                ),
+                None,
+            )
+
+        await self._live.change(allocation_id, drop)
+
+    async def _release(self, allocation_id: AllocationId, reason: Reason) -> None:
+        """Nobody runs it and nobody will: the escrow is to be closed."""
+
+        def release(present: Allocation, latest: Attempt | None) -> Change | None:
+            if present.state is not AllocationState.RESERVING:
+                return None
+            return Change(replace(present, state=AllocationState.RELEASING, reason=reason), latest)
+
+        await self._live.change(allocation_id, release)
+
+    async def _exit_unstarted(self, allocation_id: AllocationId, number: int, reason: Reason) -> None:
+        await self._live.change(allocation_id, exit_attempt(number, reason, self._clock.now()))
+
+    async def _lose(self, allocation_id: AllocationId, number: int) -> None:
+        await self._live.change(allocation_id, lose_attempt(number))
+
+
+def exit_attempt(
+    number: int,
+    reason: Reason,
+    at_ms: int,
+    *,
+    exit_code: int | None = None,
+    detail: str | None = None,
+    with_attempt: Callable[[Attempt], Attempt] | None = None,
+) -> Callable[[Allocation, Attempt | None], Change | None]:
+    """The change when an attempt's work is over: another attempt follows, or the allocation ends with its reason.
+
+    with_attempt: further changes of the attempt, such as its last voucher.
+    """
+
+    def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        if attempt is None or attempt.number != number or not attempt.live:
+            return None
+        over = with_attempt(attempt) if with_attempt is not None else attempt
+        over = replace(
+            over, phase=AttemptPhase.EXITED, reason=reason, exited_at_ms=at_ms, exit_code=exit_code, detail=detail
+        )
+        if reason in RETRIED and not allocation.cancelling and number < allocation.max_attempts:
+            return Change(allocation, over)
+        final = Reason.CANCELLED if allocation.cancelling and reason in RETRIED else reason
+        return Change(
+            replace(
+                allocation, state=AllocationState.RELEASING, reason=final, completed_at_ms=at_ms, error=detail
+            ),
+            over,
+        )
+
+    return decide
+
+
+def lose_attempt(number: int) -> Callable[[Allocation, Attempt | None], Change | None]:
+    """The change when a node is silent: its attempt is to be released, on what it was last acknowledged."""
+
+    def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        if attempt is None or attempt.number != number or not attempt.live or attempt.phase is AttemptPhase.CLAIMED:
+            return None
+        return Change(allocation, replace(attempt, phase=AttemptPhase.LOST, reason=Reason.NODE_LOST))
+
+    return decide
