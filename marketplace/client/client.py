@@ -328,7 +328,7 @@ class ReaverClient:
         self,
         path: str,
         body: Mapping[str, object] | None,
-        check: Callable[[Guard, bytes], CheckedTransaction],
+        check: Callable[[Guard, str], CheckedTransaction],
         *,
         method: str = "POST",
     ) -> Paid:
@@ -341,7 +341,7 @@ class ReaverClient:
                     intent.answered()
                 raise
             prepared = reply.read(PreparedTransaction)
-            checked = check(guard, _transaction_bytes(prepared.transaction))
+            checked = check(guard, prepared.transaction)
             try:
                 signature = await self._sign_and_send(checked)
                 await self._confirmed(signature)
@@ -359,7 +359,7 @@ class ReaverClient:
         market = await self._market()
         price = agreed_price(request, quote, market)
         terms = EscrowTerms.of(request, key=key, ceiling_price=price.price_per_hour, deposit=price.deposit)
-        checked = (await self._guard()).open_escrow(_transaction_bytes(needed.transaction), terms)
+        checked = (await self._guard()).open_escrow(needed.transaction, terms)
         if needed.escrow is not None and needed.escrow != checked.escrow:
             raise TransactionRefused(f"it opens escrow {checked.escrow}, the market says {needed.escrow}")
         return checked
@@ -465,16 +465,6 @@ def _is_final(error: ApiError) -> bool:
         "idempotency_in_progress",
         "transaction_expired",
     }
-
-
-def _transaction_bytes(text: str) -> bytes:
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise TransactionRefused("it is not base64 text") from error
-    if not raw:
-        raise TransactionRefused("there is none")
-    return raw
 
 
 def _segment(text: str) -> str:

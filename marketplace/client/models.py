@@ -77,6 +77,7 @@ class ChainConstants(Answer):
     program_id: str
     genesis_hash: str
     payment_mint: str
+    stake_mint: str
     decimals: int
     market: str
     quote_key: str | None = None

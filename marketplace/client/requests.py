@@ -18,11 +18,12 @@ DEFAULT_LIMIT_S: Final = 3600
 class JobRequest:
     """A container job.
 
-    gpu: class or alias. region: None is anywhere. max_minutes: None is an hour.
+    image: None only for a price; a job needs one. gpu: class or alias.
+    region: None is anywhere. max_minutes: None is an hour.
     max_price_per_hour: decimal text in whole tokens, the most that the whole job may cost per hour.
     """
 
-    image: str
+    image: str | None
     gpu: str
     region: str | None = None
     max_minutes: int | None = None
@@ -36,6 +37,8 @@ class JobRequest:
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
         optional: dict[str, object] = {
+            "image": self.image,
+            "gpu": self.gpu,
             "region": self.region,
             "maxMinutes": self.max_minutes,
             "entrypoint": None if self.entrypoint is None else list(self.entrypoint),
@@ -45,14 +48,19 @@ class JobRequest:
             "priority": self.priority,
             "max_price_per_hour": self.max_price_per_hour,
         }
-        return {"image": self.image, "gpu": self.gpu} | {k: v for k, v in optional.items() if v is not None}
+        return {name: value for name, value in optional.items() if value is not None}
 
     def limit_s(self) -> int:
         """Seconds of billed time, at most."""
         return DEFAULT_LIMIT_S if self.max_minutes is None else self.max_minutes * 60
 
     def spec(self) -> JobSpec:
-        """The spec whose hash the escrow carries. Raises UnknownName for a class or region outside the catalogue."""
+        """The spec whose hash the escrow carries.
+
+        Raises UnknownName for a class or region outside the catalogue, ValueError without an image.
+        """
+        if self.image is None:
+            raise ValueError("a job needs an image")
         return JobSpec(
             image=self.image,
             entrypoint=self.entrypoint,

@@ -1,0 +1,103 @@
+"""Following a job: its log, its end, and what Ctrl-C means meanwhile."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from marketplace.cli.reaver.commands.views import show_job
+from marketplace.cli.reaver.exits import Exit
+from marketplace.cli.reaver.output import Output
+from marketplace.cli.reaver.session import Connection, run, with_client
+
+if TYPE_CHECKING:
+    from marketplace.client.client import ReaverClient
+    from marketplace.client.logs import FollowState
+    from marketplace.client.models import Job
+
+_STARTED = ("running", "uploading", "cancelling")
+
+
+def follow(output: Output, connection: Connection, job_id: str) -> "Job":
+    """Print the log until the job is over and settled; the job as it then is.
+
+    Ctrl-C asks whether to detach (the job runs on), to cancel (it is ended and settled), or to go on. Without a
+    terminal to ask on, it detaches.
+    """
+    from marketplace.client.logs import FollowState
+
+    state = FollowState()
+    while True:
+        try:
+            return run(
+                output, lambda: with_client(connection, lambda client: _to_the_end(output, client, job_id, state))
+            )
+        except KeyboardInterrupt:
+            _ask(output, connection, job_id)
+
+
+def finish(output: Output, job: "Job") -> None:
+    """Show how the job ended, and end with its own exit code."""
+    if output.as_json:
+        output.json(job.model_dump(by_alias=True))
+    else:
+        show_job(output, job)
+    if job.exit_code is not None and not (job.exit_code == 0 and job.status != "completed"):
+        raise typer.Exit(job.exit_code)
+    raise typer.Exit(int(Exit.DONE if job.status == "completed" else Exit.NO_EXIT_CODE))
+
+
+async def _to_the_end(output: Output, client: "ReaverClient", job_id: str, state: "FollowState") -> "Job":
+    from marketplace.client.errors import NotConfirmed
+    from marketplace.client.models import LogLine
+
+    said: set[str] = set()
+
+    def tell(job: "Job") -> None:
+        if job.status in {"queued", "assigned"} and job.status not in said:
+            said.add(job.status)
+            output.note(_progress(job))
+
+    job = await client.get_job(job_id)
+    tell(job)
+    async for item in client.follow_job(job_id, state):
+        if isinstance(item, LogLine):
+            output.raw(item.line)
+    try:
+        # The money is final when the chain has settled; the log ends a moment before.
+        return await client.wait_for_job(job_id, settled=True, timeout_s=60)
+    except NotConfirmed:
+        job = await client.get_job(job_id)
+        if not job.terminal:
+            raise
+        output.note("the job is over, its settlement is still on its way; look again with `reaver jobs get`")
+        return job
+
+
+def _progress(job: "Job") -> str:
+    if job.status == "assigned":
+        return f"node {job.node_id} took the job; pulling the image (not billed)"
+    because = "; ".join(b.constraint for b in job.queue.because) if job.queue else ""
+    return "waiting for a node" + (f" ({because})" if because else "")
+
+
+def _ask(output: Output, connection: Connection, job_id: str) -> None:
+    """Detach ends the process here; cancel and go on return, and the follow goes on to the end."""
+    detached = f"detached; the job runs on. `reaver jobs follow {job_id}` or `reaver jobs cancel {job_id}`"
+    if not sys.stdin.isatty():
+        output.note(detached)
+        raise typer.Exit(int(Exit.INTERRUPTED))
+    sys.stderr.write("\n")
+    try:
+        answer = typer.prompt("[d]etach (the job runs on), [c]ancel the job, or [g]o on?", default="d", err=True)
+    except (typer.Abort, KeyboardInterrupt):
+        answer = "d"
+    match answer.strip().lower()[:1]:
+        case "c":
+            run(output, lambda: with_client(connection, lambda client: client.cancel_job(job_id)))
+            output.note("cancelling; what was used is paid, the rest comes back")
+        case "g":
+            return
+        case _:
+            output.note(detached)
+            raise typer.Exit(int(Exit.INTERRUPTED))

@@ -1,0 +1,128 @@
+"""`reaver run`: submit a job."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from marketplace.cli.reaver.commands.requests import (
+    Environment,
+    Gpu,
+    JobPriority,
+    MaxMinutes,
+    MaxPrice,
+    Name,
+    Region,
+    job_request,
+)
+from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, MarketAddress, Program, RpcUrl
+from marketplace.cli.reaver.output import Output
+from marketplace.cli.reaver.session import Connection, run, with_client
+
+if TYPE_CHECKING:
+    from marketplace.client.client import ReaverClient, Submission
+    from marketplace.client.requests import JobRequest
+
+
+def run_job(
+    image: Annotated[str, typer.Option("--image", help="Container image, by tag or digest.")],
+    gpu: Gpu,
+    region: Region = None,
+    max_minutes: MaxMinutes = None,
+    env: Environment = None,
+    name: Name = None,
+    priority: JobPriority = None,
+    max_price_per_hour: MaxPrice = None,
+    entrypoint: Annotated[str | None, typer.Option("--entrypoint", help="Replaces the image's entry point.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the log and end with the job's exit code.")
+    ] = False,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- CMD…]", help="Command instead of the image's own.", show_default=False),
+    ] = None,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    rpc: RpcUrl = None,
+    program: Program = None,
+    market: MarketAddress = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Submit a container job, paid by the second.
+
+    \b
+    A quote is taken and shown first; its price is the ceiling. With an allowance
+    (reaver allow grant) the market opens the escrow; without one you sign it here, after
+    reaver has checked that it locks what was quoted, for this job, and does nothing else.
+    Pulling the image is free. What the job doesn't use comes back when it ends.
+
+    \b
+      reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
+      reaver run --image docker.io/myorg/job:latest --gpu h100 --region na --max-minutes 60
+      reaver run --image myorg/train --gpu a100 --env EPOCHS=3 --max-price-per-hour 2.50
+
+    \b
+    Interrupted before an answer (a lost connection, Ctrl-C)? Give the same command again:
+    it completes the same submission and pays once.
+    With --follow, Ctrl-C asks: detach, cancel, or go on.
+    """
+    from marketplace.cli.reaver.commands.following import finish
+    from marketplace.cli.reaver.commands.following import follow as follow_job
+
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair, rpc, program, market)
+    request = job_request(
+        image=image,
+        gpu=gpu,
+        region=region,
+        max_minutes=max_minutes,
+        environment=env,
+        name=name,
+        priority=priority,
+        max_price_per_hour=max_price_per_hour,
+        entrypoint=entrypoint,
+        command=command,
+    )
+    try:
+        submission = run(output, lambda: with_client(connection, lambda client: _submit(output, client, request)))
+    except KeyboardInterrupt:
+        from marketplace.cli.reaver.exits import Exit
+
+        output.note("interrupted; give the same command again to complete this submission, it pays once")
+        raise typer.Exit(int(Exit.INTERRUPTED)) from None
+    job = submission.job
+    if not follow:
+        if as_json:
+            output.json(job.model_dump(by_alias=True) | {"resumed": submission.resumed, "signed": submission.signed})
+        else:
+            _show(output, submission)
+        return
+    output.note(f"job {job.id} {job.status}")
+    finish(output, follow_job(output, connection, job.id))
+
+
+async def _submit(output: Output, client: "ReaverClient", request: "JobRequest") -> "Submission":
+    quote = await client.quote(request)
+    currency = quote.currency
+    output.note(
+        f"{quote.price_per_hour} {currency} an hour at most, {quote.max_total} {currency} locked until the end"
+        + ("" if quote.match else "; no node is free now, the job will wait")
+    )
+    with output.working("submitting"):
+        submission = await client.submit_job(request, quote)
+    if submission.resumed:
+        output.note("an earlier submission of this command was completed; nothing was paid twice")
+    return submission
+
+
+def _show(output: Output, submission: "Submission") -> None:
+    job = submission.job
+    output.fields(
+        f"Job {job.id}",
+        [
+            ("status", job.status),
+            ("at most", None if job.max_cost is None else f"{job.max_cost} {job.currency}"),
+            ("escrow", job.escrow),
+            ("transaction", job.transaction),
+        ],
+    )
+    output.note(f"`reaver jobs follow {job.id}` shows its log")

@@ -1,0 +1,133 @@
+"""How jobs and nodes are shown to a person."""
+
+from typing import TYPE_CHECKING
+
+from marketplace.cli.reaver.output import Output
+
+if TYPE_CHECKING:
+    from marketplace.client.models import Job, JobRow, Node
+
+
+def show_job(output: Output, job: "Job") -> None:
+    """One job with its attempts and its money."""
+    output.fields(
+        f"Job {job.id}",
+        [
+            ("name", job.name),
+            ("status", job.status),
+            ("reason", job.reason_text or job.reason),
+            ("error", None if job.error is None else job.error.message),
+            ("exit code", None if job.exit_code is None else str(job.exit_code)),
+            ("image", job.image),
+            ("digest", job.image_digest),
+            ("class", job.gpu),
+            ("region", job.region),
+            ("node", job.node_id),
+            ("created", job.created_at),
+            ("started", job.started_at),
+            ("ended", job.completed_at),
+            ("cost", None if job.cost is None else f"{job.cost} {job.currency}"),
+            ("waits for", _waits_for(job)),
+        ],
+    )
+    if len(job.attempts) > 1:
+        output.line()
+        output.table(
+            ("attempt", "node", "ended because", "billed ms", "paid"),
+            [(str(a.number), a.node_id, a.end_reason, str(a.billed_ms), a.paid) for a in job.attempts],
+            "no attempt yet",
+        )
+    _show_settlement(output, job)
+
+
+def _show_settlement(output: Output, job: "Job") -> None:
+    settled = job.settlement
+    if settled is None:
+        return
+    fees = settled.fees
+    compensation = settled.compensation
+    output.line()
+    output.fields(
+        "Money",
+        [
+            ("escrow", settled.escrow),
+            ("state", settled.state),
+            ("deposit", _money(settled.deposit, job.currency)),
+            ("price per hour", _money(settled.price_per_hour, job.currency)),
+            ("billed", f"{settled.billed_ms} ms"),
+            ("paid", _money(settled.paid, job.currency)),
+            ("  operator", _money(settled.operator_received, job.currency)),
+            ("  market", None if fees is None else _money(fees.market, job.currency)),
+            ("  protocol", None if fees is None else _money(fees.protocol, job.currency)),
+            ("  stakers", None if fees is None else _money(fees.stakers, job.currency)),
+            ("came back", _money(settled.refunded, job.currency)),
+            ("compensation", None if compensation is None else f"{compensation.amount} {compensation.currency}"),
+            ("rent left", None if settled.rent_left_lamports is None else f"{settled.rent_left_lamports} lamports"),
+            ("settled", settled.settled_at),
+        ],
+    )
+    for transaction in settled.transactions:
+        signature = transaction if isinstance(transaction, str) else transaction.get("signature")
+        purpose = None if isinstance(transaction, str) else transaction.get("kind") or transaction.get("purpose")
+        output.line(f"transaction     {signature}{f' ({purpose})' if purpose else ''}")
+
+
+def show_jobs(output: Output, jobs: "tuple[JobRow, ...]") -> None:
+    """A list of jobs, newest first."""
+    output.table(
+        ("job", "status", "reason", "image", "node", "cost", "created"),
+        [(j.id, j.status, j.reason, j.image, j.node_id, j.cost, j.created_at) for j in jobs],
+        "no jobs yet; `reaver run --help` shows how to start one",
+    )
+
+
+def show_nodes(output: Output, nodes: "tuple[Node, ...]") -> None:
+    """A list of machines on offer."""
+    output.table(
+        ("node", "class", "region", "status", "free", "floor an hour", "reputation", "uptime"),
+        [
+            (
+                n.id,
+                n.class_,
+                n.region,
+                n.status,
+                None if n.free_gpus is None else str(n.free_gpus),
+                n.price_floor_per_hour,
+                None if n.reputation is None else str(n.reputation),
+                None if n.uptime is None else str(n.uptime),
+            )
+            for n in nodes
+        ],
+        "no node matches now; `reaver nodes list --status active` shows the busy ones too",
+    )
+
+
+def show_node(output: Output, node: "Node") -> None:
+    """One machine."""
+    output.fields(
+        f"Node {node.id}",
+        [
+            ("name", node.name),
+            ("status", node.status),
+            ("class", node.class_),
+            ("region", node.region),
+            ("free slots", None if node.free_gpus is None else f"{node.free_gpus} of {node.gpu_count}"),
+            ("floor an hour", node.price_floor_per_hour),
+            ("reputation", None if node.reputation is None else str(node.reputation)),
+            ("uptime", None if node.uptime is None else str(node.uptime)),
+            ("operator", node.operator),
+            ("bond", node.bond),
+            ("stake", node.stake),
+            ("last seen", node.last_seen_at),
+        ],
+    )
+
+
+def _money(amount: str | None, currency: str) -> str | None:
+    return None if amount is None else f"{amount} {currency}"
+
+
+def _waits_for(job: "Job") -> str | None:
+    if job.queue is None or job.status != "queued":
+        return None
+    return "; ".join(f"{b.constraint} ({b.nodes_excluded} nodes)" for b in job.queue.because) or "its turn"

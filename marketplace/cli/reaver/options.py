@@ -1,0 +1,48 @@
+"""Options that many commands share, and their environment variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_API = "http://127.0.0.1:8787"
+"""The market of a local network; `marketplace.settings` has the same port."""
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+ApiUrl = Annotated[str, typer.Option("--api", envvar="REAVER_API", metavar="URL", help="Address of the market.")]
+KeypairFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keypair",
+        envvar="REAVER_KEYPAIR",
+        metavar="FILE",
+        help="Wallet's keypair file, as solana-keygen writes it.  [default: ~/.config/solana/id.json]",
+    ),
+]
+RpcUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--rpc",
+        envvar="REAVER_RPC",
+        metavar="URL",
+        help="Solana RPC to send signed transactions through, and to check the cluster with. "
+        "Without it the market relays them.",
+    ),
+]
+Program = Annotated[
+    str | None,
+    typer.Option("--program", envvar="REAVER_PROGRAM", metavar="ADDRESS", help="Accept this settlement program only."),
+]
+MarketAddress = Annotated[
+    str | None,
+    typer.Option("--market", envvar="REAVER_MARKET", metavar="ADDRESS", help="Accept this market's account only."),
+]
+
+
+def refuse_misplaced(context: typer.Context) -> None:
+    """An option before a subcommand would be without effect: `reaver jobs --json get JOB`."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            shown = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
+            raise typer.BadParameter(f"put it behind `{context.invoked_subcommand}`", param_hint=shown)

@@ -1,0 +1,190 @@
+"""Runs a command: builds the client it needs, and turns every error into a message, a hint and an exit code."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import typer
+
+from marketplace.cli.reaver.exits import Exit
+from marketplace.cli.reaver.output import Output
+
+if TYPE_CHECKING:
+    from marketplace.client.client import ReaverClient
+    from marketplace.client.errors import ApiError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the options said about wallet, market and chain."""
+
+    api: str
+    keypair: Path | None = None
+    rpc: str | None = None
+    program: str | None = None
+    market: str | None = None
+
+    @asynccontextmanager
+    async def client(self) -> "AsyncIterator[ReaverClient]":
+        """A client with the wallet, the cached login and the intents of this user."""
+        from marketplace.client.client import ReaverClient
+        from marketplace.client.intents import IntentStore
+        from marketplace.client.keypairs import DEFAULT_KEYPAIR, load_keypair
+        from marketplace.client.known_markets import KnownMarkets
+        from marketplace.client.pins import Pins
+        from marketplace.client.relay import RpcRelay
+        from marketplace.client.tokens import TokenCache
+
+        folder = state_folder()
+        async with AsyncExitStack() as stack:
+            relay = None
+            if self.rpc is not None:
+                from marketplace.chain.rpc import RpcClient
+
+                relay = RpcRelay(await stack.enter_async_context(RpcClient([self.rpc])))
+            client = ReaverClient(
+                self.api,
+                load_keypair(self.keypair or DEFAULT_KEYPAIR),
+                TokenCache(folder),
+                intents=IntentStore(folder),
+                known_markets=KnownMarkets(folder),
+                pins=Pins(self.program, self.market),
+                relay=relay,
+            )
+            yield await stack.enter_async_context(client)
+
+
+def state_folder() -> Path:
+    """Where logins and open intents are kept; REAVER_STATE_DIR replaces the platform's own place."""
+    from platformdirs import user_state_path
+
+    given = os.environ.get("REAVER_STATE_DIR")
+    return Path(given) if given else user_state_path("reaver", appauthor=False)
+
+
+def run(output: Output, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """The result of `work`; any error of it ends the process with a message and its exit code.
+
+    KeyboardInterrupt passes: a command that follows a job asks what is meant by it.
+    """
+    try:
+        return asyncio.run(work())
+    except (typer.Exit, KeyboardInterrupt):
+        raise
+    except Exception as error:  # noqa: BLE001 - the outer edge: every error becomes an exit code here
+        fail(output, error)
+
+
+async def with_client(connection: Connection, use: "Callable[[ReaverClient], Awaitable[_T]]") -> _T:
+    """Open the client, use it, close it."""
+    async with connection.client() as client:
+        return await use(client)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    code: Exit
+    name: str
+    message: str
+    hints: tuple[str, ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+def fail(output: Output, error: Exception) -> NoReturn:
+    """Print the error and end with its code."""
+    report = _of_client(error) or _of_request(error)
+    if report is None:
+        hint = "this is a fault of reaver itself; give the same command again, it does not pay twice"
+        report = _Report(Exit.INTERNAL, "internal_error", f"{type(error).__name__}: {error}", (hint,))
+    output.error(report.name, report.message, report.hints, report.extra)
+    raise typer.Exit(int(report.code)) from None
+
+
+def _of_client(error: Exception) -> _Report | None:
+    from marketplace.client import errors
+
+    if isinstance(error, errors.ApiError):
+        extra = {"status": error.status, "request_id": error.request_id} | dict(error.extra)
+        return _Report(_exit_of(error), error.code, error.message, tuple(_hints(error)), extra)
+    kinds: tuple[tuple[tuple[type[Exception], ...], Exit, str], ...] = (
+        ((errors.UnsafeToSign, errors.MarketChanged), Exit.UNSAFE, "unsafe_to_sign"),
+        ((errors.LoginNeeded, errors.KeypairError), Exit.LOGIN, "login_needed"),
+        ((errors.Unreachable, errors.NotConfirmed), Exit.UNAVAILABLE, "unavailable"),
+        ((errors.TransactionFailed,), Exit.REFUSED, "transaction_failed"),
+        ((errors.ClientError,), Exit.INTERNAL, "malformed_answer"),
+    )
+    for types, code, name in kinds:
+        if isinstance(error, types):
+            return _Report(code, name, str(error))
+    return None
+
+
+def _of_request(error: Exception) -> _Report | None:
+    from marketplace.domain.catalogue import UnknownName
+    from marketplace.domain.money import AmountOverflow, MalformedAmount
+    from marketplace.errors import MarketError
+
+    match error:
+        case UnknownName():
+            near = (f"nearest: {', '.join(error.suggestions)}",) if error.suggestions else ()
+            return _Report(Exit.USAGE, "unknown_name", f"the catalogue has no {error.name!r}", near)
+        case MalformedAmount() | AmountOverflow():
+            message = f"{str(error)!r} is not an amount: digits with a point, such as 12.5"
+            return _Report(Exit.USAGE, "invalid_amount", message)
+        case MarketError():
+            return _Report(_exit_of_status(error.code.status), error.code.public, error.message)
+        case ValueError():
+            return _Report(Exit.USAGE, "invalid_value", str(error))
+        case _:
+            return None
+
+
+def _exit_of(error: "ApiError") -> Exit:
+    if error.code in {"insufficient_escrow", "signature_required", "wallet_required", "spend_limit"}:
+        return Exit.FUNDS
+    return _exit_of_status(error.status)
+
+
+def _exit_of_status(status: int) -> Exit:
+    if status == 401:
+        return Exit.LOGIN
+    if status == 402:
+        return Exit.FUNDS
+    return Exit.UNAVAILABLE if status in {429, 502, 503, 504} else Exit.REFUSED
+
+
+_NEXT_STEPS = {
+    "insufficient_escrow": "put money into your vault: reaver vault deposit AMOUNT",
+    "wallet_required": "log in with a wallet: reaver login",
+    "unauthorized": "log in: reaver login",
+    "refresh_reused": "log in again: reaver login",
+    "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes",
+    "already_terminal": "the job is over: reaver jobs get JOB shows how it ended",
+    "not_ready": "it is not over yet: reaver jobs follow JOB",
+    "chain_unavailable": "give the same command again: it goes on where it stood and pays once",
+}
+
+
+def _hints(error: "ApiError") -> list[str]:
+    hints = []
+    for detail in error.details:
+        near = f" (nearest: {', '.join(detail.suggestions)})" if detail.suggestions else ""
+        allowed = f" (one of: {', '.join(detail.allowed)})" if detail.allowed else ""
+        hints.append(f"{detail.field}: {detail.message}{near}{allowed}")
+    if error.code == "insufficient_escrow":
+        names = ("required", "available", "wallet_balance", "shortfall", "currency")
+        hints.extend(f"{n.replace('_', ' ')}: {error.extra[n]}" for n in names if error.extra.get(n) is not None)
+    if error.retry_after_s is not None:
+        hints.append(f"try again in {error.retry_after_s} s")
+    step = _NEXT_STEPS.get(error.code)
+    if step is not None:
+        hints.append(step)
+    if error.request_id and error.status >= 500:
+        hints.append(f"request id for the market's operator: {error.request_id}")
+    return hints
