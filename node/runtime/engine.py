@@ -86,6 +86,6 @@ class Engine:
         if self._docker is None:
             try:
                 self._docker = Docker(url=self._host, api_version="auto")
-            except (ValueError, DockerError) as error:
-                raise EngineUnavailable(f"no container engine was found: {error}") from error
+            except (ValueError, DockerError, AssertionError) as error:  # it asserts when it finds no socket
+                raise EngineUnavailable(f"no container engine was found {error}".strip()) from error
         return self._docker
