@@ -15,19 +15,38 @@ from importlib import metadata
 import structlog
 from aiohttp import web
 
+from marketplace.api.native.accounts import account_routes
+from marketplace.api.native.allowances import allowance_routes
+from marketplace.api.native.constants import constants_routes
+from marketplace.api.native.escrows import escrow_routes
 from marketplace.api.native.logins import login_routes
+from marketplace.api.native.transactions import transaction_routes
+from marketplace.api.native.vaults import vault_routes
 from marketplace.api.operations.status import status_routes
 from marketplace.api.routes import Route
 from marketplace.api.server import Frame, RateWindows, build_application
 from marketplace.api.streams import Streams
+from marketplace.chain.addresses import Addresses, parse_address
+from marketplace.chain.bootstrap import OperatorKeys
+from marketplace.chain.program import AnchorCodec
+from marketplace.chain.rpc import RpcClient
+from marketplace.chain.sender import Sender
+from marketplace.errors import MarketError
 from marketplace.metrics import Metrics
+from marketplace.services.allowances import AllowanceService
+from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, SystemRandom
+from marketplace.services.constants import ConstantsService
+from marketplace.services.escrows import EscrowService
 from marketplace.services.idempotency import Idempotency
 from marketplace.services.key_ring import load_key_ring
 from marketplace.services.logins import LoginService, SignInText
+from marketplace.services.outbox import StoreOutbox
 from marketplace.services.rate_limits import RateLimits, per_minute
 from marketplace.services.readiness import Lifecycle, Readiness
 from marketplace.services.tokens import Tokens
+from marketplace.services.transactions import TransactionService
+from marketplace.services.vaults import VaultService
 from marketplace.settings import LimitSettings, Settings
 from marketplace.store.engine import Store
 
@@ -36,6 +55,8 @@ _log = structlog.get_logger(__name__)
 Duty = Callable[[], Awaitable[None]]
 """Work beside the listener; runs until it is cancelled."""
 
+_CHAIN_REFRESH_S = 60
+"""How often deployment and market are read again; chosen: changes of fees and keys are announced a day ahead."""
 _CLEANING_S = 60
 """How often what is past its time is deleted; chosen."""
 
@@ -56,10 +77,20 @@ class Market:
     streams: Streams
     tokens: Tokens
     logins: LoginService
+    keys: OperatorKeys
+    rpc: RpcClient
+    link: ChainLink
+    sender: Sender
+    transactions: TransactionService
+    vaults: VaultService
+    allowances: AllowanceService
+    escrows: EscrowService
+    constants: ConstantsService
     routes: list[Route] = field(default_factory=list)
     _runner: web.AppRunner | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     port: int = 0
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def build(cls, settings: Settings, *, clock: Clock | None = None, random: RandomSource | None = None) -> "Market":
@@ -86,12 +117,21 @@ class Market:
             ids,
             count=lambda outcome: metrics.logins.labels(outcome).inc(),
         )
+        keys = OperatorKeys.load(settings.market.keys)
+        codec = AnchorCodec(parse_address(settings.chain.program_id))
+        rpc = RpcClient([settings.chain.rpc], timeout_s=settings.chain.request_timeout_s)
+        link = ChainLink(rpc, codec, Addresses(codec.program).market(keys.authority.pubkey()), clock)
+        outbox = StoreOutbox(store)
+        sender = Sender(rpc, outbox, error_name=codec.error_name)
+        transactions = TransactionService(store, link, sender, outbox, clock, ids)
+        currency = settings.market.currency
         readiness = Readiness(clock)
 
         async def store_answers() -> None:
             await store.read(lambda tx: tx.row("SELECT 1"))
 
         readiness.add("store", store_answers, vital=True)
+        readiness.add("chain", link.check, vital=False)
         market = cls(
             settings=settings,
             clock=clock,
@@ -107,6 +147,20 @@ class Market:
             streams=Streams(metrics, per_principal=settings.api.max_streams_per_principal),
             tokens=tokens,
             logins=logins,
+            keys=keys,
+            rpc=rpc,
+            link=link,
+            sender=sender,
+            transactions=transactions,
+            vaults=VaultService(link, transactions, currency),
+            allowances=AllowanceService(link, transactions, clock, currency),
+            escrows=EscrowService(link, transactions, currency),
+            constants=ConstantsService(
+                link,
+                quote_key=str(keys.quote.pubkey()),
+                currency=currency,
+                heartbeat_s=settings.market.heartbeat_s,
+            ),
         )
         market.routes = market._routes()
         return market
@@ -115,6 +169,16 @@ class Market:
         """Every route of every subject."""
         return [
             *login_routes(self.logins),
+            *account_routes(self.logins, self.vaults),
+            *vault_routes(self.vaults),
+            *allowance_routes(self.allowances),
+            *escrow_routes(self.escrows),
+            *transaction_routes(self.transactions),
+            *constants_routes(
+                self.constants,
+                rate_windows(self.settings.limits),
+                streams=self.settings.api.max_streams_per_principal,
+            ),
             *status_routes(
                 self.readiness,
                 self.metrics,
@@ -126,7 +190,7 @@ class Market:
 
     def _duties(self) -> dict[str, Duty]:
         """What runs beside the listener, by name."""
-        return {"cleaning": self._clean}
+        return {"cleaning": self._clean, "sender": self.sender.run, "chain": self._follow_chain}
 
     def application(self) -> web.Application:
         """The HTTP application over the declared routes."""
@@ -158,8 +222,7 @@ class Market:
             _log.info("market.listening", host=self.settings.api.host, port=self.port)
             for name, duty in self._duties().items():
                 self._tasks.append(asyncio.create_task(_keep_running(name, duty), name=name))
-            self.readiness.lifecycle = Lifecycle.RUNNING
-            _log.info("market.ready")
+            self._tasks.append(asyncio.create_task(self._take_stock(), name="stock-taking"))
         except BaseException:
             await self.stop()
             raise
@@ -178,8 +241,30 @@ class Market:
             await self._runner.cleanup()
             self._runner = None
         await self.rate_limits.stop()
+        await self.rpc.close()
         await self.store.close()
         _log.info("market.stopped")
+
+    async def _take_stock(self) -> None:
+        """What has to be true before requests that create are served; the listener answers 503 until then."""
+        await self.connected.wait()
+        self.readiness.lifecycle = Lifecycle.RUNNING
+        _log.info("market.ready")
+
+    async def _follow_chain(self) -> None:
+        """Reach the chain, then look again now and then: fees and keys may change by their delayed rules."""
+        pause_s = 0.2
+        while True:
+            try:
+                await self.link.connect()
+            except MarketError as error:
+                _log.warning("chain.unreachable", action="tried again", cause=error.message)
+                await asyncio.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
+            else:
+                self.connected.set()
+                pause_s = 0.2
+                await asyncio.sleep(_CHAIN_REFRESH_S)
 
     async def _clean(self) -> None:
         while True:
@@ -187,6 +272,7 @@ class Market:
             await self.logins.forget_expired()
             await self.idempotency.forget_expired()
             await self.rate_limits.forget_ended()
+            await self.transactions.forget_unsigned()
 
 
 def rate_windows(limits: LimitSettings) -> RateWindows:

@@ -43,7 +43,7 @@ class ChainSettings(BaseModel):
     """How to reach the chain. Other names in `[chain]` are the localnet's.
 
     rpc_url, ws_url: any Solana RPC; where absent, the localnet of this file (`host`, `rpc_port`, `ws_port`).
-    program_id: the settlement program, where it is not the built-in address.
+    program_id: address of the settlement program.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -52,8 +52,8 @@ class ChainSettings(BaseModel):
     ws_url: str = ""
     host: str = "127.0.0.1"
     rpc_port: Port = 8899
-    ws_port: Port = 8900
-    program_id: str | None = None
+    ws_port: Port | None = None
+    program_id: str = "3Q8EAU3nPL3Fh5LAphwprGjPi7TTtY1qaPtXejC4iVhY"
     request_timeout_s: PositiveInt = 10
 
     @property
@@ -64,7 +64,8 @@ class ChainSettings(BaseModel):
     @property
     def ws(self) -> str:
         """URL of the subscription endpoint."""
-        return self.ws_url or f"ws://{self.host}:{self.ws_port}"
+        # Solana's clients take the next port where none is named; so does the localnet.
+        return self.ws_url or f"ws://{self.host}:{self.ws_port if self.ws_port is not None else self.rpc_port + 1}"
 
 
 class MarketSettings(_Section):

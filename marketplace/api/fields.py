@@ -4,11 +4,11 @@ Requests are strict and closed: `false` is no integer, an unknown field is refus
 becomes numbers) and ignore names they don't know. Responses keep the order of their fields.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.functional_serializers import PlainSerializer
 from pydantic_core import PydanticCustomError
 
@@ -152,6 +152,23 @@ SecondsInstant = Annotated[Millis, PlainSerializer(seconds_text, return_type=str
 """An instant shown with seconds, where a seed does so."""
 MillisInstant = Annotated[Millis, PlainSerializer(millis_text, return_type=str), _DATE_TIME]
 """An instant shown with milliseconds, everywhere else."""
+
+
+def _instant_text(value: object) -> Millis:
+    """RFC 3339 with an offset, as milliseconds since the epoch."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= _MAX_INSTANT else None
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or "T" not in str(value):
+        raise field_error(DetailCode.NOT_ALLOWED, "must be an RFC 3339 instant, such as 2026-02-13T10:00:00Z")
+    return Millis((moment - _EPOCH) // timedelta(milliseconds=1))
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_INSTANT: Final = 40
+InstantText = Annotated[Millis, PlainValidator(_instant_text), _DATE_TIME]
+"""An instant in a request."""
 
 
 def _amount_text(text: str) -> str:

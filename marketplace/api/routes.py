@@ -172,6 +172,8 @@ class Route:
     """A declared route.
 
     status: of a plain model answer. errors: what a caller must expect beside the frame's own (400, 401, 429, 500).
+    idempotent: the frame takes an Idempotency-Key. keep_answer: and replays the answer; without it the handler runs
+    again under the same key and finds by it what it did (it binds the key itself).
     produces: media types of a streamed answer. secrets: top-level fields that a replay shows for 5 minutes only.
     """
 
@@ -183,11 +185,13 @@ class Route:
     status: int = 200
     errors: tuple[type[MarketError], ...] = ()
     idempotent: bool = False
+    keep_answer: bool = True
     rate: RateClass = RateClass.PRINCIPAL
     family: Family = Family.NATIVE
     produces: tuple[str, ...] = ("application/json",)
     secrets: tuple[str, ...] = ()
     max_body: int = MAX_BODY_BYTES
+    documents: type[ResponseModel] | None = None
     body_model: type[RequestModel] | None = field(init=False, default=None)
     query_model: type[QueryModel] | None = field(init=False, default=None)
     response_model: type[ResponseModel] | None = field(init=False, default=None)
@@ -211,7 +215,7 @@ class Route:
         if set(path_parameters) != set(_PLACEHOLDER.findall(self.path)):
             raise RouteError(f"{self.name}: placeholders and parameters differ")
         self._set("path_parameters", path_parameters)
-        self._set("response_model", _answer_model(self, answer))
+        self._set("response_model", _answer_model(self, answer) or self.documents)
         if self.method != "GET" and self.body_model is None:
             self._set("body_model", NoBody)
         if self.method == "GET" and (self.body_model is not None or self.idempotent):

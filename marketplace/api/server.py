@@ -288,7 +288,8 @@ class _Server:
         """The handler and the keeping of its answer, as one piece: a caller who hangs up changes nothing."""
         try:
             response = _response(route, await route.handler(call, **arguments))
-            if isinstance(response, web.Response) and response.status < HTTPStatus.MULTIPLE_CHOICES:
+            succeeded = response.status < HTTPStatus.MULTIPLE_CHOICES
+            if route.keep_answer and succeeded and isinstance(response, web.Response):
                 kept = {name: response.headers[name] for name in ("Location",) if name in response.headers}
                 body = response.body if isinstance(response.body, bytes) else b""
                 await self._frame.idempotency.succeed(key, response.status, kept, body, has_secrets=bool(route.secrets))

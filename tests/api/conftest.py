@@ -6,6 +6,7 @@ from aiohttp import ClientSession
 from nacl.signing import SigningKey
 
 from marketplace.app import Market
+from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.services.clock import ManualClock, SystemRandom
 from marketplace.services.key_ring import create_key_ring
 from marketplace.settings import Settings
@@ -51,15 +52,25 @@ def clock():
     return ManualClock()
 
 
-@pytest.fixture
-def settings(tmp_path):
-    create_key_ring(tmp_path / "keys" / "tokens.json", SystemRandom())
+NO_CHAIN = "http://127.0.0.1:9"
+"""The discard port: nothing answers, as when the chain is down."""
+
+
+def settings_in(folder, keys, rpc=NO_CHAIN):
+    create_key_ring(keys / "tokens.json", SystemRandom())
+    OperatorKeys.ensure(keys)
     return Settings.model_validate(
         {
-            "market": {"data_dir": tmp_path, "keys_dir": tmp_path / "keys"},
+            "chain": {"rpc_url": rpc},
+            "market": {"data_dir": folder, "keys_dir": keys},
             "api": {"port": 0, "base_url": "https://api.example.test"},
         }
     )
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return settings_in(tmp_path, tmp_path / "keys")
 
 
 @pytest.fixture

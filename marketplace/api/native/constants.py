@@ -1,0 +1,231 @@
+"""`/v1/constants`: every number that users depend on, with an ETag and without a login. Source: api.md section 5.8."""
+
+import hashlib
+
+from aiohttp import web
+
+from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, ResponseModel
+from marketplace.api.json_bodies import MAX_DEPTH, dump_model
+from marketplace.api.routes import MAX_BODY_BYTES, OPEN, Call, Route
+from marketplace.api.server import RateWindows
+from marketplace.domain.money import format_amount
+from marketplace.domain.pricing import FACTORS, Priority
+from marketplace.errors import Starting
+from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
+
+
+class ChainConstants(ResponseModel):
+    program_id: str
+    genesis_hash: str
+    payment_mint: str
+    stake_mint: str
+    decimals: int
+    stake_decimals: int
+    currency: str
+    market: str
+    matcher_key: str
+    meter_key: str
+    quote_key: str
+
+
+class FeeConstants(ResponseModel):
+    market_bps: int
+    protocol_bps: int
+    node_share_bps: int
+    included: bool
+    minimum_deposit: DecimalText
+
+
+class ClassConstants(ResponseModel):
+    """bond: stake tokens; null where this deployment has no such class."""
+
+    id: str
+    title: str
+    aliases: list[str]
+    bond: DecimalText | None
+    enabled: bool
+
+
+class TimingConstants(ResponseModel):
+    heartbeat_s: int
+    missed: int
+    max_unacked_s: int
+    lost_after_s: ExactNumber
+    start_limit_s: ExactNumber
+    claim_s: int
+    claim_limit_s: ExactNumber
+    skew_s: ExactNumber
+    contest_s: ExactNumber
+    reap_grace_s: ExactNumber
+    queue_limit_s: ExactNumber
+    stop_after_s: ExactNumber
+    unbonding_s: ExactNumber
+    epoch_s: ExactNumber
+    quote_s: int
+
+
+class RateConstants(ResponseModel):
+    """Requests per minute."""
+
+    wallet: int
+    address: int
+    challenge: int
+    login: int
+    node: int
+
+
+class LimitConstants(ResponseModel):
+    requests_per_minute: RateConstants
+    body_bytes: int
+    json_depth: int
+    page: int
+    streams: int
+
+
+class RetentionConstants(ResponseModel):
+    challenge_s: int
+    token_s: int
+    refresh_token_s: int
+    idempotency_s: int
+    idempotency_secrets_s: int
+
+
+class PriorityConstants(ResponseModel):
+    """Multipliers of the price, as decimal text."""
+
+    low: DecimalText
+    normal: DecimalText
+    high: DecimalText
+    urgent: DecimalText
+
+
+class CompensationConstants(ResponseModel):
+    bps: int
+    cap_per_epoch_bps: int
+
+
+class SlashingConstants(ResponseModel):
+    overclaim_bps: int
+    cap_per_epoch_bps: int
+    exposure_rate: int
+    exposure_multiple: int
+
+
+class ReasonConstants(ResponseModel):
+    number: int
+    code: str
+    meaning: str
+    renter_pays: str
+    node: str
+
+
+class ConstantsResponse(ResponseModel):
+    chain: ChainConstants
+    fees: FeeConstants
+    classes: list[ClassConstants]
+    timing: TimingConstants
+    limits: LimitConstants
+    retention: RetentionConstants
+    priority: PriorityConstants
+    compensation: CompensationConstants
+    slashing: SlashingConstants
+    reasons: list[ReasonConstants]
+
+
+def constants_routes(constants: ConstantsService, windows: RateWindows, *, streams: int) -> list[Route]:
+    """The one document."""
+
+    async def get_constants(call: Call) -> web.Response:
+        body = dump_model(_response(constants.get(), windows, streams))
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = {"ETag": tag, "Cache-Control": "public, max-age=0, must-revalidate"}
+        known = {entry.strip().removeprefix("W/") for entry in call.http.headers.get("If-None-Match", "").split(",")}
+        if tag in known or "*" in known:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers=headers, content_type="application/json")
+
+    return [
+        Route(
+            "GET",
+            "/v1/constants",
+            get_constants,
+            "Every number that users depend on",
+            OPEN,
+            errors=(Starting,),
+            documents=ConstantsResponse,
+        )
+    ]
+
+
+def _response(all_of: Constants, windows: RateWindows, streams: int) -> ConstantsResponse:
+    chain = all_of.chain
+    return ConstantsResponse(
+        chain=ChainConstants.model_validate(chain, from_attributes=True),
+        fees=FeeConstants(
+            market_bps=all_of.market_bps,
+            protocol_bps=all_of.protocol_bps,
+            node_share_bps=all_of.node_share_bps,
+            included=True,
+            minimum_deposit=format_amount(all_of.minimum_deposit, chain.decimals),
+        ),
+        classes=[
+            ClassConstants(
+                id=entry.id,
+                title=entry.title,
+                aliases=list(entry.aliases),
+                bond=None if entry.bond is None else format_amount(entry.bond, chain.stake_decimals),
+                enabled=entry.enabled,
+            )
+            for entry in all_of.classes
+        ],
+        timing=TimingConstants(
+            heartbeat_s=all_of.heartbeat_s,
+            missed=all_of.missed,
+            max_unacked_s=MAX_UNACKED_S,
+            lost_after_s=_seconds(all_of.lost_after_ms),
+            start_limit_s=_seconds(all_of.ready_limit_ms),
+            claim_s=CLAIM_S,
+            claim_limit_s=_seconds(all_of.claim_limit_ms),
+            skew_s=_seconds(all_of.skew_ms),
+            contest_s=_seconds(all_of.contest_ms),
+            reap_grace_s=_seconds(all_of.reap_grace_ms),
+            queue_limit_s=_seconds(all_of.queue_limit_ms),
+            stop_after_s=_seconds(all_of.stop_after_ms),
+            unbonding_s=_seconds(all_of.unbonding_ms),
+            epoch_s=_seconds(all_of.epoch_ms),
+            quote_s=QUOTE_S,
+        ),
+        limits=LimitConstants(
+            requests_per_minute=RateConstants(
+                wallet=windows.wallet[0].limit,
+                address=windows.address[0].limit,
+                challenge=windows.challenge[0].limit,
+                login=windows.login[0].limit,
+                node=windows.node[0].limit,
+            ),
+            body_bytes=MAX_BODY_BYTES,
+            json_depth=MAX_DEPTH,
+            page=PAGE_LIMIT,
+            streams=streams,
+        ),
+        retention=RetentionConstants(
+            challenge_s=all_of.challenge_s,
+            token_s=all_of.token_s,
+            refresh_token_s=all_of.refresh_s,
+            idempotency_s=all_of.idempotency_s,
+            idempotency_secrets_s=all_of.idempotency_secrets_s,
+        ),
+        priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
+        compensation=CompensationConstants(bps=all_of.compensation_bps, cap_per_epoch_bps=all_of.slash_cap_bps),
+        slashing=SlashingConstants(
+            overclaim_bps=all_of.slash_overclaim_bps,
+            cap_per_epoch_bps=all_of.slash_cap_bps,
+            exposure_rate=all_of.exposure_rate,
+            exposure_multiple=all_of.exposure_multiple,
+        ),
+        reasons=[ReasonConstants.model_validate(entry, from_attributes=True) for entry in all_of.reasons],
+    )
+
+
+def _seconds(milliseconds: int) -> JsonNumber:
+    return JsonNumber(milliseconds, 3)

@@ -1,0 +1,227 @@
+"""Transactions for a wallet to sign, from building to the chain. Source: api.md sections 1.3 and 5.7.
+
+The market never asks a wallet to trust it: a transaction is simulated, described, and stored; what comes back
+signed is relayed only if its message is, byte for byte, one that was built here. The same request (same
+Idempotency-Key) gets the same bytes while they may land, so that a repeated deposit can't deposit twice.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+from solders.pubkey import Pubkey
+
+from marketplace.chain.addresses import parse_signature
+from marketplace.chain.answers import TransactionFailure
+from marketplace.chain.errors import TransactionFailed
+from marketplace.chain.outbox import OutboxEntry, OutboxState, OutboxStore
+from marketplace.chain.sender import EXPIRY_MARGIN_BLOCKS, Sender
+from marketplace.chain.signed_bytes import SignedBytes, read_signed
+from marketplace.chain.transactions import Step
+from marketplace.domain.ids import AccountId, TransactionId
+from marketplace.domain.quantities import Millis
+from marketplace.errors import NotFound, TransactionExpired, TransactionRejected
+from marketplace.services.chain_link import ChainLink
+from marketplace.services.clock import Clock, Ids
+from marketplace.services.idempotency import KeyInUse
+from marketplace.services.principals import AccountPrincipal
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.transactions import BuiltTransaction, BuiltTransactions
+
+UNSIGNED_RETENTION_MS: Final = 24 * 3600 * 1000
+"""How long what never came back is kept: as long as the key that asked for it."""
+
+
+class RelayState(StrEnum):
+    """Where a relayed transaction stands. Source: api.md section 5.7."""
+
+    SENT = "sent"
+    CONFIRMED = "confirmed"
+    FINALIZED = "finalized"
+    FAILED = "failed"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An unsigned transaction for its wallet. transaction: base64. summary: its effect in words."""
+
+    transaction: str
+    expires_at: Millis
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """A transaction that was handed to the chain. error: the failure in words."""
+
+    signature: str
+    state: RelayState
+    slot: int | None
+    error: str | None
+
+
+class TransactionService:
+    """Builds, keeps, relays and reports."""
+
+    def __init__(
+        self, store: Store, link: ChainLink, sender: Sender, outbox: OutboxStore, clock: Clock, ids: Ids
+    ) -> None:
+        self._store = store
+        self._link = link
+        self._sender = sender
+        self._outbox = outbox
+        self._clock = clock
+        self._ids = ids
+
+    async def prepare(
+        self, caller: AccountPrincipal, key: KeyInUse, kind: str, steps: Sequence[Step], summary: str
+    ) -> Prepared:
+        """A simulated, stored transaction of these steps, paid and signed by the caller's wallet.
+
+        Under a key that was used before: the same bytes, unless they can provably not land any more.
+        Raises TransactionRejected when the simulation fails, ChainUnavailable.
+        """
+        operation = f"{key.scope.route} {key.key}"
+        earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
+        if earlier is not None and not await self._is_dead(earlier):
+            return _prepared(orjson.loads(earlier.answer))
+        try:
+            unsigned = await self._link.assembler.assemble(steps, Pubkey.from_string(caller.wallet))
+        except TransactionFailed as error:
+            raise self._rejected(error.failure) from error
+        expires_at = await self._link.expires_at(unsigned.last_valid_block_height)
+        answer = {"transaction": unsigned.base64(), "expires_at": expires_at, "summary": summary}
+
+        def write(tx: Transaction) -> None:
+            key.bind(tx)
+            self.keep(
+                tx,
+                account_id=caller.account_id,
+                wallet=caller.wallet,
+                operation=operation,
+                kind=kind,
+                message=unsigned.message_bytes,
+                answer=orjson.dumps(answer).decode(),
+                last_valid_block_height=unsigned.last_valid_block_height,
+            )
+
+        await self._store.write(write)
+        return _prepared(answer)
+
+    def keep(
+        self,
+        tx: Transaction,
+        *,
+        account_id: AccountId,
+        wallet: str,
+        operation: str,
+        kind: str,
+        message: bytes,
+        answer: str,
+        last_valid_block_height: int,
+    ) -> None:
+        """Let a transaction that another use case built (an escrow to open) be relayed; in its unit of work.
+
+        operation: names the request it belongs to. answer: JSON text to repeat, for `BuiltTransactions.find_latest`.
+        """
+        BuiltTransactions(tx).create(
+            BuiltTransaction(
+                id=TransactionId(self._ids.new("txn")),
+                account_id=account_id,
+                operation=operation,
+                wallet=wallet,
+                kind=kind,
+                message_sha256=hashlib.sha256(message).digest(),
+                answer=answer,
+                last_valid_block_height=last_valid_block_height,
+                built_at=self._clock.now(),
+                signature=None,
+            )
+        )
+
+    async def relay(self, account_id: AccountId, transaction: str) -> Relayed:
+        """Send a signed transaction that was built here; sent before, say where it stands.
+
+        transaction: base64, signed by everybody. Raises UnsupportedTransaction, TransactionRejected,
+        TransactionExpired, ChainUnavailable.
+        """
+        signed = read_signed(transaction)
+        digest = hashlib.sha256(signed.message).digest()
+        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_by_message(digest))
+        if built is None or built.account_id != account_id:
+            raise TransactionRejected
+        if not signed.complete:
+            raise TransactionRejected("a signature is missing or wrong; the transaction was not sent, sign it as built")
+        operation = f"relay {built.id}"
+        entry = await self._outbox.latest(operation)
+        if entry is None:
+            await self._admit(built, signed)
+            await self._store.write(lambda tx: BuiltTransactions(tx).mark_relayed(built.id, signed.signature))
+            entry = await self._sender.submit(operation, signed.raw, built.last_valid_block_height)
+        if entry.state is OutboxState.EXPIRED:
+            raise TransactionExpired
+        return self._relayed(entry)
+
+    async def get(self, account_id: AccountId, signature: str) -> Relayed:
+        """Where a relayed transaction stands. Raises NotFound for any other."""
+        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_by_signature(signature))
+        if built is None or built.account_id != account_id:
+            raise NotFound
+        entry = await self._outbox.find(parse_signature(signature))
+        if entry is None:
+            raise NotFound
+        return self._relayed(entry)
+
+    async def forget_unsigned(self) -> int:
+        """Delete old transactions that never came back; how many."""
+        before = Millis(self._clock.now() - UNSIGNED_RETENTION_MS)
+        return await self._store.write(lambda tx: BuiltTransactions(tx).forget_unsigned(before))
+
+    async def _admit(self, built: BuiltTransaction, signed: SignedBytes) -> None:
+        """Refuse what can't land: too old, or failing in simulation."""
+        if await self._link.rpc.get_block_height() > built.last_valid_block_height:
+            raise TransactionExpired
+        simulation = await self._link.rpc.simulate_transaction(signed.raw)
+        failure = simulation.failure
+        # The wallet may have sent it itself: then it is not a failure, and the sender finds it landed.
+        if failure is not None and failure.kind != "AlreadyProcessed":
+            if failure.kind == "BlockhashNotFound":
+                raise TransactionExpired
+            raise self._rejected(failure)
+
+    async def _is_dead(self, built: BuiltTransaction) -> bool:
+        """Whether these bytes can provably not land any more, and haven't."""
+        if built.signature is not None:
+            entry = await self._outbox.find(parse_signature(built.signature))
+            return entry is not None and entry.state in {OutboxState.FAILED, OutboxState.EXPIRED}
+        height = await self._link.rpc.get_block_height()
+        return height > built.last_valid_block_height + EXPIRY_MARGIN_BLOCKS
+
+    def _rejected(self, failure: TransactionFailure) -> TransactionRejected:
+        name = self._link.codec.error_name(failure.custom) if failure.custom is not None else None
+        why = (self._link.codec.error_message(name) if name is not None else None) or str(failure)
+        extra = {} if name is None else {"program_error": {"number": failure.custom, "name": name}}
+        return TransactionRejected(f"the transaction would fail: {why}; it was not sent and nothing moved", extra=extra)
+
+    def _relayed(self, entry: OutboxEntry) -> Relayed:
+        states = {
+            OutboxState.BUILT: RelayState.SENT,
+            OutboxState.SENT: RelayState.SENT,
+            OutboxState.CONFIRMED: RelayState.CONFIRMED,
+            OutboxState.FINALIZED: RelayState.FINALIZED,
+            OutboxState.FAILED: RelayState.FAILED,
+            OutboxState.EXPIRED: RelayState.EXPIRED,
+        }
+        error = None
+        if entry.failure is not None:
+            name = self._link.codec.error_name(entry.failure.custom) if entry.failure.custom is not None else None
+            error = f"{entry.failure} ({name})" if name else str(entry.failure)
+        return Relayed(str(entry.signature), states[entry.state], entry.slot, error)
+
+
+def _prepared(answer: Mapping[str, Any]) -> Prepared:
+    return Prepared(answer["transaction"], Millis(answer["expires_at"]), answer["summary"])

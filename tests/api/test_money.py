@@ -1,0 +1,311 @@
+"""Vault, allowance, escrows and relayed transactions over HTTP, against a running localnet and the real program."""
+
+import asyncio
+import base64
+import hashlib
+
+import pytest
+from aiohttp import ClientSession
+from solders.keypair import Keypair
+from solders.message import to_bytes_versioned
+from solders.transaction import VersionedTransaction
+
+from marketplace.app import Market
+from marketplace.chain.builders import EscrowRef, EscrowTerms
+from marketplace.chain.outbox import MemoryOutbox
+from marketplace.chain.program import transfer_tokens
+from marketplace.chain.rpc import RpcClient
+from marketplace.chain.sender import Sender
+from marketplace.chain.transactions import Assembler
+from tests.api.conftest import Caller, Wallet, settings_in
+from tests.chain.market import localnet
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    with localnet(tmp_path_factory.mktemp("chain")) as running:
+        yield running
+
+
+@pytest.fixture
+async def market(tmp_path, chain):
+    market = Market.build(settings_in(tmp_path, chain.folder / "keys", chain.rpc))
+    await market.start()
+    async with asyncio.timeout(20):
+        await market.connected.wait()
+    yield market
+    await market.stop()
+
+
+@pytest.fixture
+async def call(market):
+    async with ClientSession() as session:
+        yield Caller(session, f"http://127.0.0.1:{market.port}")
+
+
+class Renter(Wallet):
+    """A funded wallet that is logged in, signs what it is given and waits until it landed."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.keypair = Keypair.from_seed(bytes(self.key))
+        self.call = call
+        self.token = ""
+
+    async def __call__(self, method, path, **more):
+        return await self.call(method, path, token=self.token, **more)
+
+    def signed(self, transaction):
+        unsigned = VersionedTransaction.from_bytes(base64.b64decode(transaction))
+        signature = self.keypair.sign_message(to_bytes_versioned(unsigned.message))
+        return base64.b64encode(bytes(VersionedTransaction.populate(unsigned.message, [signature]))).decode()
+
+    async def send(self, prepared):
+        status, sent, _ = await self(
+            "POST", "/v1/transactions", json={"transaction": self.signed(prepared["transaction"])}
+        )
+        assert (status, sent["state"]) == (202, "sent"), sent
+        async with asyncio.timeout(30):
+            while True:
+                status, found, _ = await self("GET", f"/v1/transactions/{sent['signature']}")
+                assert status == 200
+                if found["state"] in {"confirmed", "finalized", "failed", "expired"}:
+                    assert found["state"] in {"confirmed", "finalized"}, found
+                    return sent["signature"]
+                await asyncio.sleep(0.02)
+
+    async def deposit(self, amount):
+        status, prepared, _ = await self("POST", "/v1/vault/deposit", json={"amount": amount})
+        assert status == 200, prepared
+        return await self.send(prepared)
+
+
+@pytest.fixture
+async def renter(chain, call):
+    renter = Renter(call)
+    await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
+    renter.token = (await call.login(renter))["token"]
+    return renter
+
+
+async def test_a_vault_is_opened_filled_and_emptied(renter):
+    status, vault, _ = await renter("GET", "/v1/vault")
+    assert status == 200
+    assert list(vault) == [
+        "wallet", "vault", "token_account", "mint", "currency", "decimals", "balance", "locked", "available",
+        "wallet_balance", "escrows_open", "runway_seconds",
+    ]  # fmt: skip
+    assert (vault["balance"], vault["wallet_balance"], vault["currency"]) == ("0.000000", "1000.000000", "USDC")
+    await renter.deposit("12.5")
+    _, vault, _ = await renter("GET", "/v1/vault")
+    assert (vault["balance"], vault["available"], vault["wallet_balance"]) == ("12.500000", "12.500000", "987.500000")
+    assert (await renter("GET", "/v1/me"))[1]["balance"] == "12.500000"
+    status, prepared, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "2.5"})
+    assert (status, list(prepared)) == (200, ["transaction", "expires_at", "summary"])
+    await renter.send(prepared)
+    _, prepared, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "all"})
+    await renter.send(prepared)
+    _, vault, _ = await renter("GET", "/v1/vault")
+    assert (vault["balance"], vault["wallet_balance"]) == ("0.000000", "1000.000000")
+    status, answer, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "all"})
+    assert (status, answer["error"]) == (409, "conflict")
+
+
+async def test_the_same_key_deposits_once(renter):
+    ask = {"json": {"amount": "3"}, "headers": {"Idempotency-Key": "deposit-1"}}
+    _, first, headers = await renter("POST", "/v1/vault/deposit", **ask)
+    assert headers["Idempotency-Key"] == "deposit-1"
+    _, again, _ = await renter("POST", "/v1/vault/deposit", **ask)
+    assert again == first
+    signature = await renter.send(first)
+    # Landed: the same bytes are given out for ever, and landing them again is impossible.
+    _, later, _ = await renter("POST", "/v1/vault/deposit", **ask)
+    assert later == first
+    assert await renter.send(later) == signature
+    assert (await renter("GET", "/v1/vault"))[1]["balance"] == "3.000000"
+    status, answer, _ = await renter(
+        "POST", "/v1/vault/deposit", json={"amount": "4"}, headers={"Idempotency-Key": "deposit-1"}
+    )
+    assert (status, answer["error"]) == (422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("amount", ["0", "0.000000", "-1", "1e3", "1.0000001", "", " 1", "NaN", "99999999999999999999"])
+async def test_amounts_that_are_none_are_refused(renter, amount):
+    status, answer, _ = await renter("POST", "/v1/vault/deposit", json={"amount": amount})
+    assert (status, answer["error"], answer["details"][0]["field"]) == (422, "validation_error", "amount")
+
+
+async def test_more_than_the_wallet_holds_is_seed_000s_402(renter):
+    status, answer, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1000.000001"})
+    assert (status, answer["error"], answer["status"]) == (402, "insufficient_escrow", 402)
+    assert list(answer)[:3] == ["error", "message", "status"]
+    assert answer["shortfall"] == "0.000001"
+    assert answer["missing"] == "payment_token"
+
+
+async def test_an_allowance_is_granted_replaced_and_revoked(renter):
+    assert (await renter("GET", "/v1/allowance"))[1] == {"allowances": []}
+    assert (await renter("DELETE", "/v1/allowance"))[0] == 404
+    caps = {
+        "per_job": "1",
+        "per_day": "5",
+        "total": "20",
+        "max_price_per_hour": "2.5",
+        "expires_at": "2099-01-01T00:00:00Z",
+    }
+    status, prepared, _ = await renter("POST", "/v1/allowance", json=caps)
+    assert status == 200, prepared
+    await renter.send(prepared)
+    _, listed, _ = await renter("GET", "/v1/allowance")
+    (entry,) = listed["allowances"]
+    assert (entry["per_job"], entry["per_day"], entry["total"]) == ("1.000000", "5.000000", "20.000000")
+    assert (entry["max_price_per_hour"], entry["expires_at"], entry["state"]) == (
+        "2.500000",
+        caps["expires_at"],
+        "active",
+    )
+    assert entry["used_today"] == "0.000000"
+    _, prepared, _ = await renter("POST", "/v1/allowance", json=caps | {"total": "30"})
+    await renter.send(prepared)
+    assert (await renter("GET", "/v1/allowance"))[1]["allowances"][0]["total"] == "30.000000"
+    _, prepared, _ = await renter("DELETE", "/v1/allowance")
+    await renter.send(prepared)
+    assert (await renter("GET", "/v1/allowance"))[1]["allowances"][0]["state"] == "revoked"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("expires_at", "2001-01-01T00:00:00Z"),
+        ("expires_at", "tomorrow"),
+        ("expires_at", "2099-01-01"),
+        ("per_job", "0"),
+        ("total", 5),
+    ],
+)
+async def test_caps_that_permit_nothing_are_refused(renter, field, value):
+    caps = {
+        "per_job": "1",
+        "per_day": "5",
+        "total": "20",
+        "max_price_per_hour": "2.5",
+        "expires_at": "2099-01-01T00:00:00Z",
+    }
+    status, answer, _ = await renter("POST", "/v1/allowance", json=caps | {field: value})
+    assert (status, answer["details"][0]["field"]) == (422, field)
+
+
+async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, market, chain, call):
+    await renter.deposit("5")
+    wallet = renter.keypair.pubkey()
+    reference = EscrowRef(wallet=wallet, opener=wallet, nonce=1, market=market.link.facts.market, rent_payer=wallet)
+    terms = EscrowTerms(1, bytes(16), hashlib.sha256(b"terms").digest(), 1_000_000, 1_000_000, 3_600_000, 3)
+    step = market.link.calls.open_escrow(reference, wallet, terms)
+    address = str(market.link.calls.escrow_address(reference))
+    assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
+    async with RpcClient([chain.rpc]) as rpc:
+        unsigned = await Assembler(rpc, market.link.codec).assemble([step], wallet)
+        signed = unsigned.sign([renter.keypair])
+        sender = Sender(rpc, MemoryOutbox(), tick_s=0.03)
+        loop = asyncio.create_task(sender.run())
+        await sender.submit("open", signed.raw, signed.last_valid_block_height)
+        await sender.wait(signed.signature, timeout_s=30)
+        loop.cancel()
+    _, vault, _ = await renter("GET", "/v1/vault")
+    assert (vault["locked"], vault["available"], vault["escrows_open"]) == ("1.000000", "4.000000", 1)
+    status, answer, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "4.000001"})
+    assert (status, answer["error"], answer["locked"]) == (409, "conflict", "1.000000")
+    status, escrow, _ = await renter("GET", f"/v1/escrows/{address}")
+    assert status == 200
+    assert (escrow["state"], escrow["deposit"], escrow["paid"], escrow["attempt"]) == (
+        "open",
+        "1.000000",
+        "0.000000",
+        0,
+    )
+    _, listed, _ = await renter("GET", "/v1/escrows?state=open")
+    assert (listed["total"], listed["escrows"], listed["has_more"]) == (1, [escrow], False)
+    assert (await renter("GET", "/v1/escrows?state=closing"))[1]["total"] == 0
+    assert (await renter("GET", "/v1/escrows?state=lost"))[0] == 422
+    stranger = Wallet()
+    token = (await call.login(stranger))["token"]
+    for method, path in (("GET", f"/v1/escrows/{address}"), ("POST", f"/v1/escrows/{address}/cancel")):
+        status, answer, _ = await call(method, path, token=token)
+        assert (status, answer["error"]) == (404, "not_found")
+    status, prepared, _ = await renter("POST", f"/v1/escrows/{address}/cancel")
+    assert status == 200, prepared
+    await renter.send(prepared)
+    assert (await renter("GET", "/v1/vault"))[1]["available"] == "5.000000"
+    assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
+
+
+async def test_only_what_was_built_here_is_relayed(renter, market, call):
+    wallet = renter.keypair.pubkey()
+    _, prepared, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1"})
+    relay = lambda text: renter("POST", "/v1/transactions", json={"transaction": text})  # noqa: E731
+    status, answer, _ = await relay(prepared["transaction"])
+    assert (status, answer["error"]) == (422, "transaction_rejected")
+    mint = market.link.facts.deployment.payment_mint
+    foreign = await market.link.assembler.assemble(
+        [transfer_tokens(wallet, mint, wallet, wallet, 1, 6)], wallet, known_units=10_000
+    )
+    status, answer, _ = await relay(renter.signed(foreign.base64()))
+    assert (status, answer["error"]) == (422, "transaction_rejected")
+    for text in ("%%%", base64.b64encode(b"\x81" + bytes(100)).decode(), base64.b64encode(b"\x01").decode()):
+        status, answer, _ = await relay(text)
+        assert (status, answer["error"]) == (422, "unsupported_transaction")
+    good = renter.signed(prepared["transaction"])
+    trailing = base64.b64encode(base64.b64decode(good) + b"\0").decode()
+    assert (await relay(trailing))[1]["error"] == "unsupported_transaction"
+    stranger = (await call.login(Wallet()))["token"]
+    status, answer, _ = await call("POST", "/v1/transactions", token=stranger, json={"transaction": good})
+    assert (status, answer["error"]) == (422, "transaction_rejected")
+    signature = await renter.send(prepared)
+    assert (await relay(good))[1] == {"signature": signature, "state": "sent"}
+    assert (await call("GET", f"/v1/transactions/{signature}", token=stranger))[0] == 404
+
+
+async def test_a_transaction_that_would_fail_names_the_programs_error(renter):
+    await renter.deposit("1")
+    _, first, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "all"})
+    _, second, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "0.5"})
+    await renter.send(first)
+    status, answer, _ = await renter(
+        "POST", "/v1/transactions", json={"transaction": renter.signed(second["transaction"])}
+    )
+    assert (status, answer["error"]) == (422, "transaction_rejected")
+    assert answer["program_error"]["name"]
+    assert answer["program_error"]["number"] >= 6000
+
+
+async def test_constants_describe_the_chain_and_have_an_etag(call, market):
+    status, constants, headers = await call("GET", "/v1/constants")
+    assert status == 200
+    assert constants["chain"]["market"] == str(market.link.facts.market)
+    assert constants["chain"]["decimals"] == 6
+    assert constants["timing"]["lost_after_s"] == 6
+    assert constants["fees"] == {
+        "market_bps": 400,
+        "protocol_bps": 100,
+        "node_share_bps": 5000,
+        "included": True,
+        "minimum_deposit": "0.001000",
+    }
+    assert {entry["id"]: entry["bond"] for entry in constants["classes"]}["cpu-small"] == "50.000000"
+    assert len(constants["reasons"]) == 35
+    status, body, again = await call("GET", "/v1/constants", headers={"If-None-Match": headers["ETag"]})
+    assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
+    assert "X-RateLimit-Limit" in again
+
+
+async def test_ready_and_healthy_once_the_chain_was_read(call):
+    status, body, _ = await call("GET", "/health")
+    assert (status, body["status"]) == (200, "ok")
+    assert body["services"] == {
+        "lifecycle": "running",
+        "inventory": "ok",
+        "ready": "true",
+        "store": "ok",
+        "chain": "ok",
+    }
+    assert (await call("GET", "/ready"))[0] == 200
