@@ -183,6 +183,7 @@ class ReaverClient:
         with self._open_intent(f"POST {_JOBS}", request.body()) as intent:
             signed: list[str] = []
             agreed = await self._agreed(intent, quote)
+            agreed_price(request, agreed, await self._market())
             for _ in range(_SIGNING_ROUNDS):
                 body = request.body() | {"quote_id": agreed.id}
                 # The quote is the ceiling; the API refuses a second one beside it.

@@ -61,7 +61,8 @@ class FakeMarket:
     """State of the market; tests set the fields that make it fail or lie.
 
     steps: applied to the steps of every transaction before it is compiled. payer: who pays the fee instead of the
-    wallet. compile_with: another program than the pinned one. before: answers in place of the route, while any left.
+    wallet. program: which one is really called. before: answers in place of the route, while any are left; "drop"
+    breaks the connection, "drop after" does so after the work is done.
     """
 
     base_url: str = ""
@@ -147,16 +148,13 @@ class FakeMarket:
         planned = self.before.get(f"{request.method} {request.path}")
         if planned:
             answer = planned.pop(0)
-            if answer == "drop":
-                assert request.transport is not None
-                request.transport.abort()
-            elif answer == "drop after":
-                await handler(request)
-                assert request.transport is not None
-                request.transport.abort()
-            else:
-                assert isinstance(answer, web.Response)
+            if isinstance(answer, web.Response):
                 return answer
+            if answer == "drop after":
+                await handler(request)
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         response: web.StreamResponse = await handler(request)
         return response
 
