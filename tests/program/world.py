@@ -35,7 +35,7 @@ from marketplace.chain.accounts import (
 )
 from marketplace.chain.addresses import TOKEN_PROGRAM, associated_token_address, class_id
 from marketplace.chain.builders import CallBuilder, Deployment
-from marketplace.chain.ed25519 import SignatureCheck
+from marketplace.chain.ed25519 import SignatureCheck, verify_instruction
 from marketplace.chain.instructions import ProgramInstruction
 from marketplace.chain.program import AnchorCodec
 
@@ -133,7 +133,7 @@ class World:
 
     def instruction(self, part: Part) -> Instruction:
         if isinstance(part, SignatureCheck):
-            return part.instruction()
+            return verify_instruction(part)
         if isinstance(part, ProgramInstruction):
             return self.codec.instruction(part)
         return part
