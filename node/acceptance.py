@@ -11,11 +11,11 @@ from marketplace.protocol import sealing
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.control import ClaimRequest
 from marketplace.protocol.terms import JobSpec
+from node.hardware import GB
 from node.keys import KeyPair
 from node.metering import Bounds, Identity
 from node.runtime.port import Limits, Network
 
-GIB = 1 << 30
 _ADDRESS_BYTES = 32
 # Chosen: below a second of paid time nothing useful runs, and the chain's fees exceed the pay.
 _LEAST_PAID_MS = 1000
@@ -150,6 +150,6 @@ def container_limits(spec: JobSpec) -> Limits:
     entry = find_class(spec.class_id)
     return Limits(
         milli_cpus=entry.vcpu * 1000 * spec.gpu_count,
-        memory_bytes=entry.ram_gb * GIB * spec.gpu_count,
-        disk_bytes=spec.disk_gb * GIB,
+        memory_bytes=entry.ram_gb * GB * spec.gpu_count,
+        disk_bytes=spec.disk_gb * GB,
     )

@@ -32,7 +32,7 @@ from marketplace.protocol.control import (
 )
 from node.acceptance import ClaimRefused, Policy, RefuseCode, consent, examine, open_spec
 from node.attempt import AttemptRunner, Terms, Tools
-from node.chain import Chain, ChainSilent, Standing
+from node.chain import Chain, ChainRefused, ChainSilent, Standing, Windows
 from node.clock import Anchor, Clock
 from node.control import Connector, ControlChannel
 from node.errors import MarketRefused, MarketUnavailable, NotTrusted
@@ -71,16 +71,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Numbers the node keeps to beside the market's.
+    """Numbers the node keeps to beside the market's."""
 
-    claim_limit_ms: how long a signed claim binds us; the program's constant.
-    clock_tolerance_ms: how far the market's chain time may be from the chain's own; the program's skew.
-    lost_after_ms: the program's constant, after which silence counts.
-    """
-
-    claim_limit_ms: int
-    clock_tolerance_ms: int
-    lost_after_ms: int
+    windows: Windows
     max_image_bytes: int
     log_limit_bytes: int
 
@@ -270,10 +263,10 @@ class Agent:
             return
         try:
             chain_ms = await self._chain.time_ms()
-        except ChainSilent:
+        except (ChainSilent, ChainRefused):
             return
         # The chain counts whole seconds, and its last block may be that old.
-        if abs(claimed_ms - chain_ms) > self._limits.clock_tolerance_ms + 1000:
+        if abs(claimed_ms - chain_ms) > self._limits.windows.skew_ms + 1000:
             raise ClaimRefused(RefuseCode.CLOCK, f"chain time {chain_ms}, the market says {claimed_ms}")
 
     def _adopt(self) -> None:
@@ -316,7 +309,7 @@ class Agent:
 
     def _terms(self) -> Terms:
         return Terms(
-            claim_limit_ms=self._limits.claim_limit_ms,
+            claim_limit_ms=self._limits.windows.claim_limit_ms,
             max_image_bytes=self._limits.max_image_bytes,
             log_limit_bytes=self._limits.log_limit_bytes,
         )
@@ -412,7 +405,7 @@ class Agent:
         key = runner.record.key
         try:
             assignment = await self._chain.look(runner.record)
-        except ChainSilent:
+        except (ChainSilent, ChainRefused):
             # A single lost answer proves nothing; as long a silence as the market's does.
             since = self._silent_since_ms.setdefault(key, self._clock.monotonic_ms())
             if self._clock.monotonic_ms() - since > patience_ms:
@@ -428,21 +421,21 @@ class Agent:
         if chain is None:
             return
         try:
-            if (await chain.look(record)).standing is Standing.OVER:
+            if (await chain.look(record)).standing is not Standing.ASSIGNED:
                 runner.forget()
                 return
             accepted = record.accepted
             if accepted is not None and record.voucher == accepted.voucher:
                 signature = await chain.settle(record, accepted)
             elif accepted is None or await chain.time_ms() > (
-                accepted.message.at_ms + SILENT_INTERVALS * self._limits.lost_after_ms
+                accepted.message.at_ms + SILENT_INTERVALS * self._limits.windows.lost_after_ms
             ):
                 # Earlier it would count as a loss (program.md section 4, quit).
                 signature = await chain.quit(record, accepted)
             else:
                 return
-        except ChainSilent as error:
-            _log.warning("chain silent", action="chain_silent", error=str(error))
+        except (ChainSilent, ChainRefused) as error:
+            _log.warning("not settled yet", action="self_settle_failed", error=str(error))
             return
         _log.info("settled without the market", action="self_settled", transaction=signature)
         runner.forget()

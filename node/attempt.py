@@ -41,7 +41,7 @@ from marketplace.protocol.digests import LogDigest, voucher_digest
 from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.acceptance import container_limits
-from node.chain import Chain, ChainSilent, Standing
+from node.chain import Chain, ChainRefused, ChainSilent, Standing
 from node.clock import Clock
 from node.control import ControlChannel
 from node.errors import MarketRefused
@@ -60,7 +60,6 @@ from node.runtime.errors import (
 )
 from node.runtime.port import Container, ContainerSpec, Image, Network, Outcome, Runtime
 
-GIB: Final = 1 << 30
 _ENGINE_RETRY_S: Final = 1.0
 _CHAIN_RETRY_S: Final = 1.0
 # Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
@@ -82,6 +81,7 @@ REQUEUING: Final = frozenset(
 """Ends after which another node may go on: the last voucher is `ended`, the escrow stays open."""
 
 _LEASE_LOST: Final = "lease_lost"
+_CLOCK: Final = "clock"
 _STATES: Final = {
     Step.CLAIMED: AttemptState.CLAIMED,
     Step.STARTING: AttemptState.PULLING,
@@ -144,6 +144,10 @@ class AttemptRunner:
         self._pump_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._ready_taken_ms: int | None = None
+        # The meter countersigns nothing before it has taken `ready`: no voucher is shown until then.
+        self._ready_taken = record.step >= Step.READY and not any(
+            report.state is AttemptState.READY for report in tools.journal.reports(record.key)
+        )
         self._assigned = asyncio.Event()
         self._ordered = asyncio.Event()
         self._settled = asyncio.Event()
@@ -208,14 +212,15 @@ class AttemptRunner:
         record = self._record
         if record.lease_token is None or record.step is Step.CLEARED:
             return None
-        if record.step is Step.READY:
+        metering = record.step is Step.READY and self._ready_taken
+        if metering:
             self._save(voucher=self._sign(self._now_ms(), VoucherState.RUNNING, Reason.RUNNING))
         return AllocationBeat(
             allocation_id=record.key.allocation,
             attempt=record.key.attempt,
             lease_token=record.lease_token,
             state=self.state,
-            voucher=self._record.voucher,
+            voucher=self._record.voucher if metering else None,
         )
 
     def on_countersigned(self, countersignature: Countersignature) -> None:
@@ -235,7 +240,7 @@ class AttemptRunner:
         """The meter did not countersign. Time that it could not have seen is given up, once; we go on."""
         _log.warning("voucher refused", action="voucher_refused", code=refusal.code, **self._names)
         series, record = self._series, self._record
-        if series is None or record.step is not Step.READY or self._ready_taken_ms is None:
+        if refusal.code != _CLOCK or series is None or record.step is not Step.READY or self._ready_taken_ms is None:
             return
         # The market's clock of this attempt began when it took our `ready`, not when we were.
         unseen = max(0, self._ready_taken_ms - series.started_at_ms)
@@ -393,7 +398,7 @@ class AttemptRunner:
         """Whether the escrow is assigned to us at the agreed price. Raises Stopped when it is to someone else."""
         try:
             assignment = await chain.look(self._record)
-        except ChainSilent:
+        except (ChainSilent, ChainRefused):
             return False
         if assignment.standing is Standing.OVER:
             raise Stopped(Stop(Reason.NODE_QUIT, 0, final=False, detail="the escrow is not assigned to this node"))
@@ -411,7 +416,6 @@ class AttemptRunner:
         self._report(AttemptState.READY, started_at_ms=now, step=Step.READY)
         crash_point("node.running")
         _log.info("ready", action="ready", container=container.container_id, **self._names)
-        self._tools.beat_soon()
 
     async def _until_over(self) -> Ending:
         """Until the container exits, an order comes, or the limit is reached. Raises ContainerVanished."""
@@ -553,6 +557,8 @@ class AttemptRunner:
                 else:
                     if report.state is AttemptState.READY:
                         self._ready_taken_ms = self._now_ms()
+                        self._ready_taken = True
+                        self._tools.beat_soon()
                     if ack.countersignature is not None:
                         self.on_countersigned(ack.countersignature)
                 self._tools.journal.drop_report(self._record.key, report.sequence)

@@ -11,6 +11,23 @@ class ChainSilent(Exception):
     """The chain can't be asked; nothing is known."""
 
 
+class ChainRefused(Exception):
+    """The chain answered no, or is not what it must be; the message says why. Asking again may help later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Time limits of the program that a node has to know.
+
+    claim_limit_ms: how long a signed claim binds. skew_ms: by how much clocks may differ.
+    lost_after_ms: silence that counts.
+    """
+
+    claim_limit_ms: int
+    skew_ms: int
+    lost_after_ms: int
+
+
 class Standing(StrEnum):
     """What an escrow says of one attempt."""
 
@@ -35,10 +52,16 @@ class Assignment:
 
 
 class Chain(Protocol):
-    """What the daemon asks of the chain. Every method raises ChainSilent when it does not answer."""
+    """What the daemon asks of the chain. Every method raises ChainSilent when it does not answer,
+    and ChainRefused when it answers no.
+    """
 
     async def look(self, attempt: Attempt) -> Assignment:
         """The attempt's escrow, as confirmed."""
+        ...
+
+    async def windows(self) -> Windows:
+        """The program's time limits."""
         ...
 
     async def time_ms(self) -> int:

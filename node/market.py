@@ -59,9 +59,13 @@ class MarketHttp:
         if self._session is not None:
             await self._session.close()
 
+    async def constants(self) -> dict[str, Any]:
+        """The published numbers. Raises MarketUnavailable, MarketRefused."""
+        return await self._call("GET", "/v1/constants", token=None)
+
     async def pins(self) -> Pins:
         """What the market says it is. Raises MarketUnavailable, MarketRefused, NotTrusted."""
-        chain = (await self._call("GET", "/v1/constants", token=None)).get("chain")
+        chain = (await self.constants()).get("chain")
         if not isinstance(chain, dict):
             raise NotTrusted("the market's constants don't name its chain")
         try:

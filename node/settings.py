@@ -24,6 +24,9 @@ from node.metering import Identity
 DEFAULT_FILE: Final = Path(platformdirs.user_config_dir("reaver")) / "node" / "config.toml"
 
 
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
 class RuntimeKind(StrEnum):
     """What runs the containers. `process` isolates nothing: development only."""
 
@@ -94,11 +97,20 @@ class NodeSettings(_Section):
             raise ValueError(f"no such region; nearest: {', '.join(error.suggestions)}") from error
 
 
+class ProcessImageSettings(_Section):
+    """A command of this machine that the process runtime offers under an image's name."""
+
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
 class RuntimeSettings(_Section):
     """What runs the containers.
 
     deployment: labels everything of this node's; two nodes on one machine need two names.
-    engine: socket or URL of the engine, empty for the usual places.
+    engine: address of the engine (unix:///…), empty for the usual places.
+    private_registries: HOST:PORT that may be pulled from though they are not public.
+    images: what the process runtime offers, by name.
     """
 
     kind: RuntimeKind = RuntimeKind.DOCKER
@@ -107,6 +119,8 @@ class RuntimeSettings(_Section):
     max_disk_gb: int = Field(default=20, ge=0)
     max_image_gb: int = Field(default=20, ge=1)
     log_limit_mb: int = Field(default=16, ge=1, le=100)
+    private_registries: tuple[str, ...] = ()
+    images: dict[str, ProcessImageSettings] = {}
 
 
 class ChainSettings(_Section):
@@ -139,6 +153,18 @@ class Settings(_Section):
             hourly_from_gpu_second(self.node.price_floor_per_gpu_second, 1, self.market.decimals, ceiling=False)
         except (MalformedAmount, ArithmeticError) as error:
             raise ValueError("node.price_floor_per_gpu_second: not a decimal amount") from error
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Whether the market (and the chain, where one is named) is on this very machine: development."""
+        urls = [self.market.url, *([self.chain.rpc_url] if self.chain.rpc_url else [])]
+        return all(urlsplit(url).hostname in _LOOPBACK for url in urls)
+
+    @model_validator(mode="after")
+    def _check_runtime(self) -> Self:
+        if self.runtime.kind is RuntimeKind.PROCESS and not self.local:
+            raise ValueError("runtime.kind: process isolates nothing and may serve a market on this machine only")
         return self
 
     def path(self, relative: Path) -> Path:
@@ -217,7 +243,7 @@ def template(*, market_url: str, rpc_url: str, region: str, class_id: str, slots
     return tomlkit.dumps(document)
 
 
-_Entry = tuple[str, str | int, str]
+_Entry = tuple[str, str | int | list[str], str]
 
 
 def _sections(
@@ -243,7 +269,8 @@ def _sections(
         "runtime": [
             ("kind", kind.value, "docker (or Podman's socket); process isolates nothing: development only"),
             ("deployment", "reaver-node", "label of this node's containers; unique on this machine"),
-            ("engine", "", "socket of the engine, empty for the usual places"),
+            ("engine", "", "address of the engine (unix:///...), empty for the usual places"),
+            ("private_registries", [], "HOST:PORT that may be pulled from though not public"),
             ("max_disk_gb", 20, "most disk one job may ask for"),
             ("max_image_gb", 20, "larger images are refused"),
             ("log_limit_mb", 16, "output kept of one job"),

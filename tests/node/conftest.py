@@ -12,7 +12,7 @@ import pytest
 from marketplace.protocol.control import Capabilities, Hardware
 from node.acceptance import Policy
 from node.agent import Agent, Limits, Machine
-from node.chain import Chain
+from node.chain import Chain, Windows
 from node.clock import SystemClock
 from node.control import ControlChannel
 from node.journal import Journal
@@ -47,9 +47,7 @@ POLICY = Policy(
     networks=frozenset(Network),
 )
 LIMITS = Limits(
-    claim_limit_ms=30_000,
-    clock_tolerance_ms=2_000,
-    lost_after_ms=6_000,
+    windows=Windows(claim_limit_ms=30_000, skew_ms=2_000, lost_after_ms=6_000),
     max_image_bytes=1 << 30,
     log_limit_bytes=1 << 20,
 )
@@ -119,7 +117,7 @@ class Node:
         """Until no container is left and the journal has forgotten everything."""
         runtime = FakeRuntime(self.engine, "test")
         async with asyncio.timeout(15):
-            while await runtime.list() or self.journal.attempts():
+            while await runtime.list() or self.journal.attempts():  # noqa: ASYNC110 - a foreign file and engine
                 await asyncio.sleep(0.02)
 
     def having(self, **changes: Any) -> "Node":

@@ -62,7 +62,8 @@ def now_ms() -> int:
 
 
 def spec(image: str = "busy", **changes: Any) -> JobSpec:
-    return JobSpec(**({"image": image, "class_id": "cpu-small", "limit_ms": 3_600_000, "disk_gb": 1} | changes))
+    values: dict[str, Any] = {"image": image, "class_id": "cpu-small", "limit_ms": 3_600_000, "disk_gb": 1}
+    return JobSpec(**(values | changes))
 
 
 @dataclass
@@ -313,9 +314,13 @@ class ScriptedMarket:
                 continue
             signature = self._countersign(seen, each.voucher)
             message = VoucherMessage.from_fields(each.voucher.fields)
-            names = {"allocation_id": each.allocation_id, "attempt": each.attempt, "sequence": message.sequence}
+            names: dict[str, Any] = {
+                "allocation_id": each.allocation_id,
+                "attempt": each.attempt,
+                "sequence": message.sequence,
+            }
             if signature is None:
-                refused.append(Refusal(**names, code="voucher_invalid"))
+                refused.append(Refusal(**names, code="clock"))
             else:
                 countersigned.append(Countersignature(**names, signature=signature))
         ack = HeartbeatAck(

@@ -1,0 +1,379 @@
+"""reaver-node: the operator's command.
+
+Heavy modules (chain, HTTP, engine) are imported inside the commands that need them, so that `--help` is quick.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from node.hardware import Fit
+    from node.journal import Attempt
+    from node.registration import Bond
+    from node.settings import Settings
+    from node.setup import Finding
+
+app = typer.Typer(
+    name="reaver-node",
+    help="Earn by the second: run a node of a Reaver market.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Configuration file.", envvar="REAVER_NODE_CONFIG", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.command()
+def init(
+    config: ConfigOption = None,
+    market: Annotated[str, typer.Option(help="The market's URL.")] = "http://127.0.0.1:8787",
+    rpc: Annotated[str, typer.Option(help="RPC of the chain, to check the market's word.")] = "",
+    region: Annotated[str, typer.Option(help="Where this machine stands.")] = "eu",
+    class_id: Annotated[str, typer.Option("--class", help="Hardware class to offer.")] = "cpu-small",
+    slots: Annotated[int, typer.Option(help="How many of it at once; 0: as many as fit.", min=0)] = 0,
+    runtime: Annotated[str, typer.Option(help="docker, or process (development only).")] = "docker",
+    check_image: Annotated[str, typer.Option(help="Image for the test container.")] = "busybox:latest",
+    as_json: JsonOption = False,
+) -> None:
+    """Create keys and configuration, and check that this machine can run containers."""
+    from marketplace.domain.catalogue import UnknownName, find_class
+    from node import settings, setup
+    from node.errors import ConfigUnusable
+    from node.hardware import fit, measure
+
+    file = _file(config)
+    try:
+        kind = settings.RuntimeKind(runtime)
+        entry = find_class(class_id)
+    except (ValueError, UnknownName) as error:
+        _fail(f"unknown value: {error}")
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fitting = fit(measure(file.parent), entry)
+    findings = setup.create_keys(file.parent)
+    text = settings.template(
+        market_url=market,
+        rpc_url=rpc,
+        region=region,
+        class_id=entry.id,
+        slots=slots or max(1, fitting.slots),
+        kind=kind,
+    )
+    findings.append(setup.create_config(file, text))
+    try:
+        loaded = settings.load(file)
+        findings.append(_capacity(loaded, fitting))
+        findings.append(asyncio.run(setup.pin_market(file)))
+        findings.extend(asyncio.run(setup.check_engine(settings.load(file), check_image)))
+    except ConfigUnusable as error:
+        _fail(str(error))
+    _print_findings(findings, as_json=as_json)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+    if not as_json:
+        operator = loaded.path(loaded.keys.operator)
+        typer.echo(f"\nNext: give the operator key SOL for fees and stake tokens for the bond ({operator}),")
+        typer.echo("then run `reaver-node register`.")
+
+
+@app.command()
+def register(
+    config: ConfigOption = None,
+    max_bond: Annotated[
+        str | None, typer.Option(help="Agree to a bond of up to so many stake tokens without being asked.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bond stake on chain and register this node with the market."""
+    from node.errors import MarketRefused, NodeError
+
+    settings, file = _settings(config)
+    try:
+        registered, bond = asyncio.run(_register(settings, file, max_bond, quiet=as_json))
+    except TimeoutError:
+        _fail("the registration was sent but did not land in time; run the command again")
+    except MarketRefused as error:
+        _fail(f"the market refused: {error}")
+    except NodeError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(registered))
+        return
+    typer.echo(f"registered as {registered['id']} ({registered['status']})")
+    if bond is not None:
+        typer.echo(f"bonded {bond}, transaction {registered['transaction']}")
+    typer.echo("Next: `reaver-node start`.")
+
+
+@app.command()
+def start(
+    config: ConfigOption = None,
+    drain_on_stop: Annotated[
+        bool, typer.Option("--drain-on-stop", help="On SIGTERM finish running work first.")
+    ] = False,
+    log_format: Annotated[str, typer.Option(help="console or json.")] = "console",
+) -> None:
+    """Serve: claim, run, meter, get paid. SIGTERM leaves containers running for the next start."""
+    from node.daemon import serve
+    from node.errors import NodeError
+    from node.runtime.errors import EngineError
+
+    settings, _ = _settings(config)
+    _log_to_stderr(as_json=log_format == "json")
+    try:
+        asyncio.run(serve(settings, drain_on_stop=drain_on_stop, announce=_say))
+    except (NodeError, EngineError) as error:
+        _fail(str(error))
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What this node runs, what it has earned on paper, and what the market says of it."""
+    from node.errors import NodeError
+
+    settings, _ = _settings(config)
+    try:
+        report = asyncio.run(_status(settings))
+    except NodeError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    typer.echo(f"node     {settings.node.id or '(not registered)'}  key {report['key']}")
+    typer.echo(
+        f"daemon   {'running' if report['running'] else 'not running'}{', draining' if report['draining'] else ''}"
+    )
+    market = report["market"]
+    shown = market.get("error") or f"{market.get('status', '?')}, reputation {market.get('reputation', '?')}"
+    typer.echo(f"market   {settings.market.url}: {shown}")
+    for attempt in report["attempts"]:
+        typer.echo(
+            f"attempt  {attempt['allocation_id']}#{attempt['attempt']}  {attempt['step']}  "
+            f"billed {attempt['billed_ms'] / 1000:.1f} s = {attempt['amount']} base units, "
+            f"countersigned {attempt['countersigned']}"
+        )
+
+
+@app.command()
+def drain(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Take no new work; running work goes on to its end. Never punished."""
+    _set_draining(config, on=True, as_json=as_json)
+
+
+@app.command()
+def undrain(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Take work again."""
+    _set_draining(config, on=False, as_json=as_json)
+
+
+def _file(config: Path | None) -> Path:
+    from node.settings import DEFAULT_FILE
+
+    return (config or DEFAULT_FILE).absolute()
+
+
+def _settings(config: Path | None) -> "tuple[Settings, Path]":
+    from node import settings
+    from node.errors import ConfigUnusable
+
+    file = _file(config)
+    try:
+        return settings.load(file), file
+    except ConfigUnusable as error:
+        _fail(str(error))
+
+
+def _capacity(loaded: "Settings", fitting: "Fit") -> "Finding":
+    from node.setup import Finding
+
+    text = f"{loaded.node.slots} x {loaded.node.class_id} offered, {fitting.slots} fit"
+    if loaded.node.slots <= fitting.slots:
+        return Finding("capacity", text)
+    return Finding("capacity", text, fix=fitting.because or "lower node.slots: the market counts only what fits")
+
+
+async def _register(
+    settings: "Settings", file: Path, max_bond: str | None, *, quiet: bool
+) -> "tuple[dict[str, Any], Bond | None]":
+    from marketplace.domain.money import MalformedAmount, parse_amount
+    from node import settings as files
+    from node.errors import ConfigUnusable
+    from node.hardware import measure
+    from node.keys import KeyUnusable, load
+    from node.market import MarketHttp
+    from node.registration import deployment_of, register
+    from node.setup import pin_market
+
+    pinned = await pin_market(file)
+    if not pinned.ok:
+        raise ConfigUnusable(f"{pinned.text}; {pinned.fix}")
+    settings = files.load(file)
+    try:
+        operator, node = (load(settings.path(path)) for path in (settings.keys.operator, settings.keys.node))
+    except KeyUnusable as error:
+        raise ConfigUnusable(str(error)) from error
+    agreed: list[Bond] = []
+
+    def consent(bond: "Bond") -> bool:
+        try:
+            limit = parse_amount(max_bond, bond.decimals) if max_bond is not None else None
+        except (MalformedAmount, ArithmeticError) as error:
+            raise ConfigUnusable(f"--max-bond {max_bond} is not an amount") from error
+        if limit is not None:
+            yes = bond.units <= limit
+        elif quiet or not sys.stdin.isatty():
+            raise ConfigUnusable(f"registering locks {bond}; agree with --max-bond")
+        else:
+            yes = typer.confirm(f"Registering locks {bond}. Sign?")
+        if yes:
+            agreed.append(bond)
+        return yes
+
+    async with MarketHttp(settings.market.url, operator, "login") as http:
+        constants = await http.constants()
+        registered = await register(
+            http,
+            settings,
+            deployment=deployment_of(constants["chain"]),
+            operator=operator,
+            node=node,
+            hardware=measure(file.parent).message(),
+            consent=consent,
+        )
+    files.update(file, {"node": {"id": registered.node_id}})
+    shown = {"id": registered.node_id, "status": registered.status, "transaction": registered.transaction}
+    return shown, agreed[-1] if agreed else None
+
+
+async def _status(settings: "Settings") -> dict[str, Any]:
+    from node.errors import ConfigUnusable, NodeError
+    from node.journal import JournalUnusable, JournalView, read_only
+    from node.keys import KeyUnusable, load
+    from node.market import MarketHttp
+
+    try:
+        key = load(settings.path(settings.keys.node))
+    except KeyUnusable as error:
+        raise ConfigUnusable(str(error)) from error
+    try:
+        view = read_only(settings.journal)
+    except JournalUnusable:
+        view = JournalView((), in_use=False)
+    market: dict[str, Any] = {"error": "not registered"}
+    if settings.node.id:
+        try:
+            async with MarketHttp(settings.market.url, key, "node") as http:
+                market = await http.get(f"/v1/nodes/{settings.node.id}")
+        except NodeError as error:
+            market = {"error": str(error)}
+    return {
+        "id": settings.node.id,
+        "key": key.address,
+        "running": view.in_use,
+        "draining": settings.drain_flag.exists(),
+        "attempts": [_shown(attempt) for attempt in view.attempts],
+        "market": market,
+    }
+
+
+def _shown(attempt: "Attempt") -> dict[str, Any]:
+    from marketplace.protocol.vouchers import VoucherMessage
+
+    voucher = VoucherMessage.from_fields(attempt.voucher.fields) if attempt.voucher else None
+    accepted = attempt.accepted.message if attempt.accepted else None
+    return {
+        "allocation_id": attempt.key.allocation,
+        "attempt": attempt.key.attempt,
+        "step": attempt.step.name.lower(),
+        "billed_ms": voucher.billed_ms if voucher else 0,
+        "amount": voucher.amount if voucher else 0,
+        "countersigned": accepted.amount if accepted else 0,
+        "reason": attempt.ending.reason.code if attempt.ending else None,
+    }
+
+
+def _set_draining(config: Path | None, *, on: bool, as_json: bool) -> None:
+    """The local flag holds at once and without the market; the market is told so that it stops asking."""
+    settings, _ = _settings(config)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if on:
+        settings.drain_flag.touch()
+    else:
+        settings.drain_flag.unlink(missing_ok=True)
+    told = asyncio.run(_tell_market(settings, on=on))
+    if as_json:
+        typer.echo(json.dumps({"draining": on, "market": told or "told"}))
+        return
+    typer.echo("draining: no new work is taken, running work goes on" if on else "taking work again")
+    if told:
+        typer.echo(f"the market was not told ({told}); the daemon tells it with its next heartbeat", err=True)
+
+
+async def _tell_market(settings: "Settings", *, on: bool) -> str | None:
+    """Why the market could not be told, None when it was."""
+    from node.errors import NodeError
+    from node.keys import KeyUnusable, load
+    from node.market import MarketHttp
+
+    if not settings.node.id:
+        return "not registered"
+    try:
+        key = load(settings.path(settings.keys.node))
+        async with MarketHttp(settings.market.url, key, "node") as http:
+            await http.post(f"/v1/nodes/{settings.node.id}/drain", {"drain": on})
+    except (NodeError, KeyUnusable) as error:
+        return str(error)
+    return None
+
+
+def _print_findings(findings: "list[Finding]", *, as_json: bool) -> None:
+    if as_json:
+        shown = [{"subject": f.subject, "ok": f.ok, "text": f.text, "fix": f.fix or None} for f in findings]
+        typer.echo(json.dumps({"ok": all(f.ok for f in findings), "findings": shown}))
+        return
+    for finding in findings:
+        typer.echo(f"{'ok ' if finding.ok else 'FIX'}  {finding.subject:<14} {finding.text}")
+        if not finding.ok:
+            typer.echo(f"     {'':<14} -> {finding.fix}")
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def _log_to_stderr(*, as_json: bool) -> None:
+    import structlog
+
+    renderer: Callable[..., Any] = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"reaver-node: {message}", err=True)
+    raise typer.Exit(1)
