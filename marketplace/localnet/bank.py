@@ -43,7 +43,7 @@ class Advance:
 
 
 class Bank:
-    """The chain's state. One thread only.
+    """The chain's state. One thread only. Slot 0 is genesis: start at 1 or later.
 
     Invariants: the slot and the clock never fall; a message runs at most once while its blockhash is good;
     what `execute` returns as Landed is exactly how the state changed.
@@ -146,11 +146,6 @@ class Bank:
 
     def is_blockhash_valid(self, blockhash: Hash, commitment: Commitment) -> bool:
         return self._blockhashes.is_valid_at(blockhash, self.slot_at(commitment))
-
-    def recent_blockhashes(self) -> Iterator[Hash]:
-        """Good ones, newest first."""
-        for slot in range(self._now.slot, max(-1, self._now.slot - BLOCKHASH_SLOTS), -1):
-            yield self._blockhashes.of(slot)
 
     def has_landed(self, message_hash: bytes) -> bool:
         return message_hash in self._landed_in

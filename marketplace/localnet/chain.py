@@ -1,6 +1,7 @@
 """A living chain: the bank, its journal and real time. What is answered here is durable."""
 
 import hashlib
+import itertools
 import secrets
 import time
 from collections.abc import Callable
@@ -18,10 +19,10 @@ from solders.transaction import VersionedTransaction
 from marketplace.localnet.bank import Advance, Bank, hash_of
 from marketplace.localnet.config import ChainConfig
 from marketplace.localnet.crash import crash_point
-from marketplace.localnet.errors import ConfigInvalid, FolderMismatch, ProgramUnusable
+from marketplace.localnet.errors import ConfigInvalid, FolderMismatch, GiftDropped, ProgramUnusable
 from marketplace.localnet.faucet import Benefactor, Gift
 from marketplace.localnet.journal import ChainRow, Journal, StartRow, TransactionRow
-from marketplace.localnet.outcome import ErrorJson
+from marketplace.localnet.outcome import ErrorJson, error_sentence
 from marketplace.localnet.records import Dropped, Execution, Landed
 from marketplace.localnet.rendering import memo_of, meta_json, version_of
 from marketplace.localnet.slots import BLOCKHASH_SLOTS, Commitment, Moment, SlotClock
@@ -85,17 +86,13 @@ class Chain:
             _address(config.payment_mint, "payment_mint"): config.payment_decimals,
             _address(config.stake_mint, "stake_mint"): config.stake_decimals,
         }
-        row = journal.find_chain()
-        first_slot = 0
-        if row is None:
-            row = _give_birth(journal, mints, benefactor, int(wall_s()))
-        else:
-            first_slot = row.slots_reserved + 1
-            if row.configuration != _fixed(mints, benefactor):
-                raise FolderMismatch(
-                    "mints, decimals or keys differ from those this chain was created with: put them back, "
-                    "or run `reaver-localnet reset` and lose the chain.",
-                )
+        row = journal.find_chain() or _give_birth(journal, mints, benefactor, int(wall_s()))
+        if row.configuration != _fixed(mints, benefactor):
+            raise FolderMismatch(
+                "mints, decimals or keys differ from those this chain was created with: put them back, "
+                "or run `reaver-localnet reset` and lose the chain.",
+            )
+        first_slot = row.slots_reserved + 1
         not_before_s = max(int(wall_s()), journal.latest_unix_time())
         self.journal = journal
         self.benefactor = benefactor
@@ -191,23 +188,30 @@ class Chain:
         return Sent(transaction.signatures[0])
 
     def give(self, wallet: Pubkey, gift: Gift) -> Signature:
-        """Send a gift; its signature. The same gift twice in a slot is two transactions."""
-        for blockhash in self.bank.recent_blockhashes():
-            transaction = self.benefactor.gift_transaction(wallet, gift, blockhash)
+        """Send a gift; its signature. The same gift twice in a slot is two transactions.
+
+        The transaction may have failed, as any may; raises GiftDropped when it could not even be included.
+        """
+        blockhash, _ = self.bank.blockhash(Commitment.PROCESSED)
+        for serial in itertools.count():
+            transaction = self.benefactor.gift_transaction(wallet, gift, blockhash, serial)
             if not self.bank.has_landed(hash_of(transaction.message)):
                 break
-        self._land(transaction)
-        return transaction.signatures[0]
+        outcome = self._land(transaction)
+        if isinstance(outcome, Dropped):
+            raise GiftDropped(f"the faucet can't give that: {error_sentence(outcome.error)}")
+        return outcome.signature
 
-    def _land(self, transaction: VersionedTransaction) -> None:
+    def _land(self, transaction: VersionedTransaction) -> Landed | Dropped:
         outcome = self.bank.execute(transaction)
         if isinstance(outcome, Dropped):
-            return
+            return outcome
         crash_point("localnet.before_journal")
         self._write(outcome)
         crash_point("localnet.after_journal")
         for listener in self.on_landed:
             listener(outcome)
+        return outcome
 
     def _write(self, landed: Landed) -> None:
         error = landed.execution.error
@@ -281,7 +285,7 @@ def _give_birth(journal: Journal, mints: dict[Pubkey, int], benefactor: Benefact
         salt=salt,
         genesis_hash=hashlib.sha256(b"genesis" + salt + unix_time.to_bytes(8, "little")).digest(),
         configuration=_fixed(mints, benefactor),
-        slots_reserved=0,
+        slots_reserved=0,  # slot 0 is genesis, final from the start; transactions begin in slot 1
     )
     authority = benefactor.mint_authority.pubkey()
     bank = Bank(salt=salt, finality_slots=1, start=Moment(0, unix_time))
@@ -292,4 +296,5 @@ def _give_birth(journal: Journal, mints: dict[Pubkey, int], benefactor: Benefact
     ]
     genesis.append((benefactor.faucet.pubkey(), Account(_FAUCET_LAMPORTS, b"", Pubkey.default(), False, 0)))
     journal.create_chain(row, genesis)
+    journal.add_start(StartRow(0, unix_time * 1000, 1))
     return row

@@ -6,6 +6,7 @@ LocalnetError
 ├─ FolderInUse          another reaver-localnet holds the data folder
 ├─ FolderMismatch       the data folder was made by another version or another configuration
 ├─ NotRunning           no reaver-localnet answers for this data folder
+├─ GiftDropped          the faucet's transaction could not be included
 ├─ FaucetRefused        the faucet answered with an error
 └─ JournalBroken        the journal can't be written: the process ends, since it may not answer any more
 """
@@ -33,6 +34,10 @@ class FolderMismatch(LocalnetError):
 
 class NotRunning(LocalnetError):
     """No reaver-localnet answers for this data folder."""
+
+
+class GiftDropped(LocalnetError):
+    """The faucet's transaction could not be included."""
 
 
 class FaucetRefused(LocalnetError):

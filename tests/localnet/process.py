@@ -107,5 +107,5 @@ class Rpc:
 
     async def until_slot(self, slot: int) -> None:
         async with asyncio.timeout(30):
-            while await self.result("getSlot", {"commitment": "processed"}) < slot:
+            while await self.result("getSlot", {"commitment": "processed"}) < slot:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

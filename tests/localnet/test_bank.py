@@ -27,7 +27,7 @@ START = 1_700_000_000
 
 @pytest.fixture
 def bank() -> Bank:
-    return Bank(salt=b"s" * 32, finality_slots=4, start=Moment(0, START))
+    return Bank(salt=b"s" * 32, finality_slots=4, start=Moment(1, START))
 
 
 @pytest.fixture
@@ -69,11 +69,11 @@ def test_the_same_message_lands_once(bank: Bank, rich: Keypair) -> None:
 
 def test_a_blockhash_is_good_for_150_slots_and_no_longer(bank: Bank, rich: Keypair) -> None:
     blockhash, last_valid = bank.blockhash(Commitment.PROCESSED)
-    assert last_valid == 150
+    assert last_valid == 151
     to = Keypair().pubkey()
-    bank.advance(Moment(150, START))
-    landed(bank.execute(signed(blockhash, rich, pay(rich, to, 10**7))))
     bank.advance(Moment(151, START))
+    landed(bank.execute(signed(blockhash, rich, pay(rich, to, 10**7))))
+    bank.advance(Moment(152, START))
     assert bank.execute(signed(blockhash, rich, pay(rich, to, 10**7 + 1))) == Dropped("BlockhashNotFound")
 
 
@@ -123,8 +123,8 @@ def test_the_priority_fee_is_charged_for_the_limit_requested(bank: Bank, rich: K
     run = landed(bank.execute(signed(latest(bank), rich, *budget, pay(rich, rich.pubkey(), 1)))).execution
     assert run.fee == 5_000 + 1_001
     assert lamports(bank, rich.pubkey()) == 10**10 - run.fee
-    assert bank.recent_prices(frozenset({rich.pubkey()})) == [(0, 1_000_001)]
-    assert bank.recent_prices(frozenset({Keypair().pubkey()})) == [(0, 1_000_001)]  # the block's own floor
+    assert bank.recent_prices(frozenset({rich.pubkey()})) == [(1, 1_000_001)]
+    assert bank.recent_prices(frozenset({Keypair().pubkey()})) == [(1, 1_000_001)]  # the block's own floor
 
 
 def test_a_priority_fee_can_not_be_spent_by_the_transaction(bank: Bank, rich: Keypair) -> None:
@@ -146,8 +146,8 @@ def test_a_payer_may_empty_its_account_but_not_leave_dust(bank: Bank) -> None:
     bank.restore(poor.pubkey(), Account(2_000_000, b"", SYSTEM, False, 0))
     dust = landed(bank.execute(signed(latest(bank), poor, pay(poor, to, 1_990_000)))).execution
     assert dust.error == {"InsufficientFundsForRent": {"account_index": 0}}
-    bank.advance(Moment(1, START))  # another blockhash, or it would be the same message
-    landed(bank.execute(signed(latest(bank), poor, pay(poor, to, 1_990_000))))  # 2,000,000 − two fees
+    bank.advance(Moment(2, START))  # another blockhash, or it would be the same message
+    landed(bank.execute(signed(latest(bank), poor, pay(poor, to, 1_990_000))))  # 2,000,000 less two fees
     assert bank.account(poor.pubkey(), Commitment.PROCESSED) is None
 
 
@@ -216,7 +216,7 @@ def test_accounts_of_a_program_are_listed_at_each_commitment(bank: Bank, rich: K
     from solders.transaction import VersionedTransaction
 
     message = MessageV0.try_compile(rich.pubkey(), [create], [], latest(bank))
-    bank.advance(Moment(1, START))
+    bank.advance(Moment(2, START))
     landed(bank.execute(VersionedTransaction(message, [rich, new])))
     listed = {each: [key for key, _ in bank.accounts_of(TOKEN_PROGRAM, each)] for each in Commitment}
     assert listed == {Commitment.PROCESSED: [new.pubkey()], Commitment.CONFIRMED: [], Commitment.FINALIZED: []}
@@ -261,7 +261,13 @@ def test_an_account_that_ends_without_lamports_is_gone_with_its_data(bank: Bank,
 
 
 def test_decimal_text_is_exact() -> None:
-    cases = {(0, 6): "0", (1, 6): "0.000001", (1_500_000, 6): "1.5", (10**18 + 1, 9): "1000000000.000000001", (7, 0): "7"}
+    cases = {
+        (0, 6): "0",
+        (1, 6): "0.000001",
+        (1_500_000, 6): "1.5",
+        (10**18 + 1, 9): "1000000000.000000001",
+        (7, 0): "7",
+    }
     assert {case: decimal_text(*case) for case in cases} == cases
     assert decimal_text(2**64 - 1, 0) == str(2**64 - 1)
 

@@ -15,7 +15,9 @@ def pay(source: Keypair, to: Pubkey, lamports: int) -> Instruction:
     return transfer(TransferParams(from_pubkey=source.pubkey(), to_pubkey=to, lamports=lamports))
 
 
-def signed(blockhash: Hash | str, payer: Keypair, *instructions: Instruction, legacy: bool = False) -> VersionedTransaction:
+def signed(
+    blockhash: Hash | str, payer: Keypair, *instructions: Instruction, legacy: bool = False
+) -> VersionedTransaction:
     recent = Hash.from_string(blockhash) if isinstance(blockhash, str) else blockhash
     message: Message | MessageV0
     if legacy:

@@ -9,6 +9,7 @@ PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
 # Specified: Agave, rpc-client-api/src/custom_error.rs.
 PREFLIGHT_FAILED: Final = -32002
 BLOCK_NOT_AVAILABLE: Final = -32004

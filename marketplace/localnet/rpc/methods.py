@@ -13,10 +13,12 @@ from solders.account import Account
 from solders.hash import Hash
 from solders.message import Message, MessageV0, from_bytes_versioned
 from solders.pubkey import Pubkey
+from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from marketplace.localnet.bank import SLOTS_PER_EPOCH
 from marketplace.localnet.chain import Chain, PreflightRefused
+from marketplace.localnet.errors import GiftDropped
 from marketplace.localnet.faucet import Gift, TokenGift
 from marketplace.localnet.fees import base_fee, priority_fee
 from marketplace.localnet.journal import SummaryRow
@@ -33,6 +35,7 @@ from marketplace.localnet.rendering import (
 from marketplace.localnet.rpc.accounts import account_json, as_filters
 from marketplace.localnet.rpc.envelope import (
     BLOCK_NOT_AVAILABLE,
+    INTERNAL_ERROR,
     METHOD_NOT_FOUND,
     MIN_CONTEXT_SLOT_NOT_REACHED,
     PREFLIGHT_FAILED,
@@ -313,7 +316,7 @@ class Methods:
         wallet, lamports = params.pubkey(0), params.u64(1)
         if lamports > _LAMPORTS_MOST:
             raise invalid_params(f"Invalid params: {lamports} lamports are more than there are.")
-        return str(self._chain.give(wallet, Gift(lamports, ())))
+        return str(self._give(wallet, Gift(lamports, ())))
 
     # History ----------------------------------------------------------------------------------------------
 
@@ -426,13 +429,18 @@ class Methods:
         )
         if gift.is_empty:
             raise invalid_params("Invalid params: name at least one of `lamports`, `payment`, `stake`.")
-        signature = self._chain.give(wallet, gift)
+        signature = self._give(wallet, gift)
         row = self._chain.journal.find_summary(signature)
-        error = orjson.loads(row.error) if row is not None and row.error is not None else None
-        if row is None or error is not None:
-            reason = error_sentence(error) if error is not None else "it was dropped"
-            raise invalid_params(f"Invalid params: the gift failed: {reason}")
-        return {"signature": str(signature), "slot": row.slot}
+        if row is not None and row.error is not None:
+            reason = error_sentence(orjson.loads(row.error))
+            raise RpcError(INTERNAL_ERROR, f"the gift failed: {reason} (transaction {signature})")
+        return {"signature": str(signature), "slot": self._bank.now.slot}
+
+    def _give(self, wallet: Pubkey, gift: Gift) -> Signature:
+        try:
+            return self._chain.give(wallet, gift)
+        except GiftDropped as dropped:
+            raise RpcError(INTERNAL_ERROR, str(dropped)) from dropped
 
     # Shared -----------------------------------------------------------------------------------------------
 

@@ -84,8 +84,10 @@ class Subscriptions:
                 self._notify_account(number, account)
 
     def see_advance(self, advance: Advance) -> None:
-        for number in list(self._signatures):
-            self._notify_signature(number)
+        for commitment in Commitment:  # in their order, even when one advance reaches several
+            for number, pending in list(self._signatures.items()):
+                if pending.commitment is commitment:
+                    self._notify_signature(number)
         for number, watch in self._accounts.items():
             if watch.commitment is not Commitment.PROCESSED and watch.address in advance.changed[watch.commitment]:
                 self._notify_account(number, watch)
