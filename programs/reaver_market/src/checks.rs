@@ -1,6 +1,6 @@
 //! What is asked of an account before anything of it is believed.
 
-use pinocchio::{error::ProgramError, AccountView, Address};
+use pinocchio::{AccountView, Address};
 use pinocchio_token::state::{Account as TokenAccount, Mint};
 
 use crate::{
@@ -30,21 +30,28 @@ pub const fn require(holds: bool, error: MarketError) -> Result<(), MarketError>
     }
 }
 
-/// Checks an account's declared flags.
+/// Checks how many accounts there are, and each one's declared flags.
 ///
 /// # Errors
-/// `SignerMissing`, `AccountNotWritable`.
-#[inline(always)]
-pub fn flags(view: &AccountView, program_id: &Address, flags: u8) -> Result<(), MarketError> {
-    if flags & flag::signer != 0 {
-        require(view.is_signer(), MarketError::SignerMissing)?;
-    }
-    if flags & flag::writable != 0 {
-        let absent = flags & flag::optional != 0 && view.address() == program_id;
-        require(
-            absent || view.is_writable(),
-            MarketError::AccountNotWritable,
-        )?;
+/// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`.
+#[inline(never)]
+pub fn flags(
+    program_id: &Address,
+    accounts: &[AccountView],
+    flags: &[u8],
+) -> Result<(), MarketError> {
+    require(
+        accounts.len() == flags.len(),
+        MarketError::WrongAccountCount,
+    )?;
+    for (view, flags) in accounts.iter().zip(flags) {
+        if flags & flag::signer != 0 {
+            require(view.is_signer(), MarketError::SignerMissing)?;
+        }
+        if flags & flag::writable != 0 && !view.is_writable() {
+            let absent = flags & flag::optional != 0 && Key::of(view) == *program_id;
+            require(absent, MarketError::AccountNotWritable)?;
+        }
     }
     Ok(())
 }
@@ -63,11 +70,26 @@ pub fn optional<'a>(
 }
 
 #[inline(never)]
-fn check_account<T: Account>(view: &AccountView, program_id: &Address) -> Result<(), MarketError> {
-    require(view.owned_by(program_id), MarketError::WrongAccountOwner)?;
+fn check_account(
+    view: &AccountView,
+    program_id: &Address,
+    (discriminator, len): (u64, usize),
+) -> Result<(), MarketError> {
+    require(
+        same(view.owner().as_array(), program_id.as_array()),
+        MarketError::WrongAccountOwner,
+    )?;
     // SAFETY: read here and forgotten; no reference into the data is alive yet.
     let data = unsafe { view.borrow_unchecked() };
-    state::check::<T>(data)
+    state::check(data, discriminator, len)
+}
+
+/// Whether two addresses are the same. Not inlined: there are many comparisons, and few of them matter
+/// for the time.
+#[inline(never)]
+#[must_use]
+pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a == b
 }
 
 /// Reads one of our accounts: owner, discriminator, exact length, version.
@@ -79,7 +101,7 @@ pub fn load<'a, T: Account>(
     view: &'a AccountView,
     program_id: &Address,
 ) -> Result<&'a T, MarketError> {
-    check_account::<T>(view, program_id)?;
+    check_account(view, program_id, T::HEAD)?;
     // SAFETY: the length is exact, alignment 1, every bit pattern valid. The view can't be loaded
     // mutably meanwhile through itself; another view of the same account would have to be of the same
     // type, and no handler loads one type twice.
@@ -95,7 +117,7 @@ pub fn load_mut<'a, T: Account>(
     view: &'a mut AccountView,
     program_id: &Address,
 ) -> Result<&'a mut T, MarketError> {
-    check_account::<T>(view, program_id)?;
+    check_account(view, program_id, T::HEAD)?;
     require(view.is_writable(), MarketError::AccountNotWritable)?;
     // SAFETY: as in `load`.
     Ok(unsafe { &mut *view.data_mut_ptr().cast::<T>() })
@@ -204,22 +226,22 @@ pub fn derived(
     view: &AccountView,
     seeds: &[&[u8]],
     program_id: &Address,
-) -> Result<u8, ProgramError> {
+) -> Result<u8, MarketError> {
     let (address, bump) = find(seeds, program_id)?;
     if view.address() == &address {
         Ok(bump)
     } else {
-        Err(MarketError::WrongAddress.into())
+        Err(MarketError::WrongAddress)
     }
 }
 
 #[cfg(target_arch = "bpf")]
-fn find(seeds: &[&[u8]], program_id: &Address) -> Result<(Address, u8), ProgramError> {
-    Address::try_find_program_address(seeds, program_id).ok_or(ProgramError::InvalidSeeds)
+fn find(seeds: &[&[u8]], program_id: &Address) -> Result<(Address, u8), MarketError> {
+    Address::try_find_program_address(seeds, program_id).ok_or(MarketError::WrongAddress)
 }
 
 // The host derives no addresses: handlers run in a virtual machine only.
 #[cfg(not(target_arch = "bpf"))]
-fn find(_seeds: &[&[u8]], _program_id: &Address) -> Result<(Address, u8), ProgramError> {
-    Err(ProgramError::InvalidSeeds)
+fn find(_seeds: &[&[u8]], _program_id: &Address) -> Result<(Address, u8), MarketError> {
+    Err(MarketError::RuntimeRefused)
 }

@@ -2,8 +2,7 @@
 
 use pinocchio::{
     cpi::{Seed, Signer},
-    error::ProgramError,
-    AccountView, Address, ProgramResult,
+    AccountView, Address,
 };
 use pinocchio_system::instructions::{Allocate, Assign, CreateAccount, Transfer as SolTransfer};
 use pinocchio_token::instructions::{InitializeAccount3, Transfer};
@@ -38,23 +37,24 @@ pub struct Creation<'a> {
 /// # Errors
 /// `AlreadyInitialized`, or what the system program answers.
 #[inline(never)]
-pub fn create(creation: &Creation<'_>) -> ProgramResult {
+pub fn create(creation: &Creation<'_>) -> Result<(), MarketError> {
     let account = creation.account;
     if !account.owned_by(&pinocchio_system::ID) || !account.is_data_empty() {
-        return Err(MarketError::AlreadyInitialized.into());
+        return Err(MarketError::AlreadyInitialized);
     }
     let signer = [Signer::from(creation.seeds)];
     let need = sysvars::rent_minimum(creation.len)?;
     let have = account.lamports();
     if have == 0 {
-        return CreateAccount {
+        CreateAccount {
             from: creation.payer,
             to: account,
             lamports: need,
             space: creation.len as u64,
             owner: creation.owner,
         }
-        .invoke_signed(&signer);
+        .invoke_signed(&signer)?;
+        return Ok(());
     }
     if have < need {
         SolTransfer {
@@ -73,7 +73,8 @@ pub fn create(creation: &Creation<'_>) -> ProgramResult {
         account,
         owner: creation.owner,
     }
-    .invoke_signed(&signer)
+    .invoke_signed(&signer)?;
+    Ok(())
 }
 
 /// One of our accounts to be created: the seeds without the bump.
@@ -92,7 +93,7 @@ impl Fresh<'_> {
         account: &AccountView,
         owner: &Address,
         len: usize,
-    ) -> Result<u8, ProgramError> {
+    ) -> Result<u8, MarketError> {
         let bump = checks::derived(account, self.seeds, self.program_id)?;
         let bump_seed = [bump];
         let mut seeds: [Seed<'_>; 5] = core::array::from_fn(|_| Seed::from(&bump_seed));
@@ -118,11 +119,11 @@ impl Fresh<'_> {
     pub fn account<'v, T: Account>(
         &self,
         account: &'v mut AccountView,
-    ) -> Result<&'v mut T, ProgramError> {
+    ) -> Result<&'v mut T, MarketError> {
         let bump = self.create(account, self.program_id, T::LEN)?;
         // SAFETY: just created with this length, so nobody holds a reference into it.
         let data = unsafe { account.borrow_unchecked_mut() };
-        Ok(state::begin::<T>(data, bump)?)
+        state::begin::<T>(data, bump)
     }
 
     /// Derives, checks and creates a token account of our own.
@@ -135,7 +136,7 @@ impl Fresh<'_> {
         account: &AccountView,
         mint: &AccountView,
         owner: &Address,
-    ) -> Result<u8, ProgramError> {
+    ) -> Result<u8, MarketError> {
         let bump = self.create(account, &pinocchio_token::ID, TOKEN_ACCOUNT_LEN)?;
         InitializeAccount3 {
             account,
@@ -165,7 +166,7 @@ impl TokenTransfer<'_> {
     /// # Errors
     /// `TransferShort` when less arrived, or what the token program answers.
     #[inline(never)]
-    pub fn receive(&self) -> Result<Tokens, ProgramError> {
+    pub fn receive(&self) -> Result<Tokens, MarketError> {
         let before = checks::balance(self.to)?;
         Transfer::new(self.from, self.to, self.authority, self.amount).invoke()?;
         let credit = checks::balance(self.to)?.minus(before)?;
@@ -178,12 +179,13 @@ impl TokenTransfer<'_> {
     /// # Errors
     /// What the token program answers.
     #[inline(never)]
-    pub fn send(&self, seeds: &[Seed<'_>]) -> ProgramResult {
+    pub fn send(&self, seeds: &[Seed<'_>]) -> Result<(), MarketError> {
         if self.amount == 0 {
             return Ok(());
         }
         Transfer::new(self.from, self.to, self.authority, self.amount)
-            .invoke_signed(&[Signer::from(seeds)])
+            .invoke_signed(&[Signer::from(seeds)])?;
+        Ok(())
     }
 }
 
@@ -192,7 +194,7 @@ impl TokenTransfer<'_> {
 /// # Errors
 /// `MathOverflow`, `DuplicateAccount` when the account is to pay itself.
 #[inline(never)]
-pub fn close(account: &mut AccountView, to: &mut AccountView) -> ProgramResult {
+pub fn close(account: &mut AccountView, to: &mut AccountView) -> Result<(), MarketError> {
     checks::require(
         account.address() != to.address(),
         MarketError::DuplicateAccount,
@@ -205,5 +207,6 @@ pub fn close(account: &mut AccountView, to: &mut AccountView) -> ProgramResult {
     account.set_lamports(0);
     // SAFETY: no reference into the account's data is alive: handlers close last.
     unsafe { account.borrow_unchecked_mut() }.fill(0);
-    account.close()
+    account.close()?;
+    Ok(())
 }

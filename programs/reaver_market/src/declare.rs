@@ -133,7 +133,6 @@ macro_rules! account {
                 const { assert!(core::mem::size_of::<$name>() == SUM) };
                 SUM
             };
-            fn version(&self) -> u8 { self.version }
             fn begin(&mut self, bump: u8) {
                 self.discriminator = Self::DISCRIMINATOR;
                 self.version = $crate::state::VERSION;
@@ -180,8 +179,8 @@ macro_rules! events {
                 /// `sha256("event:Name")[..8]`.
                 pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("event", stringify!($name));
                 /// Writes the event to the transaction's log.
-                #[inline(never)]
-                pub fn emit(&self) {
+                #[inline(always)]
+                pub fn emit(self) {
                     #[derive(Clone, Copy)]
                     #[repr(C)]
                     struct Wire { head: [u8; 8], body: $name }
@@ -189,7 +188,7 @@ macro_rules! events {
                     unsafe impl $crate::declare::Field for Wire {
                         const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
                     }
-                    let wire = Wire { head: Self::DISCRIMINATOR, body: *self };
+                    let wire = Wire { head: Self::DISCRIMINATOR, body: self };
                     $crate::sysvars::log_data($crate::declare::bytes_of(&wire));
                 }
             }
@@ -213,7 +212,7 @@ macro_rules! errors {
         /// Why the program refused. The number is the position in this list, from 6000.
         #[derive(Clone, Copy, PartialEq, Eq)]
         #[cfg_attr(not(target_arch = "bpf"), derive(Debug))]
-        #[repr(u32)]
+        #[repr(u64)]
         pub enum MarketError {
             $(#[doc = $message] $name),+
         }
@@ -254,10 +253,11 @@ macro_rules! instruction {
                 program_id: &pinocchio::Address,
                 accounts: &'a mut [pinocchio::AccountView],
             ) -> Result<Self, $crate::errors::MarketError> {
+                const FLAGS: &[u8] = &[$(0 $(| $crate::checks::flag::$flag)*),+];
+                $crate::checks::flags(program_id, accounts, FLAGS)?;
                 let [$($acc),+] = accounts else {
                     return Err($crate::errors::MarketError::WrongAccountCount);
                 };
-                $($crate::checks::flags($acc, program_id, 0 $(| $crate::checks::flag::$flag)*)?;)+
                 Ok(Self { $($acc),+ })
             }
         }

@@ -143,7 +143,16 @@ errors! {
     NodeRetired = "The node is retired";
     BondBelowClass = "The bond is below the class bond";
     VoucherUnexpected = "No voucher may be shown here";
-    Unwritten = "This instruction is not part of this build";
+    RuntimeRefused = "The runtime refused a call: a sysvar is missing or an account is borrowed";
+}
+
+// A failed call of another program ends the transaction by itself, with that program's error. What comes
+// back as an error are only the checks before a call, and sysvars.
+impl From<ProgramError> for MarketError {
+    #[inline(always)]
+    fn from(_: ProgramError) -> Self {
+        Self::RuntimeRefused
+    }
 }
 
 impl From<MarketError> for ProgramError {

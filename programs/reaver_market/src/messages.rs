@@ -5,7 +5,6 @@
 //! the Node account in both; the signature is by its `node_key`.
 
 use pinocchio::{
-    error::ProgramError,
     sysvars::instructions::{Instructions, INSTRUCTIONS_ID},
     AccountView, Address,
 };
@@ -148,7 +147,7 @@ impl Approvals<'_> {
     /// # Errors
     /// `ApprovalWrongKey` and the other `Approval…`, `NotTopLevel`, `WrongSysvar`.
     #[inline(never)]
-    pub fn by_one_of(&self, index: u8, first: &Key, second: &Key) -> Result<bool, ProgramError> {
+    pub fn by_one_of(&self, index: u8, first: &Key, second: &Key) -> Result<bool, MarketError> {
         if index == SUBMITTER {
             if self.submitter == *first {
                 return Ok(true);
@@ -185,7 +184,7 @@ impl Approvals<'_> {
     /// # Errors
     /// As `by_one_of`.
     #[inline(always)]
-    pub fn by(&self, index: u8, key: &Key) -> Result<(), ProgramError> {
+    pub fn by(&self, index: u8, key: &Key) -> Result<(), MarketError> {
         self.by_one_of(index, key, key).map(|_| ())
     }
 }

@@ -193,9 +193,16 @@ impl Time {
 pub type Hash = [u8; 32];
 
 /// An address: 32 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Default)]
 #[repr(transparent)]
 pub struct Key(pub [u8; 32]);
+impl PartialEq for Key {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        crate::checks::same(&self.0, &other.0)
+    }
+}
+impl Eq for Key {}
 // SAFETY: transparent over bytes.
 unsafe impl Field for Key {
     const KIND: Kind = Kind::Primitive("pubkey");
@@ -221,7 +228,7 @@ impl Key {
 impl PartialEq<pinocchio::Address> for Key {
     #[inline(always)]
     fn eq(&self, other: &pinocchio::Address) -> bool {
-        self.0 == *other.as_array()
+        crate::checks::same(&self.0, other.as_array())
     }
 }
 #[cfg(not(target_arch = "bpf"))]

@@ -1,9 +1,6 @@
 //! Clock, rent and the log, all by syscall.
 
-use pinocchio::{
-    error::ProgramError,
-    sysvars::{clock::CLOCK_ID, get_sysvar, rent::RENT_ID},
-};
+use pinocchio::sysvars::{clock::CLOCK_ID, get_sysvar, rent::RENT_ID};
 
 use crate::{errors::MarketError, math, quantities::Time};
 
@@ -12,13 +9,13 @@ use crate::{errors::MarketError, math, quantities::Time};
 /// # Errors
 /// Whatever the runtime answers.
 #[inline(never)]
-pub fn now() -> Result<Time, ProgramError> {
+pub fn now() -> Result<Time, MarketError> {
     let mut raw = [0u8; 8];
     // the fifth field of the clock: unix_timestamp
     get_sysvar(&mut raw, &CLOCK_ID, 32)?;
     let seconds = i64::from_le_bytes(raw);
     if !(0..=i64::MAX / 1_000).contains(&seconds) {
-        return Err(MarketError::MathOverflow.into());
+        return Err(MarketError::MathOverflow);
     }
     let millis = math::mul_div_floor(seconds as u64, 1_000, 1)?;
     Ok(Time::new(millis as i64))
@@ -30,9 +27,9 @@ pub fn now() -> Result<Time, ProgramError> {
 /// carry an exemption threshold of 2.0 years.
 ///
 /// # Errors
-/// `UnsupportedSysvar` on a threshold other than 1.0 or 2.0.
+/// `RuntimeRefused` on a threshold other than 1.0 or 2.0.
 #[inline(never)]
-pub fn rent_minimum(len: usize) -> Result<u64, ProgramError> {
+pub fn rent_minimum(len: usize) -> Result<u64, MarketError> {
     let mut raw = [0u8; 16];
     get_sysvar(&mut raw, &RENT_ID, 0)?;
     let (mut low, mut high) = ([0u8; 8], [0u8; 8]);
@@ -41,13 +38,14 @@ pub fn rent_minimum(len: usize) -> Result<u64, ProgramError> {
     let factor = match u64::from_le_bytes(high) {
         0x3FF0_0000_0000_0000 => 1, // 1.0
         0x4000_0000_0000_0000 => 2, // 2.0
-        _ => return Err(ProgramError::UnsupportedSysvar),
+        _ => return Err(MarketError::RuntimeRefused),
     };
     let per_byte = math::mul_div_floor(u64::from_le_bytes(low), factor, 1)?;
-    Ok(math::mul_div_floor(per_byte, 128 + len as u64, 1)?)
+    math::mul_div_floor(per_byte, 128 + len as u64, 1)
 }
 
 /// Writes one slice to the transaction's log, as Anchor's events are.
+#[inline(never)]
 pub fn log_data(bytes: &[u8]) {
     #[cfg(target_arch = "bpf")]
     {

@@ -1,6 +1,6 @@
 //! One file per instruction, by actor. Each opens with its specification.
 
-use pinocchio::ProgramResult;
+use pinocchio::{error::ProgramError, ProgramResult};
 
 use crate::{errors::MarketError, Ctx};
 
@@ -28,10 +28,10 @@ macro_rules! registry {
                 if head == const { u64::from_le_bytes($actor::$name::DISCRIMINATOR) } {
                     // each handler keeps a stack frame of its own
                     #[inline(never)]
-                    fn handle(ctx: Ctx<'_>) -> ProgramResult {
+                    fn handle(ctx: Ctx<'_>) -> Result<(), MarketError> {
                         $actor::$name::process(ctx)
                     }
-                    return handle(ctx);
+                    return handle(ctx).map_err(ProgramError::from);
                 }
             )+)+
             Err(MarketError::UnknownInstruction.into())

@@ -1,6 +1,6 @@
 //! Paying for an attempt: one transfer each to the operator, the stakers and the market.
 
-use pinocchio::{cpi::Seed, error::ProgramError, AccountView, Address, ProgramResult};
+use pinocchio::{cpi::Seed, AccountView, Address};
 
 use super::{ending, usage::Accepted};
 use crate::{
@@ -36,11 +36,11 @@ impl Split {
     ///
     /// # Errors
     /// `MathOverflow`.
-    pub fn of(before: Tokens, attempt: &Attempt, node_share: Bps) -> Result<Self, MarketError> {
-        let after = attempt.amount;
+    pub fn of(accepted: &Accepted, node_share: Bps) -> Result<Self, MarketError> {
+        let (before, after) = (accepted.before, accepted.after);
         let grown = |bps| math::fee_ceil(after, bps)?.minus(math::fee_ceil(before, bps)?);
-        let protocol: Tokens = grown(attempt.protocol_bps)?;
-        let fees = grown(attempt.fee_bps)?.minus_at_most(protocol);
+        let protocol: Tokens = grown(accepted.protocol_bps)?;
+        let fees = grown(accepted.fee_bps)?.minus_at_most(protocol);
         let stakers = math::share_floor(fees, node_share)?;
         let operator = after.minus(before)?.minus(protocol)?.minus(fees)?;
         Ok(Self {
@@ -108,7 +108,7 @@ impl States<'_> {
     /// # Errors
     /// As `checks::load`, and `Wrong…` for each link.
     #[inline(never)]
-    pub fn books(&mut self, purses: &Purses<'_>) -> Result<Books<'_>, ProgramError> {
+    pub fn books(&mut self, purses: &Purses<'_>) -> Result<Books<'_>, MarketError> {
         let id = self.program_id;
         let (market_key, pool_key) = (Key::of(self.market), Key::of(self.pool));
         let books = Books {
@@ -157,12 +157,12 @@ pub struct Payment {
 #[inline(never)]
 pub fn book(
     books: &mut Books<'_>,
-    attempt: &Attempt,
     accepted: &Accepted,
-    (payout, now): (&AccountView, Time),
+    payout: &AccountView,
+    now: Time,
 ) -> Result<Payment, MarketError> {
     let paid = accepted.paying;
-    let mut split = Split::of(accepted.before, attempt, books.config.params.node_share_bps)?;
+    let mut split = Split::of(accepted, books.config.params.node_share_bps)?;
     let taken = books.pool.book_fees(split.stakers, now)?;
     split.market = split.market.plus(split.stakers.minus(taken)?)?;
     split.stakers = taken;
@@ -200,7 +200,11 @@ impl Payment {
     /// # Errors
     /// `ConservationBroken`, or what the token program answers.
     #[inline(never)]
-    pub fn transfer(&self, purses: &Purses<'_>, authority: &AccountView) -> ProgramResult {
+    pub fn transfer(
+        &self,
+        purses: &Purses<'_>,
+        authority: &AccountView,
+    ) -> Result<(), MarketError> {
         let before = checks::balance(purses.vault)?;
         let bump = [self.bump];
         let seeds = [
@@ -233,44 +237,34 @@ impl Payment {
         Ok(())
     }
 
-    /// Says what was paid.
-    #[inline(never)]
-    pub fn emit(&self, told: &Told<'_>) {
+    /// What the event says of it, when the voucher and its attempt are known.
+    #[inline(always)]
+    pub fn told(
+        &self,
+        escrow: Key,
+        attempt: &Attempt,
+        (voucher, accepted): (&VoucherArgs, &Accepted),
+    ) -> Settled {
         Settled {
-            escrow: told.escrow,
-            attempt: told.attempt.number,
-            node: told.attempt.node,
-            countersigner: told.accepted.countersigner,
-            sequence: told.voucher.sequence,
-            state: told.voucher.state,
-            reason: told.voucher.reason,
-            billed: told.attempt.billed,
-            amount: told.attempt.amount,
+            escrow,
+            attempt: attempt.number,
+            node: attempt.node,
+            countersigner: accepted.countersigner,
+            sequence: voucher.sequence,
+            state: voucher.state,
+            reason: voucher.reason,
+            billed: attempt.billed,
+            amount: attempt.amount,
             paid: self.paid,
             operator: self.split.operator,
             stakers: self.split.stakers,
             market: self.split.market,
             protocol: self.split.protocol,
             owed: Bool::new(self.owed),
-            refunded: told.refunded,
-            digest: told.voucher.digest,
+            refunded: Tokens::ZERO,
+            digest: voucher.digest,
         }
-        .emit();
     }
-}
-
-/// What `Settled` tells beside the payment.
-pub struct Told<'a> {
-    /// The escrow's address.
-    pub escrow: Key,
-    /// The attempt, after the payment.
-    pub attempt: &'a Attempt,
-    /// The voucher.
-    pub voucher: &'a VoucherArgs,
-    /// Who countersigned.
-    pub accepted: &'a Accepted,
-    /// What was unlocked at the same time.
-    pub refunded: Tokens,
 }
 
 #[cfg(test)]
@@ -288,24 +282,28 @@ mod tests {
             market in 0u16..9_000,
             share in 0u16..=10_000,
         ) {
-            let mut attempt = Attempt {
+            let mut accepted = Accepted {
+                before: Tokens::ZERO,
+                after: Tokens::ZERO,
+                paying: Tokens::ZERO,
                 protocol_bps: Bps::new(protocol),
                 fee_bps: Bps::new(protocol + market),
-                ..Attempt::ZERO
+                countersigner: Key::ZERO,
+                by_meter: true,
             };
             let mut protocol_paid = 0;
             let mut fees_paid = 0;
             for step in &steps {
-                let before = attempt.amount;
-                attempt.amount = Tokens::new(before.get() + step);
-                let s = Split::of(before, &attempt, Bps::new(share)).unwrap();
+                accepted.before = accepted.after;
+                accepted.after = Tokens::new(accepted.before.get() + step);
+                let s = Split::of(&accepted, Bps::new(share)).unwrap();
                 prop_assert_eq!(s.operator.get() + s.stakers.get() + s.market.get() + s.protocol.get(), *step);
                 protocol_paid += s.protocol.get();
                 fees_paid += s.stakers.get() + s.market.get();
             }
             // the protocol's part is exactly that of one payment; the market's at most a unit per step above
-            prop_assert_eq!(protocol_paid, math::fee_ceil(attempt.amount, attempt.protocol_bps).unwrap().get());
-            let once = math::fee_ceil(attempt.amount, attempt.fee_bps).unwrap().get() - protocol_paid;
+            prop_assert_eq!(protocol_paid, math::fee_ceil(accepted.after, accepted.protocol_bps).unwrap().get());
+            let once = math::fee_ceil(accepted.after, accepted.fee_bps).unwrap().get() - protocol_paid;
             prop_assert!(fees_paid >= once && fees_paid <= once + steps.len() as u64);
         }
     }

@@ -1,17 +1,17 @@
 //! A voucher that somebody shows to an instruction that pays.
 
-use pinocchio::{error::ProgramError, AccountView, Address, ProgramResult};
+use pinocchio::{AccountView, Address};
 
 use super::{
     ending,
-    payment::{self, Books, Payment, Purses, States, Told},
-    usage::{Accepted, Latest, Usage},
+    payment::{self, Books, Payment, Purses, States},
+    usage::{Latest, Usage},
 };
 use crate::{
     checks::require,
     cpi,
     errors::MarketError,
-    events::{Contested, EscrowClosed},
+    events::{Contested, EscrowClosed, Settled},
     messages::VoucherArgs,
     quantities::{Key, Millis, Time, Tokens},
     state::{escrow_state, Attempt},
@@ -49,12 +49,19 @@ pub struct Till<'a> {
 
 /// A voucher that was accepted and booked: the transfers are still to be made.
 pub struct Booked {
-    /// The attempt after it.
-    pub attempt: Attempt,
-    /// What it meant.
-    pub accepted: Accepted,
+    /// Whether the meter countersigned.
+    pub by_meter: bool,
     /// What it costs.
     pub payment: Payment,
+    /// What will be told of it.
+    pub event: Settled,
+}
+
+/// Which of the escrow's two attempts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Last,
+    Contested,
 }
 
 impl Shown<'_> {
@@ -78,18 +85,22 @@ impl Shown<'_> {
         }
     }
 
+    #[inline(never)]
     fn book<'b>(
         &'b self,
         books: &mut Books<'b>,
         usage: &Usage<'b>,
-        mut attempt: Attempt,
-    ) -> Result<Booked, ProgramError> {
-        let accepted = usage.accept(&mut attempt, self.voucher)?;
-        let payment = payment::book(books, &attempt, &accepted, (self.payout, self.now))?;
+        which: Which,
+    ) -> Result<Booked, MarketError> {
+        let attempt = books.attempt(which);
+        require(attempt.node == self.node, MarketError::WrongNode)?;
+        let accepted = usage.accept(attempt, self.voucher)?;
+        let payment = payment::book(books, &accepted, self.payout, self.now)?;
+        let event = payment.told(self.escrow, books.attempt(which), (self.voucher, &accepted));
         Ok(Booked {
-            attempt,
-            accepted,
+            by_meter: accepted.by_meter,
             payment,
+            event,
         })
     }
 
@@ -98,7 +109,7 @@ impl Shown<'_> {
     /// # Errors
     /// `EscrowNotAssigned`, `WrongNode`, and all of `Usage::accept`.
     #[inline(never)]
-    pub fn of_running<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, ProgramError> {
+    pub fn of_running<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, MarketError> {
         require(
             books.escrow.state == escrow_state::ASSIGNED,
             MarketError::EscrowNotAssigned,
@@ -115,15 +126,9 @@ impl Shown<'_> {
         &'b self,
         books: &mut Books<'b>,
         time_left: Millis,
-    ) -> Result<Booked, ProgramError> {
-        require(
-            books.escrow.attempt.node == self.node,
-            MarketError::WrongNode,
-        )?;
+    ) -> Result<Booked, MarketError> {
         let usage = self.usage(books, Latest::Now(self.now), Some(time_left));
-        let booked = self.book(books, &usage, books.escrow.attempt)?;
-        books.escrow.attempt = booked.attempt;
-        Ok(booked)
+        self.book(books, &usage, Which::Last)
     }
 
     /// Of the contested attempt, inside its window: paid from the reserve, and the loss is decided anew.
@@ -132,20 +137,17 @@ impl Shown<'_> {
     /// `NoContest`, `ContestWindowPassed`, `WrongNode`, `CountersignerNotMeter`, and all of
     /// `Usage::accept`.
     #[inline(never)]
-    pub fn of_contested<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, ProgramError> {
+    pub fn of_contested<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, MarketError> {
         require(books.escrow.is_contested(), MarketError::NoContest)?;
         let released_at = books.escrow.contest.released_at;
-        let contested = books.escrow.contest.attempt;
         require(
             self.now <= released_at.after(books.config.params.contest)?,
             MarketError::ContestWindowPassed,
         )?;
-        require(contested.node == self.node, MarketError::WrongNode)?;
         let usage = self.usage(books, Latest::Released(released_at), None);
-        let booked = self.book(books, &usage, contested)?;
-        require(booked.accepted.by_meter, MarketError::CountersignerNotMeter)?;
+        let booked = self.book(books, &usage, Which::Contested)?;
+        require(booked.by_meter, MarketError::CountersignerNotMeter)?;
         let contest = &mut books.escrow.contest;
-        contest.attempt = booked.attempt;
         ending::decide(contest, books.node, books.pool, books.config, self.now)?;
         Contested {
             escrow: self.escrow,
@@ -165,16 +167,21 @@ impl Shown<'_> {
     /// # Errors
     /// As `Payment::transfer`.
     #[inline(never)]
-    pub fn pay(&self, booked: &Booked, till: &Till<'_>) -> ProgramResult {
+    pub fn pay(&self, booked: Booked, till: &Till<'_>) -> Result<(), MarketError> {
         booked.payment.transfer(till.purses, till.vault)?;
-        booked.payment.emit(&Told {
-            escrow: self.escrow,
-            attempt: &booked.attempt,
-            voucher: self.voucher,
-            accepted: &booked.accepted,
-            refunded: till.refunded,
-        });
+        let mut event = booked.event;
+        event.refunded = till.refunded;
+        event.emit();
         Ok(())
+    }
+}
+
+impl Books<'_> {
+    fn attempt(&mut self, which: Which) -> &mut Attempt {
+        match which {
+            Which::Last => &mut self.escrow.attempt,
+            Which::Contested => &mut self.escrow.contest.attempt,
+        }
     }
 }
 
@@ -186,7 +193,7 @@ pub fn finish(
     closed: Option<EscrowClosed>,
     escrow: &mut AccountView,
     rent_payer: &mut AccountView,
-) -> ProgramResult {
+) -> Result<(), MarketError> {
     let Some(closed) = closed else {
         return Ok(());
     };

@@ -1,13 +1,13 @@
 //! A voucher of both sides, checked against the attempt it speaks of.
 
-use pinocchio::{error::ProgramError, AccountView, Address};
+use pinocchio::{AccountView, Address};
 
 use crate::{
     checks::require,
     errors::MarketError,
     math,
     messages::{voucher_state, Approvals, Voucher, VoucherArgs},
-    quantities::{Key, Millis, Time, Tokens},
+    quantities::{Bps, Key, Millis, Time, Tokens},
     reasons,
     state::{Attempt, Config},
 };
@@ -49,8 +49,14 @@ pub struct Usage<'a> {
 pub struct Accepted {
     /// The attempt's amount before.
     pub before: Tokens,
+    /// The attempt's amount after.
+    pub after: Tokens,
     /// What is to be paid now.
     pub paying: Tokens,
+    /// The attempt's protocol fee.
+    pub protocol_bps: Bps,
+    /// All the attempt's fees.
+    pub fee_bps: Bps,
     /// Who countersigned.
     pub countersigner: Key,
     /// Whether that was the meter.
@@ -67,7 +73,7 @@ impl Usage<'_> {
         &self,
         attempt: &mut Attempt,
         args: &VoucherArgs,
-    ) -> Result<Accepted, ProgramError> {
+    ) -> Result<Accepted, MarketError> {
         self.check_form(attempt, args)?;
         self.check_times(attempt, args)?;
         let amount = math::amount_due_floor(attempt.price, args.billed)?;
@@ -84,7 +90,10 @@ impl Usage<'_> {
         let by_meter = self.check_approvals(attempt, args, amount)?;
         let accepted = Accepted {
             before: attempt.amount,
+            after: amount,
             paying,
+            protocol_bps: attempt.protocol_bps,
+            fee_bps: attempt.fee_bps,
             countersigner: if by_meter { attempt.meter } else { self.wallet },
             by_meter,
         };
@@ -163,7 +172,7 @@ impl Usage<'_> {
         attempt: &Attempt,
         args: &VoucherArgs,
         amount: Tokens,
-    ) -> Result<bool, ProgramError> {
+    ) -> Result<bool, MarketError> {
         let message = Voucher {
             program_id: Key(*self.program_id.as_array()),
             genesis_hash: self.config.genesis_hash,

@@ -37,8 +37,8 @@ pub trait Account: Field {
     const DISCRIMINATOR: [u8; 8];
     /// The exact size.
     const LEN: usize;
-    /// The layout version that the account carries.
-    fn version(&self) -> u8;
+    /// Discriminator and size, as the loader compares them.
+    const HEAD: (u64, usize) = (u64::from_le_bytes(Self::DISCRIMINATOR), Self::LEN);
     /// Writes discriminator, version and bump.
     fn begin(&mut self, bump: u8);
 }
@@ -48,13 +48,19 @@ pub trait Account: Field {
 /// # Errors
 /// `WrongAccountType`, `WrongAccountSize`, `WrongAccountVersion`.
 #[inline(always)]
-pub fn check<T: Account>(data: &[u8]) -> Result<(), MarketError> {
+pub fn check(data: &[u8], discriminator: u64, len: usize) -> Result<(), MarketError> {
+    let Some((head, rest)) = data.split_first_chunk::<8>() else {
+        return Err(MarketError::WrongAccountType);
+    };
     require(
-        data.len() >= 10 && data[..8] == T::DISCRIMINATOR,
+        u64::from_le_bytes(*head) == discriminator,
         MarketError::WrongAccountType,
     )?;
-    require(data.len() == T::LEN, MarketError::WrongAccountSize)?;
-    require(data[8] == VERSION, MarketError::WrongAccountVersion)
+    require(data.len() == len, MarketError::WrongAccountSize)?;
+    require(
+        rest.first() == Some(&VERSION),
+        MarketError::WrongAccountVersion,
+    )
 }
 
 /// Starts an account in fresh, zeroed data.
@@ -129,6 +135,9 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_refused() {
+        fn check<T: Account>(data: &[u8]) -> Result<(), MarketError> {
+            super::check(data, T::HEAD.0, T::HEAD.1)
+        }
         let mut data = vec![0u8; Vault::LEN];
         assert_eq!(check::<Vault>(&data), Err(MarketError::WrongAccountType));
         begin::<Vault>(&mut data, 254).unwrap();

@@ -3,7 +3,7 @@
 //! Changes: makes Config, the compensation vault and the emission vault.
 //! Refuses: a stranger, a second time, equal mints, mints of another token program, parameters out of bounds.
 
-use pinocchio::{error::ProgramError, AccountView, Address, ProgramResult};
+use pinocchio::{AccountView, Address};
 
 use crate::{
     admin_key,
@@ -53,7 +53,7 @@ const STATE_PROGRAM_DATA: [u8; 4] = [3, 0, 0, 0];
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
@@ -118,7 +118,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
 fn initial_authority(
     program: &AccountView,
     program_data: &AccountView,
-) -> Result<Address, ProgramError> {
+) -> Result<Address, MarketError> {
     if !program.owned_by(&UPGRADEABLE_LOADER) {
         return Ok(admin_key::INITIAL_ADMIN);
     }

@@ -3,8 +3,6 @@
 //! Changes: adds to the operator's own stake.
 //! Refuses: nothing at all, a dead pool, a retired node, a pause.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     cpi::TokenTransfer,
@@ -37,7 +35,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

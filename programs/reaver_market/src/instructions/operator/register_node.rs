@@ -3,7 +3,7 @@
 //! Changes: makes node, pool, the operator's position and the pool's two token accounts; takes the bond.
 //! Refuses: a bond below the class bond, a disabled class, a payout account that is not the operator's, a pause.
 
-use pinocchio::{error::ProgramError, AccountView, Address, ProgramResult};
+use pinocchio::{AccountView, Address};
 
 use crate::{
     checks::{self, require},
@@ -47,7 +47,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let mut a = Accounts::parse(program_id, ctx.accounts)?;
@@ -150,7 +150,7 @@ struct Bumps {
 
 /// Makes node, pool, the operator's position and the pool's two token accounts.
 #[inline(never)]
-fn create(a: &mut Accounts<'_>, program_id: &Address) -> Result<Bumps, ProgramError> {
+fn create(a: &mut Accounts<'_>, program_id: &Address) -> Result<Bumps, MarketError> {
     let (operator, node_key) = (Key::of(a.operator), Key::of(a.node_key));
     let (node, pool) = (Key::of(a.node), Key::of(a.pool));
     // a function: a closure's seeds would have to outlive it

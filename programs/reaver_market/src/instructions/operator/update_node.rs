@@ -3,8 +3,6 @@
 //! Changes: the payout account always; market and class when no attempt is open. Another market lifts a suspension.
 //! Refuses: another market or class with attempts open, a bond below the new class bond, a payout account that is not the operator's.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -34,7 +32,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

@@ -3,7 +3,7 @@
 //! Changes: pays what the payout account couldn't take to any account the operator names.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::{cpi::Seed, ProgramResult};
+use pinocchio::{cpi::Seed};
 
 use crate::{
     checks::{self, require},
@@ -35,7 +35,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

@@ -3,8 +3,6 @@
 //! Changes: moves tokens into the vault.
 //! Refuses: nothing at all, another vault's token account.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     cpi::TokenTransfer,
@@ -34,7 +32,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

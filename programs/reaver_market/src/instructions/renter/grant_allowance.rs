@@ -3,8 +3,6 @@
 //! Changes: makes the allowance, or replaces its caps; what was used stays counted.
 //! Refuses: caps of zero, an expiry in the past, a pause.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     cpi::Fresh,
@@ -40,7 +38,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

@@ -3,8 +3,6 @@
 //! Changes: makes the wallet's vault and its token account.
 //! Refuses: a second vault, another mint.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     cpi::Fresh,
@@ -37,7 +35,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;

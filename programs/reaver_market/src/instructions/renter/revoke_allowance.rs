@@ -3,8 +3,6 @@
 //! Changes: zeroes the caps: nothing more is opened, extended or assigned under it.
 //! Refuses: strangers only. Never paused.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -29,7 +27,7 @@ instruction! {
 /// # Errors
 /// Whatever the specification above refuses.
 #[inline(never)]
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
     let address = Key::of(a.allowance);

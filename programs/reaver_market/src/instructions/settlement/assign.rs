@@ -8,7 +8,7 @@
 //! or class, short of bond, past its slash cap, dead or overexposed; an escrow that is not open, cancelled,
 //! late or out of attempts; an allowance that is revoked or expired; a pause.
 
-use pinocchio::{error::ProgramError, AccountView, Address, ProgramResult};
+use pinocchio::{AccountView, Address};
 
 use crate::{
     checks::{self, require},
@@ -190,7 +190,7 @@ struct Consent<'a> {
 
 impl Consent<'_> {
     #[inline(never)]
-    fn check(&self, parties: &Parties<'_>, args: &Args) -> Result<(), ProgramError> {
+    fn check(&self, parties: &Parties<'_>, args: &Args) -> Result<(), MarketError> {
         let message = Claim {
             program_id: Key(*self.program_id.as_array()),
             genesis_hash: parties.config.genesis_hash,
@@ -218,7 +218,7 @@ impl Consent<'_> {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;

@@ -5,8 +5,6 @@
 //! now + stop_after is billed any more; no assign or extend follows, and the attempt's end closes it.
 //! Refuses: strangers, a second time, an escrow in closing. Never paused.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -40,7 +38,7 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     Args::parse(ctx.data)?;
@@ -85,7 +83,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
             .emit();
             None
         }
-        _ => return Err(MarketError::EscrowIsClosing.into()),
+        _ => return Err(MarketError::EscrowIsClosing),
     };
     finish(closed, a.escrow, a.rent_payer)
 }

@@ -7,7 +7,7 @@
 //! wallet. Books the attempt. Never fails for want of bond.
 //! Refuses: no contest, before the window's end.
 
-use pinocchio::{cpi::Seed, error::ProgramError, ProgramResult};
+use pinocchio::{cpi::Seed};
 
 use crate::{
     checks::{self, require},
@@ -118,7 +118,7 @@ fn links(a: &Accounts<'_>, escrow: &Escrow, pool: &Pool) -> Result<(), MarketErr
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     Args::parse(ctx.data)?;
@@ -215,7 +215,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
 
 /// Moves the stake, and checks that the pool still holds what it records.
 #[inline(never)]
-fn pay(a: &Accounts<'_>, taken: Taken, (node, bump, recorded): (Key, u8, Stake)) -> Result<(), ProgramError> {
+fn pay(a: &Accounts<'_>, taken: Taken, (node, bump, recorded): (Key, u8, Stake)) -> Result<(), MarketError> {
     let bump = [bump];
     TokenTransfer {
         from: a.pool_stake,

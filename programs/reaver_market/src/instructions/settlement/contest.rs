@@ -6,10 +6,9 @@
 //! Refuses: no contest, after the window, a voucher dated after the end or not countersigned by the
 //! attempt's meter, more than the reserve, everything else that `Usage::accept` refuses.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks,
+    errors::MarketError,
     messages::VoucherArgs,
     paying,
     quantities::{Key, Tokens},
@@ -44,7 +43,7 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
@@ -63,5 +62,5 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
     let mut books = states.books(&purses)?;
     let booked = shown.of_contested(&mut books)?;
     let till = Till { purses: &purses, vault: states.vault, refunded: Tokens::ZERO };
-    shown.pay(&booked, &till)
+    shown.pay(booked, &till)
 }

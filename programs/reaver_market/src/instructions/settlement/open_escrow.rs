@@ -7,8 +7,6 @@
 //! of bounds; a used nonce; under an allowance a revoked or expired one, a cap exceeded, a ceiling above its
 //! price, a market's former matcher; a pause.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     cpi::Fresh,
@@ -64,7 +62,7 @@ fn check_terms(args: &Args, config: &Config) -> Result<(), MarketError> {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;

@@ -6,8 +6,6 @@
 //! Refuses: another key, an escrow without running attempt, another open contest, everything that
 //! `Usage::accept` refuses of the voucher.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -51,7 +49,7 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
@@ -128,7 +126,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
         None
     };
     let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
-    if let Some(booked) = &booked {
+    if let Some(booked) = booked {
         let till = Till { purses: &purses, vault: states.vault, refunded };
     shown.pay(booked, &till)?;
     }

@@ -7,8 +7,6 @@
 //! closing.
 //! Refuses: too early, an escrow in closing, an assigned one while another contest is open.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -56,7 +54,7 @@ fn deadline(escrow: &Escrow, config: &Config) -> Result<Time, MarketError> {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     Args::parse(ctx.data)?;
@@ -108,7 +106,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
             .emit();
             reason
         }
-        _ => return Err(MarketError::EscrowIsClosing.into()),
+        _ => return Err(MarketError::EscrowIsClosing),
     };
     let closed = Closing {
         key: escrow_key,

@@ -9,8 +9,6 @@
 //! time, the last settled one's, the assignment), or with a voucher that no meter countersigned; the matcher
 //! once anything of the attempt is settled, or with a voucher; any of them while another contest is open.
 
-use pinocchio::ProgramResult;
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
@@ -55,7 +53,7 @@ instruction! {
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
@@ -116,7 +114,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
         };
         if let Some(booked) = &booked {
             require(
-                booked.accepted.by_meter,
+                booked.by_meter,
                 MarketError::CountersignerNotMeter,
             )?;
         }
@@ -166,7 +164,7 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
         None
     };
     let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
-    if let Some(booked) = &booked {
+    if let Some(booked) = booked {
         let till = Till { purses: &purses, vault: states.vault, refunded };
     shown.pay(booked, &till)?;
     }

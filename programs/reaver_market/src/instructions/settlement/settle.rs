@@ -10,7 +10,7 @@
 //! amount). One of the contested attempt pays from the reserve, and closes only when no other runs.
 //! Refuses: everything that `Usage::accept` refuses, other attempts, another node, an escrow in closing.
 
-use pinocchio::{error::ProgramError, ProgramResult};
+
 
 use crate::{
     checks::{self, require},
@@ -61,7 +61,7 @@ fn book<'b>(
     shown: &'b Shown<'b>,
     books: &mut Books<'b>,
     attempt: Count,
-) -> Result<(Booked, bool), ProgramError> {
+) -> Result<(Booked, bool), MarketError> {
     let state = shown.voucher.state;
     let escrow = &*books.escrow;
     require(
@@ -97,7 +97,7 @@ fn book<'b>(
 
 /// # Errors
 /// Whatever the specification above refuses.
-pub fn process(ctx: Ctx<'_>) -> ProgramResult {
+pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
@@ -133,6 +133,6 @@ pub fn process(ctx: Ctx<'_>) -> ProgramResult {
     };
     let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
     let till = Till { purses: &purses, vault: states.vault, refunded };
-    shown.pay(&booked, &till)?;
+    shown.pay(booked, &till)?;
     finish(closed, states.escrow, a.rent_payer)
 }
