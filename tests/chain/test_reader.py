@@ -1,0 +1,84 @@
+import json
+from pathlib import Path
+
+import pytest
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+
+from marketplace.chain import reader
+from marketplace.chain.accounts import EscrowAccount, VaultAccount
+from marketplace.chain.errors import AccountMismatch, AccountMissing
+from marketplace.chain.subscriptions import Subscriptions
+from marketplace.chain.transactions import TransferLamports
+from tests.chain.market import Actor
+
+IDL = json.loads((Path(__file__).parents[2] / "programs_idl" / "reaver_market.json").read_text())
+FIELDS = {entry["name"]: entry["type"]["fields"] for entry in IDL["types"]}
+WIDTHS = {"u8": 1, "pubkey": 32}
+
+
+def offset(account: str, name: str) -> int:
+    at = 8
+    for field in FIELDS[account]:
+        if field["name"] == name:
+            return at
+        at += WIDTHS[field["type"]]
+    raise AssertionError(name)
+
+
+def test_the_listings_filter_at_the_fields_they_name() -> None:
+    assert offset("Escrow", "wallet") == reader.ESCROW_WALLET_AT
+    assert offset("Escrow", "market") == reader.ESCROW_MARKET_AT
+    assert offset("Node", "operator") == reader.NODE_OPERATOR_AT
+    assert offset("Node", "market") == reader.NODE_MARKET_AT
+    assert offset("Allowance", "wallet") == reader.ALLOWANCE_WALLET_AT
+
+
+async def test_what_is_not_there_is_told_from_what_is_something_else(actor: Actor) -> None:
+    nowhere = Pubkey.new_unique()
+    assert await actor.reader.find(EscrowAccount, nowhere) is None
+    assert await actor.reader.find_vault(nowhere) is None
+    with pytest.raises(AccountMissing, match="vault"):
+        await actor.reader.get(VaultAccount, nowhere)
+    with pytest.raises(AccountMismatch):
+        await actor.reader.find(VaultAccount, actor.market)
+    with pytest.raises(AccountMismatch):
+        await actor.reader.find_token_account(actor.market)
+    with pytest.raises(AccountMismatch, match="Token-2022"):
+        await actor.reader.find_mint_decimals(actor.market)
+
+
+async def test_an_address_that_only_received_lamports_is_no_account_of_ours(actor: Actor) -> None:
+    wallet, target = Keypair(), Pubkey.new_unique()
+    await actor.fund(wallet.pubkey())
+    await actor.send([TransferLamports(wallet.pubkey(), target, 5_000_000)], wallet)
+    assert await actor.rpc.get_balance(target) == 5_000_000
+    assert await actor.reader.find(EscrowAccount, target) is None
+
+
+async def test_the_nodes_of_a_market_are_listed(actor: Actor) -> None:
+    node = await actor.node()
+    listed = await actor.reader.list_nodes_of_market(actor.market)
+    assert node.key.pubkey() in {entry.account.node_key for entry in listed}
+    assert await actor.reader.list_nodes_of_market(Pubkey.new_unique()) == []
+
+
+async def test_a_landed_signature_wakes_its_listener(actor: Actor) -> None:
+    import asyncio
+    import contextlib
+
+    subscriptions = Subscriptions(actor.running.ws)
+    loop = asyncio.create_task(subscriptions.run())
+    wallet = Keypair()
+    await actor.fund(wallet.pubkey())
+    listener = subscriptions.listener()
+    listener.watch_account(wallet.pubkey())
+    await listener.wait(10)  # connected, and everything watched again
+    await asyncio.sleep(0)
+    woken = asyncio.create_task(listener.wait(30))
+    async with asyncio.timeout(20):
+        while not woken.done():
+            await actor.send([TransferLamports(wallet.pubkey(), Pubkey.new_unique(), 5_000_000)], wallet)
+    loop.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loop
