@@ -78,7 +78,7 @@ class MarketOnChain:
                 payment_mint=parse_address(constants.payment_mint),
                 stake_mint=parse_address(constants.stake_mint),
                 payment_decimals=constants.decimals,
-                stake_decimals=constants.decimals,
+                stake_decimals=constants.stake_decimals or constants.decimals,
             )
             return cls(
                 deployment=deployment,

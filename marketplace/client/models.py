@@ -79,6 +79,7 @@ class ChainConstants(Answer):
     payment_mint: str
     stake_mint: str
     decimals: int
+    stake_decimals: int | None = None
     market: str
     quote_key: str | None = None
     meter_key: str | None = None

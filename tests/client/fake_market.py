@@ -4,6 +4,7 @@ It has no chain: a correctly signed transaction counts as landed. Everything it 
 sent, by the same chain package that the real market uses.
 """
 
+import asyncio
 import base64
 import itertools
 import json
@@ -82,6 +83,7 @@ class FakeMarket:
     landed_keys: set[str] = field(default_factory=set)
     log: list[str] = field(default_factory=lambda: ["one", "two", "three"])
     log_breaks_after: list[int] = field(default_factory=list)
+    log_never_ends: bool = False
     exit_code: int = 0
     token_life_s: int = 3600
 
@@ -453,6 +455,10 @@ class FakeMarket:
                 assert request.transport is not None
                 request.transport.close()
                 return response
+        while self.log_never_ends:
+            # The write fails once the follower is gone.
+            await response.write(b": keep-alive\n\n")
+            await asyncio.sleep(0.05)
         job = self.jobs[request.match_info["id"]]
         end = json.dumps({"status": job["status"], "reason": job["reason"]})
         await response.write(f": keep-alive\n\nid: {len(self.log) + 1}\nevent: end\ndata: {end}\n\n".encode())

@@ -160,7 +160,6 @@ def _exit_of_status(status: int) -> Exit:
 
 
 _NEXT_STEPS = {
-    "insufficient_escrow": "put money into your vault: reaver vault deposit AMOUNT",
     "wallet_required": "log in with a wallet: reaver login",
     "unauthorized": "log in: reaver login",
     "refresh_reused": "log in again: reaver login",
@@ -180,6 +179,8 @@ def _hints(error: "ApiError") -> list[str]:
     if error.code == "insufficient_escrow":
         names = ("required", "available", "wallet_balance", "shortfall", "currency")
         hints.extend(f"{n.replace('_', ' ')}: {error.extra[n]}" for n in names if error.extra.get(n) is not None)
+        missing = "SOL for fees and rent" if error.extra.get("missing") == "lamports" else "the missing tokens"
+        hints.append(f"send {missing} to your wallet, then give the same command again")
     if error.retry_after_s is not None:
         hints.append(f"try again in {error.retry_after_s} s")
     step = _NEXT_STEPS.get(error.code)

@@ -1,0 +1,91 @@
+"""`reaver --help` loads nothing heavy. Start-up cost: stack.md section 14; counts are asserted, not times."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketplace.cli.reaver.exits import Exit
+from tests.client.fake_market import FakeMarket
+
+HEAVY = (
+    "aiohttp",
+    "anchorpy",
+    "solana",
+    "solders",
+    "nacl",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "sqlmodel",
+    "jwt",
+    "base58",
+)
+CODE = """
+import sys
+from marketplace.cli.reaver import main
+sys.argv = ["reaver", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print("\\n".join(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("run", "--help"), ("jobs", "--help"), ("allow", "grant", "--help"), ("receipt", "verify", "--help")],
+    ids=" ".join,
+)
+def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    # typer itself converts a subcommand's arguments with pydantic.
+    heavy = set(HEAVY) if arguments == ("--help",) else set(HEAVY) - {"pydantic"}
+    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: reaver")
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert loaded.isdisjoint(heavy)
+    ours = {name for name in done.stderr.split() if name.startswith("marketplace.")}
+    assert all(name.startswith("marketplace.cli") for name in ours)
+
+
+def test_every_command_teaches_by_help() -> None:
+    for arguments in (["login"], ["quote"], ["run"], ["jobs"], ["nodes"], ["vault", "deposit"], ["allow", "grant"]):
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, *arguments, "--help"], capture_output=True, text=True, check=True
+        )
+        assert f"\n  reaver {arguments[0]}" in done.stdout.replace("    reaver", "  reaver"), arguments
+
+
+def test_ctrl_c_while_following_without_a_terminal_detaches(
+    market: FakeMarket, environment: dict[str, str], tmp_path: Path
+) -> None:
+    market.allowance = True
+    market.log_never_ends = True
+    log = tmp_path / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from marketplace.cli.reaver import main; main()",
+                *("run", "--image", "alpine", "--gpu", "cpu-small", "--follow"),
+            ],
+            env=os.environ | environment | {"REAVER_API": market.base_url, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"one\n"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == Exit.INTERRUPTED
+        finally:
+            process.kill()
+            process.communicate()
+    assert b"the job runs on" in log.read_bytes()
+    assert [s.path for s in market.seen if s.path.endswith("/cancel")] == []
