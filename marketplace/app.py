@@ -8,6 +8,8 @@ the listener).
 
 import asyncio
 import contextlib
+import signal
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -31,7 +33,8 @@ from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
-from marketplace.errors import MarketError
+from marketplace.crash import enable
+from marketplace.errors import MarketError, SettingsError
 from marketplace.metrics import Metrics
 from marketplace.services.allowances import AllowanceService
 from marketplace.services.chain_link import ChainLink
@@ -66,6 +69,7 @@ class Market:
     """A built market process."""
 
     settings: Settings
+    listener: socket.socket | None
     clock: Clock
     random: RandomSource
     ids: Ids
@@ -93,8 +97,18 @@ class Market:
     connected: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def build(cls, settings: Settings, *, clock: Clock | None = None, random: RandomSource | None = None) -> "Market":
-        """Everything, constructed and not yet started. Raises SettingsError."""
+    def build(
+        cls,
+        settings: Settings,
+        *,
+        listener: socket.socket | None = None,
+        clock: Clock | None = None,
+        random: RandomSource | None = None,
+    ) -> "Market":
+        """Everything, constructed and not yet started. Raises SettingsError.
+
+        listener: a bound socket to serve on; without one `start` makes it from the settings.
+        """
         clock = clock or SystemClock()
         random = random or SystemRandom()
         ids = Ids(clock, random)
@@ -134,6 +148,7 @@ class Market:
         readiness.add("chain", link.check, vital=False)
         market = cls(
             settings=settings,
+            listener=listener,
             clock=clock,
             random=random,
             ids=ids,
@@ -216,8 +231,8 @@ class Market:
                 self.application(), access_log=None, shutdown_timeout=self.settings.api.shutdown_s
             )
             await self._runner.setup()
-            site = web.TCPSite(self._runner, self.settings.api.host, self.settings.api.port)
-            await site.start()
+            self.listener = self.listener or listen(self.settings)
+            await web.SockSite(self._runner, self.listener).start()
             self.port = self._runner.addresses[0][1]
             _log.info("market.listening", host=self.settings.api.host, port=self.port)
             for name, duty in self._duties().items():
@@ -240,6 +255,8 @@ class Market:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self.listener is not None:
+            self.listener.close()
         await self.rate_limits.stop()
         await self.rpc.close()
         await self.store.close()
@@ -273,6 +290,42 @@ class Market:
             await self.idempotency.forget_expired()
             await self.rate_limits.forget_ended()
             await self.transactions.forget_unsigned()
+
+
+async def run_market(settings: Settings, on_listening: Callable[[Market], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then end in order. Raises SettingsError, StoreError.
+
+    on_listening: called once, when the port is known and requests are answered (with 503 until the chain was read).
+    """
+    enable(local=settings.market.local)
+    listener = listen(settings)
+    # Logins and tokens name our own address: where the system chose the port, it has to be known before them.
+    port = listener.getsockname()[1]
+    settings = settings.model_copy(update={"api": settings.api.model_copy(update={"port": port})})
+    market = Market.build(settings, listener=listener)
+    loop = asyncio.get_running_loop()
+    asked_to_stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    await market.start()
+    try:
+        on_listening(market)
+        await asked_to_stop.wait()
+    finally:
+        await market.stop()
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound listening socket. Raises SettingsError where the address can't be had."""
+    host = settings.api.host
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, settings.api.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"can't listen on {host}:{settings.api.port}: {error.strerror}") from error
+    return listener
 
 
 def rate_windows(limits: LimitSettings) -> RateWindows:

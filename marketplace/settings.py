@@ -43,7 +43,7 @@ class ChainSettings(BaseModel):
     """How to reach the chain. Other names in `[chain]` are the localnet's.
 
     rpc_url, ws_url: any Solana RPC; where absent, the localnet of this file (`host`, `rpc_port`, `ws_port`).
-    program_id: address of the settlement program.
+    program_id, payment_mint, stake_mint: addresses; by default those of every fresh localnet.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -54,6 +54,8 @@ class ChainSettings(BaseModel):
     rpc_port: Port = 8899
     ws_port: Port | None = None
     program_id: str = "3Q8EAU3nPL3Fh5LAphwprGjPi7TTtY1qaPtXejC4iVhY"
+    payment_mint: str = "Aj7QcVtyTgc41VBKrJhNy8wFNognGrYEGg14CUowf5Qg"
+    stake_mint: str = "CsdKnwTXcjPmboG4CqKGB35ekp4qJjLggVdYdX3awMRu"
     request_timeout_s: PositiveInt = 10
 
     @property
@@ -74,6 +76,7 @@ class MarketSettings(_Section):
     data_dir: state of this process: database, key ring. keys_dir: the market's keypair files and key ring.
     cluster: chain ID in the login text. currency: symbol of the payment token.
     heartbeat_s: seconds between a node's heartbeats; nodes obey.
+    fee_bps: the market's own fee, for `init`; the profile's where absent.
     trust_hardware: GPU classes become active without a benchmark; for tests.
     """
 
@@ -83,7 +86,13 @@ class MarketSettings(_Section):
     cluster: Cluster = Cluster.LOCALNET
     currency: str = "USDC"
     heartbeat_s: PositiveInt = 15
+    fee_bps: Annotated[int, Field(ge=0, le=10_000)] | None = None
     trust_hardware: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether the chain is a local one: keys are funded by airdrop, crash points may be armed."""
+        return self.cluster is Cluster.LOCALNET
 
     @property
     def keys(self) -> Path:

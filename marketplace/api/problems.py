@@ -1,6 +1,7 @@
 """Errors as each family writes them. Source: api.md section 2.1. Secrets are cut out here, for every family."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -51,6 +52,9 @@ def family_of(path: str) -> Family:
 
 def render(problem: Problem, family: Family, request_id: str) -> web.Response:
     """The published error body with its headers."""
+    if family is Family.OPERATIONS and problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        # Seed 003 says 400 for invalid parameters.
+        problem = replace(problem, status=HTTPStatus.BAD_REQUEST)
     headers = {}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, problem.retry_after_s))

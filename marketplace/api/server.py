@@ -165,6 +165,7 @@ class _Server:
             return
         response.headers["X-Request-ID"] = exchange.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Server"] = "reaver"
         response.headers.setdefault("Cache-Control", "no-store")
         if exchange.rate is not None:
             response.headers["X-RateLimit-Limit"] = str(exchange.rate.limit)

@@ -1,0 +1,247 @@
+"""`reaver-market`: set a market up, serve it, look at it. Heavy modules are imported by the command that needs them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from marketplace.settings import Settings
+
+app = typer.Typer(
+    name="reaver-market",
+    help="Run a compute market: API, scheduler and settlement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings file (default: localnet.toml where it exists).")
+]
+RpcOption = Annotated[str | None, typer.Option("--rpc", help="URL of the chain's JSON-RPC endpoint.")]
+WsOption = Annotated[str | None, typer.Option("--ws", help="URL of the chain's subscription endpoint.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of database, keys and key ring.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def serve(
+    config: ConfigOption = None,
+    rpc: RpcOption = None,
+    ws: WsOption = None,
+    data: DataOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="The address that users type.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM. Prints one line once it listens; logs go to standard error."""
+    import asyncio
+
+    from marketplace.app import Market, run_market
+    from marketplace.logs import configure_logs
+
+    def announce(market: Market) -> None:
+        url = f"http://{settings.api.host}:{market.port}"
+        facts = {
+            "api": url,
+            "public_url": market.settings.api.public_url,
+            "rpc": settings.chain.rpc,
+            "port": market.port,
+        }
+        print(json.dumps(facts) if as_json else f"listening on {url}, chain at {settings.chain.rpc}", flush=True)
+
+    def work() -> None:
+        configure_logs(settings.log.format, settings.log.level)
+        asyncio.run(run_market(settings, announce))
+
+    settings = _settings(config, rpc, ws, data, api={"host": host, "port": port, "base_url": base_url})
+    _run(work)
+
+
+@app.command()
+def init(
+    config: ConfigOption = None,
+    rpc: RpcOption = None,
+    data: DataOption = None,
+    admin: Annotated[
+        Path | None, typer.Option(help="Keypair file of the program's upgrade authority; not needed on a localnet.")
+    ] = None,
+    create_mints: Annotated[
+        bool, typer.Option("--create-mints", help="Make new mints instead of using those of the settings.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Set keys, program, classes and market up on the chain; only adds what is missing, so repeat it as you like."""
+    import asyncio
+
+    from marketplace.chain.addresses import parse_address
+    from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, initialize_market
+    from marketplace.chain.constants import DEFAULT, LOCALNET
+    from marketplace.chain.keyfiles import load_keypair
+    from marketplace.chain.rpc import RpcClient
+    from marketplace.services.clock import SystemRandom
+    from marketplace.services.key_ring import create_key_ring
+
+    async def initialize() -> MarketDeployment:
+        plan = MarketPlan(
+            program=parse_address(settings.chain.program_id),
+            keys_dir=settings.market.keys,
+            profile=LOCALNET if settings.market.local else DEFAULT,
+            local=settings.market.local,
+            payment_mint=None if create_mints else parse_address(settings.chain.payment_mint),
+            stake_mint=None if create_mints else parse_address(settings.chain.stake_mint),
+            create_mints=create_mints,
+            admin=load_keypair(admin) if admin is not None else None,
+            market_fee_bps=settings.market.fee_bps,
+        )
+        async with RpcClient([settings.chain.rpc], timeout_s=settings.chain.request_timeout_s) as client:
+            return await initialize_market(client, plan, progress=lambda line: print(line, file=sys.stderr))
+
+    def work() -> None:
+        create_key_ring(settings.market.keys / "tokens.json", SystemRandom())
+        made = asyncio.run(initialize())
+        facts = {
+            "market": str(made.market),
+            "program_id": str(made.deployment.program),
+            "payment_mint": str(made.deployment.payment_mint),
+            "stake_mint": str(made.deployment.stake_mint),
+            "authority": str(made.authority),
+            "matcher": str(made.matcher),
+            "meter": str(made.meter),
+            "quote": str(made.quote),
+            "keys": str(settings.market.keys),
+            "done": list(made.done),
+        }
+        _show(facts, as_json=as_json)
+
+    settings = _settings(config, rpc, None, data)
+    _run(work)
+
+
+@app.command()
+def migrate(config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database's schema up to date. `serve` does so by itself; no market may be running."""
+    from marketplace.store.engine import FileLock
+    from marketplace.store.schema import migrate as migrate_schema
+
+    def work() -> None:
+        lock = FileLock(settings.database.with_name(settings.database.name + ".lock"))
+        lock.acquire()
+        try:
+            _show({"database": str(settings.database), "revision": migrate_schema(settings.database)}, as_json=as_json)
+        finally:
+            lock.release()
+
+    settings = _settings(config, None, None, data)
+    _run(work)
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None, rpc: RpcOption = None, data: DataOption = None) -> None:
+    """Print the settings as they take effect (file < environment < flags), secrets hidden."""
+    from marketplace.settings import dump_settings
+
+    print(json.dumps(dump_settings(_settings(config, rpc, None, data)), indent=2, default=str))
+
+
+@app.command()
+def doctor(
+    config: ConfigOption = None, rpc: RpcOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Check keys, chain and market; exit 1 and say what to do where something is missing."""
+    import asyncio
+
+    from marketplace.app import Market
+    from marketplace.errors import MarketError
+
+    async def look() -> dict[str, Any]:
+        market = Market.build(settings)
+        findings: dict[str, Any] = {"keys": "ok"}
+        try:
+            facts = await market.link.connect()
+            findings["chain"] = "ok"
+            findings["market"] = str(facts.market)
+            for name, key in (("matcher", market.keys.matcher), ("meter", market.keys.meter)):
+                findings[f"{name}_lamports"] = await market.rpc.get_balance(key.pubkey())
+        except MarketError as error:
+            findings["chain"] = error.message
+        finally:
+            await market.rpc.close()
+        return findings
+
+    def work() -> None:
+        findings = asyncio.run(look())
+        _show(findings, as_json=as_json)
+        if findings["chain"] != "ok":
+            raise typer.Exit(1)
+
+    settings = _settings(config, rpc, None, data)
+    _run(work)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def _settings(
+    config: Path | None,
+    rpc: str | None,
+    ws: str | None,
+    data: Path | None,
+    *,
+    api: dict[str, Any] | None = None,
+) -> "Settings":
+    """The settings with these flags on top. Ends the process with the reason where they can't be used."""
+    from marketplace.errors import SettingsError
+    from marketplace.logs import configure_logs
+    from marketplace.settings import load_settings
+
+    flags: dict[str, dict[str, Any]] = {
+        "chain": {"rpc_url": rpc, "ws_url": ws},
+        "market": {"data_dir": data},
+        "api": api or {},
+    }
+    given = {
+        section: values
+        for section, names in flags.items()
+        if (values := {name: value for name, value in names.items() if value is not None})
+    }
+    try:
+        settings = load_settings(config, given)
+    except SettingsError as error:
+        _fail(error.message)
+    # Standard output is the answer's; `serve` turns the logs up.
+    configure_logs("console", "warning")
+    return settings
+
+
+def _run(work: Callable[[], None]) -> None:
+    from marketplace.errors import MarketError
+
+    try:
+        work()
+    except MarketError as error:
+        _fail(error.message)
+    except OSError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    from marketplace.redaction import redact
+
+    print(f"reaver-market: {redact(message)}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _show(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
