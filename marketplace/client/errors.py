@@ -5,6 +5,7 @@ ClientError
 │    └─ SignatureNeeded     402 `signature_required`: carries the transaction, which nobody has checked yet
 ├─ Unreachable          no answer at all; a spending call may have been taken, repeat it with the same key
 ├─ MalformedAnswer      an answer that isn't what api.md describes
+├─ NoPrice              a quote without a price: nobody offers this yet, and no ceiling was named
 ├─ LoginNeeded          no usable token and no keypair to make one
 ├─ KeypairError         the keypair file is missing, unreadable or not one
 ├─ UnsafeToSign         what the market asked to sign isn't what was requested; nothing was signed
@@ -86,6 +87,10 @@ class Unreachable(ClientError):
 
 class MalformedAnswer(ClientError):
     """The answer is not what the API's description says; nothing was concluded from it."""
+
+
+class NoPrice(ClientError):
+    """The quote has no price."""
 
 
 class LoginNeeded(ClientError):

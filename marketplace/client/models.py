@@ -136,17 +136,20 @@ class ChainCosts(Answer):
 
 
 class Quote(Answer):
-    """A firm, expiring price. price_per_hour_units: base units of the payment token, for the whole allocation."""
+    """A firm, expiring price. price_per_hour_units: base units of the payment token, for the whole allocation.
+
+    Price, totals and the signed `quote` are None where the class was never offered and no ceiling was named.
+    """
 
     id: str
-    quote: str
-    estimated_cost: Amount
+    quote: str | None = None
+    estimated_cost: Amount | None = None
     estimated_time_seconds: int
     expected_cost: Amount | None = None
-    max_total: Amount
-    price_per_gpu_second: Amount
-    price_per_hour: Amount
-    price_per_hour_units: int = Field(ge=0)
+    max_total: Amount | None = None
+    price_per_gpu_second: Amount | None = None
+    price_per_hour: Amount | None = None
+    price_per_hour_units: int | None = Field(default=None, ge=0)
     currency: str
     fees: QuoteFees | None = None
     chain_costs: ChainCosts | None = None

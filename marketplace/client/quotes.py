@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from marketplace.client.errors import MalformedAnswer
+from marketplace.client.errors import MalformedAnswer, NoPrice
 from marketplace.client.guard import MarketOnChain
 from marketplace.client.models import Quote
 from marketplace.client.requests import JobRequest
@@ -27,11 +27,13 @@ class AgreedPrice:
 def agreed_price(request: JobRequest, quote: Quote, market: MarketOnChain) -> AgreedPrice:
     """The price that a person was shown, in the units that are signed.
 
-    Raises MalformedAnswer when the quote is for something else, contradicts itself, exceeds the ceiling that the
-    request named, or was not signed by the market's quote key.
+    Raises NoPrice where the quote has none, MalformedAnswer when it is for something else, contradicts itself,
+    exceeds the ceiling that the request named, or was not signed by the market's quote key.
     """
     spec = request.spec()
     price = quote.price_per_hour_units
+    if price is None or quote.price_per_hour is None or quote.max_total is None:
+        raise NoPrice("nobody offers this class yet, so there is no price to go by; name the most you would pay")
     _same("price per hour", _units(quote.price_per_hour, market), price)
     _same("class", quote.class_, find_class(request.gpu).id)
     _same("time limit", quote.max_seconds, request.limit_s())
@@ -54,7 +56,7 @@ def _check_token(quote: Quote, price: int, deposit: int, market: MarketOnChain) 
     if market.quote_key is None:
         return
     try:
-        signed = open_token(quote.quote, bytes(market.quote_key))
+        signed = open_token(quote.quote or "", bytes(market.quote_key))
     except MalformedQuote as error:
         raise MalformedAnswer(f"the quote can't be relied on: {error}; nothing was spent") from error
     _same("signed id", signed.id, quote.id)

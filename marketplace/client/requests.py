@@ -7,7 +7,7 @@ the escrow that the wallet signs to the work that was asked for.
 from dataclasses import dataclass, field
 from typing import Final
 
-from marketplace.domain.catalogue import find_class, find_region
+from marketplace.domain.catalogue import ANY, find_class, find_region
 from marketplace.protocol.terms import JobSpec
 
 DEFAULT_LIMIT_S: Final = 3600
@@ -67,6 +67,6 @@ class JobRequest:
             command=self.command,
             env=dict(self.env),
             class_id=find_class(self.gpu).id,
-            regions=() if self.region is None else (find_region(self.region),),
+            regions=() if self.region is None or self.region.casefold() == ANY else (find_region(self.region),),
             limit_ms=self.limit_s() * 1000,
         )

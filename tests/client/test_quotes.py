@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from marketplace.client.client import ReaverClient
-from marketplace.client.errors import MalformedAnswer
+from marketplace.client.errors import MalformedAnswer, NoPrice
 from marketplace.client.requests import JobRequest
 from tests.client.fake_market import FakeMarket
 
@@ -40,3 +40,18 @@ async def test_a_quote_that_is_not_right_submits_nothing(
     with pytest.raises(MalformedAnswer, match=said):
         await client.submit_job(JOB, quote)
     assert market.spent("/v1/jobs") == []
+
+
+async def test_a_quote_without_a_price_submits_nothing(market: FakeMarket, client: ReaverClient) -> None:
+    nothing = dict.fromkeys(("quote", "price_per_hour", "price_per_hour_units", "max_total", "price_per_gpu_second"))
+    market.quote_change = lambda q: q | nothing
+    quote = await client.quote(JOB)
+    with pytest.raises(NoPrice):
+        await client.submit_job(JOB, quote)
+    assert market.spent("/v1/jobs") == []
+
+
+def test_any_region_is_no_region() -> None:
+    plain = JobRequest(image="alpine", gpu="cpu-small")
+    anywhere = JobRequest(image="alpine", gpu="cpu-small", region="Any")
+    assert plain.spec().spec_hash() == anywhere.spec().spec_hash()

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from marketplace.cli.reaver.commands import allow, jobs, login, nodes, quote, receipt, run, vault
+from marketplace.cli.reaver.commands.allow import app as allow
+from marketplace.cli.reaver.commands.jobs import app as jobs
+from marketplace.cli.reaver.commands.login import login, logout, whoami
+from marketplace.cli.reaver.commands.nodes import app as nodes
+from marketplace.cli.reaver.commands.quote import quote
+from marketplace.cli.reaver.commands.receipt import app as receipt
+from marketplace.cli.reaver.commands.run import run_job
+from marketplace.cli.reaver.commands.vault import app as vault
 from marketplace.cli.reaver.exits import EXIT_CODES
 
 app = typer.Typer(
@@ -56,13 +63,13 @@ def _root(
     pass
 
 
-app.command("login")(login.login)
-app.command("logout")(login.logout)
-app.command("whoami")(login.whoami)
-app.command("quote")(quote.quote)
-app.command("run", context_settings={"ignore_unknown_options": False})(run.run_job)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(nodes.app, name="nodes")
-app.add_typer(vault.app, name="vault")
-app.add_typer(allow.app, name="allow")
-app.add_typer(receipt.app, name="receipt")
+app.command("login")(login)
+app.command("logout")(logout)
+app.command("whoami")(whoami)
+app.command("quote")(quote)
+app.command("run")(run_job)
+app.add_typer(jobs, name="jobs")
+app.add_typer(nodes, name="nodes")
+app.add_typer(vault, name="vault")
+app.add_typer(allow, name="allow")
+app.add_typer(receipt, name="receipt")

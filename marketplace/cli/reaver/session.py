@@ -116,12 +116,14 @@ def _of_client(error: Exception) -> _Report | None:
         ((errors.UnsafeToSign, errors.MarketChanged), Exit.UNSAFE, "unsafe_to_sign"),
         ((errors.LoginNeeded, errors.KeypairError), Exit.LOGIN, "login_needed"),
         ((errors.Unreachable, errors.NotConfirmed), Exit.UNAVAILABLE, "unavailable"),
+        ((errors.NoPrice,), Exit.REFUSED, "no_price"),
         ((errors.TransactionFailed,), Exit.REFUSED, "transaction_failed"),
         ((errors.ClientError,), Exit.INTERNAL, "malformed_answer"),
     )
     for types, code, name in kinds:
         if isinstance(error, types):
-            return _Report(code, name, str(error))
+            hints = ("name it with --max-price-per-hour",) if isinstance(error, errors.NoPrice) else ()
+            return _Report(code, name, str(error), hints)
     return None
 
 

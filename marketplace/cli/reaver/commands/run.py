@@ -103,10 +103,11 @@ def run_job(
 async def _submit(output: Output, client: "ReaverClient", request: "JobRequest") -> "Submission":
     quote = await client.quote(request)
     currency = quote.currency
-    output.note(
-        f"{quote.price_per_hour} {currency} an hour at most, {quote.max_total} {currency} locked until the end"
-        + ("" if quote.match else "; no node is free now, the job will wait")
-    )
+    if quote.price_per_hour is not None:
+        output.note(
+            f"{quote.price_per_hour} {currency} an hour at most, {quote.max_total} {currency} locked until the end"
+            + ("" if quote.match else "; no node is free now, the job will wait")
+        )
     with output.working("submitting"):
         submission = await client.submit_job(request, quote)
     if submission.resumed:
