@@ -8,9 +8,9 @@ from marketplace.chain.rpc import RpcClient
 from tests.chain.market import Actor, Running, localnet
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One chain with one market per test module; tests keep apart by their own fresh wallets."""
+    """One chain with one market for all of them; tests keep apart by their own fresh wallets."""
     with localnet(tmp_path_factory.mktemp("chain")) as chain:
         yield chain
 

@@ -10,21 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from solders.instruction import Instruction
 from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from marketplace.chain.addresses import class_id
+from marketplace.chain.addresses import associated_token_address, class_id
 from marketplace.chain.answers import LandedTransaction
 from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
 from marketplace.chain.builders import CallBuilder, EscrowRef, EscrowTerms, NodeRef, SignedClaim, SignedVoucher
 from marketplace.chain.constants import LOCALNET
 from marketplace.chain.outbox import MemoryOutbox
-from marketplace.chain.program import AnchorCodec
+from marketplace.chain.program import AnchorCodec, mint_tokens
 from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
-from marketplace.chain.transactions import Assembler, Step
+from marketplace.chain.transactions import Assembler, CreateTokenAccount, Step
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 
@@ -41,12 +42,13 @@ class Running:
     rpc: str
     ws: str
     folder: Path
-    config: Path
     market: MarketDeployment
     keys: OperatorKeys
+    config: Path | None = None
 
     def fund(self, wallet: Pubkey) -> None:
         """SOL, payment and stake tokens from the localnet's own faucet."""
+        assert self.config is not None
         command = [LOCALNET_COMMAND, "faucet", str(wallet), "--config", str(self.config)]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
@@ -74,7 +76,7 @@ def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
             stake_mint=Pubkey.from_string(ready["stake_mint"]),
         )
         market = asyncio.run(_initialize(ready["rpc"], plan))
-        yield Running(ready["rpc"], ready["ws"], folder, config, market, OperatorKeys.load(plan.keys_dir))
+        yield Running(ready["rpc"], ready["ws"], folder, market, OperatorKeys.load(plan.keys_dir), config)
     finally:
         process.kill()
         process.wait(timeout=10)
@@ -102,7 +104,7 @@ class Actor:
         self.keys = running.keys
         self.sent = 0
 
-    async def send(self, steps: Sequence[Step], *signers: Keypair) -> Signature:
+    async def send(self, steps: Sequence[Step | Instruction], *signers: Keypair) -> Signature:
         """Land the steps; the first signer pays. Raises TransactionFailed."""
         unsigned = await self.assembler.assemble(steps, signers[0].pubkey())
         signed = unsigned.sign(signers)
@@ -118,12 +120,26 @@ class Actor:
         return found
 
     async def fund(self, wallet: Pubkey) -> None:
-        await asyncio.to_thread(self.running.fund, wallet)
+        if self.running.config is not None:
+            await asyncio.to_thread(self.running.fund, wallet)
+        else:
+            await self._fund_by_hand(wallet)
         async with asyncio.timeout(10):
             while True:
                 if await self.rpc.get_balance(wallet):
                     return
                 await asyncio.sleep(0.02)
+
+    async def _fund_by_hand(self, wallet: Pubkey) -> None:
+        """On a chain without our faucet: an airdrop, and tokens of the mints that the set-up made."""
+        await self.rpc.request_airdrop(wallet, 10_000_000_000)
+        deployment, authority = self.running.market.deployment, self.keys.authority
+        steps: list[Step | Instruction] = []
+        for mint, amount in ((deployment.payment_mint, 1_000_000_000), (deployment.stake_mint, 10_000_000_000)):
+            steps.append(CreateTokenAccount(authority.pubkey(), wallet, mint))
+            account = associated_token_address(wallet, mint)
+            steps.append(mint_tokens(mint, account, authority.pubkey(), amount, 6))
+        await self.send(steps, authority)
 
     async def renter(self, deposit: int) -> Keypair:
         """A funded wallet with an opened vault."""

@@ -16,6 +16,8 @@ from marketplace.chain.reader import TokenAccountState
 from marketplace.errors import SettingsError
 from tests.chain.market import Actor
 
+pytestmark = pytest.mark.xdist_group("chain-localnet")
+
 TOKEN = 1_000_000
 
 

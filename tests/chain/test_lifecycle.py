@@ -15,6 +15,8 @@ from marketplace.chain.watcher import WatchCursor, Watcher
 from marketplace.protocol.vouchers import VoucherState
 from tests.chain.market import CPU, HOUR_MS, Actor
 
+pytestmark = pytest.mark.xdist_group("chain-localnet")
+
 PRICE = 3_600_000  # one base unit per millisecond
 TOKEN = 1_000_000
 

@@ -12,6 +12,8 @@ from marketplace.chain.subscriptions import Subscriptions
 from marketplace.chain.transactions import TransferLamports
 from tests.chain.market import Actor
 
+pytestmark = pytest.mark.xdist_group("chain-localnet")
+
 IDL = json.loads((Path(__file__).parents[2] / "programs_idl" / "reaver_market.json").read_text())
 FIELDS = {entry["name"]: entry["type"]["fields"] for entry in IDL["types"]}
 WIDTHS = {"u8": 1, "pubkey": 32}
