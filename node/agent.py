@@ -5,6 +5,7 @@ market's silence, and never leaves anything of its own behind on the machine.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -380,11 +381,16 @@ class Agent:
     # --- silence of the market -----------------------------------------------------------------------------------
 
     async def _watch_silence(self) -> None:
-        """Once welcomed: what runs while the market is silent, and what is owed when it stays so."""
-        # Before the first welcome of this daemon there is no interval to count; a journalled attempt's is the default.
+        """What runs while the market is silent, and what is owed when it stays so."""
         while True:
             interval_ms = self._welcome.heartbeat_ms if self._welcome else _DEFAULT_INTERVAL_MS
-            await asyncio.sleep(interval_ms / 1000)
+            if self._welcome is None:
+                # Until this daemon's first welcome the public interval counts, and not a moment longer.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval_ms / 1000):
+                        await self._welcomed.wait()
+            else:
+                await asyncio.sleep(interval_ms / 1000)
             silent_ms = self._clock.monotonic_ms() - self._heard_ms
             if silent_ms <= SILENT_INTERVALS * interval_ms:
                 continue

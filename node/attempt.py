@@ -89,6 +89,7 @@ _STATES: Final = {
     Step.ENDED: AttemptState.EXITED,
     Step.CLEARED: AttemptState.EXITED,
 }
+_OVER: Final = Stop(Reason.MARKET_ERROR, 0, final=False, detail="the market knows this attempt as over")
 _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready within the limit")
 
 _log = structlog.get_logger("node.attempt")
@@ -151,6 +152,7 @@ class AttemptRunner:
         self._assigned = asyncio.Event()
         self._ordered = asyncio.Event()
         self._settled = asyncio.Event()
+        self._abandoned = asyncio.Event()
         self._report_added = asyncio.Event()
         self._reports_taken = asyncio.Event()
         if record.assigned:
@@ -192,7 +194,8 @@ class AttemptRunner:
             self.stop(Stop(_reason(command.reason), command.grace_ms, command.final))
         elif command.type is CommandType.SETTLED:
             # Should the work still run, its account is closed: nobody pays for more of it.
-            self.forget()
+            self.stop(_OVER)
+            self._settled.set()
 
     def stop(self, stop: Stop) -> None:
         """End the attempt; the first order counts."""
@@ -202,7 +205,8 @@ class AttemptRunner:
 
     def forget(self) -> None:
         """The attempt is over on chain, or the market has no more interest in it: end it and clear it away."""
-        self.stop(Stop(Reason.MARKET_ERROR, 0, final=False, detail="the market knows this attempt as over"))
+        self.stop(_OVER)
+        self._abandoned.set()
         self._settled.set()
 
     # --- what the agent takes from it ----------------------------------------------------------------------------
@@ -529,13 +533,18 @@ class AttemptRunner:
             if self._record.started_at_ms is not None:
                 self._start_pump()
             if self._pump_task is not None:
-                await _first(self._settled.wait(), asyncio.wait({self._pump_task}))
+                await _first(self._abandoned.wait(), self._settled_for_long(), asyncio.wait({self._pump_task}))
             await self._engine(partial(self._tools.runtime.remove, self._record.key))
             self._save(step=Step.CLEARED)
             self._tools.beat_soon()
         await _first(self._settled.wait(), self._nothing_owed())
         self._tools.journal.forget(self._record.key)
         _log.info("forgotten", action="forgotten", **self._names)
+
+    async def _settled_for_long(self) -> None:
+        """The money is settled; the last lines of output get a while more to be taken."""
+        await self._settled.wait()
+        await asyncio.sleep(_LOG_END_S)
 
     async def _nothing_owed(self) -> None:
         """Returns when the market has taken the last report of an attempt that was never ready."""
