@@ -1,9 +1,10 @@
 //! What is asked of an account before anything of it is believed.
 
 use pinocchio::{AccountView, Address};
-use pinocchio_token::state::{Account as TokenAccount, Mint};
+use pinocchio_token::state::Mint;
 
 use crate::{
+    cpi::TOKEN_ACCOUNT_LEN,
     errors::MarketError,
     quantities::{Key, Tokens},
     state::{self, Account},
@@ -62,7 +63,7 @@ pub fn optional<'a>(
     view: &'a mut AccountView,
     program_id: &Address,
 ) -> Option<&'a mut AccountView> {
-    if view.address() == program_id {
+    if same(view.address().as_array(), program_id.as_array()) {
         None
     } else {
         Some(view)
@@ -123,17 +124,39 @@ pub fn load_mut<'a, T: Account>(
     Ok(unsafe { &mut *view.data_mut_ptr().cast::<T>() })
 }
 
-/// The fields of a token account that the program looks at.
+/// The fields of a token account that the program looks at, where the token program keeps them.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct TokenView {
     /// Its mint.
     pub mint: Key,
     /// Who may spend from it.
     pub owner: Key,
+    amount: Tokens,
+    delegate_set: [u8; 4],
+    delegate: Key,
+    state: u8,
+    native: [u8; 12],
+    delegated: [u8; 8],
+    close_authority_set: [u8; 4],
+    close_authority: Key,
+}
+const _: () = assert!(core::mem::size_of::<TokenView>() == TOKEN_ACCOUNT_LEN);
+
+impl TokenView {
     /// What it holds.
-    pub amount: u64,
+    #[inline(always)]
+    #[must_use]
+    pub const fn amount(&self) -> Tokens {
+        self.amount
+    }
+
     /// Whether a delegate or a close authority is set.
-    pub encumbered: bool,
+    #[inline(always)]
+    #[must_use]
+    pub fn is_encumbered(&self) -> bool {
+        self.delegate_set != [0; 4] || self.close_authority_set != [0; 4]
+    }
 }
 
 /// Reads a token account of the classic token program that can receive and send.
@@ -141,9 +164,17 @@ pub struct TokenView {
 /// # Errors
 /// `TokenProgramUnsupported` for another program's account, `TokenAccountInvalid` for one that is
 /// frozen, not initialized or no token account at all.
+#[inline(always)]
+pub fn token(view: &AccountView) -> Result<&TokenView, MarketError> {
+    check_token(view)?;
+    // SAFETY: the length is exact, alignment 1, every bit pattern valid. We never write to it; the token
+    // program does, but no reference is kept over a call.
+    Ok(unsafe { &*view.data_ptr().cast::<TokenView>() })
+}
+
 #[inline(never)]
-pub fn token(view: &AccountView) -> Result<TokenView, MarketError> {
-    if !view.owned_by(&pinocchio_token::ID) {
+fn check_token(view: &AccountView) -> Result<(), MarketError> {
+    if !same(view.owner().as_array(), pinocchio_token::ID.as_array()) {
         return Err(if view.is_data_empty() {
             MarketError::TokenAccountInvalid
         } else {
@@ -151,30 +182,22 @@ pub fn token(view: &AccountView) -> Result<TokenView, MarketError> {
         });
     }
     require(
-        view.data_len() == TokenAccount::LEN,
+        view.data_len() == TOKEN_ACCOUNT_LEN,
         MarketError::TokenAccountInvalid,
     )?;
-    // SAFETY: owner and length are checked; nobody holds a reference into token accounts.
-    let account = unsafe { TokenAccount::from_bytes_unchecked(view.borrow_unchecked()) };
-    require(
-        account.is_initialized() && !account.is_frozen(),
-        MarketError::TokenAccountInvalid,
-    )?;
-    Ok(TokenView {
-        mint: Key(*account.mint().as_array()),
-        owner: Key(*account.owner().as_array()),
-        amount: account.amount(),
-        encumbered: account.has_delegate() || account.has_close_authority(),
-    })
+    // SAFETY: as in `token`.
+    let account = unsafe { &*view.data_ptr().cast::<TokenView>() };
+    // 0: not initialized, 1: initialized, 2: frozen
+    require(account.state == 1, MarketError::TokenAccountInvalid)
 }
 
 /// The balance of a token account that is already known to be one.
 ///
 /// # Errors
 /// As `token`.
-#[inline(always)]
+#[inline(never)]
 pub fn balance(view: &AccountView) -> Result<Tokens, MarketError> {
-    Ok(Tokens::new(token(view)?.amount))
+    Ok(token(view)?.amount())
 }
 
 /// Checks that an account is an initialized mint of the classic token program.
@@ -197,10 +220,10 @@ pub fn mint(view: &AccountView) -> Result<(), MarketError> {
 ///
 /// # Errors
 /// `WrongProgram`.
-#[inline(always)]
+#[inline(never)]
 pub fn token_program(view: &AccountView) -> Result<(), MarketError> {
     require(
-        view.address() == &pinocchio_token::ID,
+        same(view.address().as_array(), pinocchio_token::ID.as_array()),
         MarketError::WrongProgram,
     )
 }
@@ -209,10 +232,10 @@ pub fn token_program(view: &AccountView) -> Result<(), MarketError> {
 ///
 /// # Errors
 /// `WrongProgram`.
-#[inline(always)]
+#[inline(never)]
 pub fn system_program(view: &AccountView) -> Result<(), MarketError> {
     require(
-        view.address() == &pinocchio_system::ID,
+        same(view.address().as_array(), pinocchio_system::ID.as_array()),
         MarketError::WrongProgram,
     )
 }
@@ -228,7 +251,7 @@ pub fn derived(
     program_id: &Address,
 ) -> Result<u8, MarketError> {
     let (address, bump) = find(seeds, program_id)?;
-    if view.address() == &address {
+    if same(view.address().as_array(), address.as_array()) {
         Ok(bump)
     } else {
         Err(MarketError::WrongAddress)

@@ -115,7 +115,7 @@ impl Fresh<'_> {
     ///
     /// # Errors
     /// `WrongAddress`, `AlreadyInitialized`.
-    #[inline(never)]
+    #[inline(always)]
     pub fn account<'v, T: Account>(
         &self,
         account: &'v mut AccountView,

@@ -180,16 +180,9 @@ macro_rules! events {
                 pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("event", stringify!($name));
                 /// Writes the event to the transaction's log.
                 #[inline(always)]
-                pub fn emit(self) {
-                    #[derive(Clone, Copy)]
-                    #[repr(C)]
-                    struct Wire { head: [u8; 8], body: $name }
-                    // SAFETY: repr(C) of `Field`s only.
-                    unsafe impl $crate::declare::Field for Wire {
-                        const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
-                    }
-                    let wire = Wire { head: Self::DISCRIMINATOR, body: self };
-                    $crate::sysvars::log_data($crate::declare::bytes_of(&wire));
+                pub fn emit(&self) {
+                    const { assert!(core::mem::size_of::<$name>() <= $crate::sysvars::LONGEST_EVENT) };
+                    $crate::sysvars::log_event(Self::DISCRIMINATOR, $crate::declare::bytes_of(self));
                 }
             }
         )+
@@ -281,6 +274,8 @@ macro_rules! instruction {
         }
         /// `sha256("global:name")[..8]`.
         pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("global", stringify!($name));
+        /// The discriminator as the dispatcher compares it.
+        pub const HEAD: u64 = u64::from_le_bytes(DISCRIMINATOR);
         /// Its entry in the IDL.
         #[cfg(not(target_arch = "bpf"))]
         pub const IDL: $crate::idl::Instruction = $crate::idl::Instruction {

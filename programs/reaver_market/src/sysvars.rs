@@ -44,9 +44,22 @@ pub fn rent_minimum(len: usize) -> Result<u64, MarketError> {
     math::mul_div_floor(per_byte, 128 + len as u64, 1)
 }
 
-/// Writes one slice to the transaction's log, as Anchor's events are.
+/// The longest event, without its discriminator.
+pub const LONGEST_EVENT: usize = 384;
+
+/// Writes an event to the transaction's log as Anchor does: one slice.
 #[inline(never)]
-pub fn log_data(bytes: &[u8]) {
+pub fn log_event(discriminator: [u8; 8], body: &[u8]) {
+    let mut wire = [0u8; 8 + LONGEST_EVENT];
+    wire[..8].copy_from_slice(&discriminator);
+    let len = 8 + body.len();
+    if let Some(rest) = wire.get_mut(8..len) {
+        rest.copy_from_slice(body);
+        log_data(&wire[..len]);
+    }
+}
+
+fn log_data(bytes: &[u8]) {
     #[cfg(target_arch = "bpf")]
     {
         let slices: [&[u8]; 1] = [bytes];

@@ -24,17 +24,11 @@ macro_rules! registry {
             };
             ctx.data = args;
             let head = u64::from_le_bytes(*head);
-            $($(
-                if head == const { u64::from_le_bytes($actor::$name::DISCRIMINATOR) } {
-                    // each handler keeps a stack frame of its own
-                    #[inline(never)]
-                    fn handle(ctx: Ctx<'_>) -> Result<(), MarketError> {
-                        $actor::$name::process(ctx)
-                    }
-                    return handle(ctx).map_err(ProgramError::from);
-                }
-            )+)+
-            Err(MarketError::UnknownInstruction.into())
+            let handler: fn(Ctx<'_>) -> Result<(), MarketError> = match head {
+                $($($actor::$name::HEAD => $actor::$name::process,)+)+
+                _ => return Err(MarketError::UnknownInstruction.into()),
+            };
+            handler(ctx).map_err(ProgramError::from)
         }
 
         /// All instructions, for the IDL.

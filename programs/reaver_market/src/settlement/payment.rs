@@ -237,34 +237,44 @@ impl Payment {
         Ok(())
     }
 
-    /// What the event says of it, when the voucher and its attempt are known.
-    #[inline(always)]
-    pub fn told(
-        &self,
-        escrow: Key,
-        attempt: &Attempt,
-        (voucher, accepted): (&VoucherArgs, &Accepted),
-    ) -> Settled {
+    /// Says what was paid.
+    #[inline(never)]
+    pub fn tell(&self, told: &Told<'_>) {
         Settled {
-            escrow,
-            attempt: attempt.number,
-            node: attempt.node,
-            countersigner: accepted.countersigner,
-            sequence: voucher.sequence,
-            state: voucher.state,
-            reason: voucher.reason,
-            billed: attempt.billed,
-            amount: attempt.amount,
+            escrow: told.escrow,
+            attempt: told.attempt.number,
+            node: told.attempt.node,
+            countersigner: *told.countersigner,
+            sequence: told.voucher.sequence,
+            state: told.voucher.state,
+            reason: told.voucher.reason,
+            billed: told.attempt.billed,
+            amount: told.attempt.amount,
             paid: self.paid,
             operator: self.split.operator,
             stakers: self.split.stakers,
             market: self.split.market,
             protocol: self.split.protocol,
             owed: Bool::new(self.owed),
-            refunded: Tokens::ZERO,
-            digest: voucher.digest,
+            refunded: told.refunded,
+            digest: told.voucher.digest,
         }
+        .emit();
     }
+}
+
+/// What `Settled` tells beside the payment.
+pub struct Told<'a> {
+    /// The escrow's address.
+    pub escrow: Key,
+    /// The attempt, after the payment.
+    pub attempt: &'a Attempt,
+    /// The voucher.
+    pub voucher: &'a VoucherArgs,
+    /// Who countersigned.
+    pub countersigner: &'a Key,
+    /// What was unlocked at the same time.
+    pub refunded: Tokens,
 }
 
 #[cfg(test)]

@@ -3,18 +3,18 @@
 use pinocchio::{AccountView, Address};
 
 use super::{
-    ending,
-    payment::{self, Books, Payment, Purses, States},
-    usage::{Latest, Usage},
+    ending::{self, Closing, OneSided},
+    payment::{self, Books, Payment, Purses, States, Told},
+    usage::{Accepted, Latest, Usage},
 };
 use crate::{
-    checks::require,
+    checks::{self, require},
     cpi,
     errors::MarketError,
-    events::{Contested, EscrowClosed, Settled},
+    events::{Contested, EscrowClosed, Released},
     messages::VoucherArgs,
     quantities::{Key, Millis, Time, Tokens},
-    state::{escrow_state, Attempt},
+    state::{escrow_state, Attempt, Escrow},
 };
 
 /// What is shown, by whom, where, and when.
@@ -43,18 +43,20 @@ pub struct Till<'a> {
     pub purses: &'a Purses<'a>,
     /// The vault, which may spend from its token account.
     pub vault: &'a AccountView,
+    /// The escrow.
+    pub escrow: &'a AccountView,
     /// What is unlocked at the same time.
     pub refunded: Tokens,
 }
 
 /// A voucher that was accepted and booked: the transfers are still to be made.
 pub struct Booked {
-    /// Whether the meter countersigned.
-    pub by_meter: bool,
+    /// What it meant.
+    pub accepted: Accepted,
     /// What it costs.
     pub payment: Payment,
-    /// What will be told of it.
-    pub event: Settled,
+    /// Which attempt's it was.
+    which: Which,
 }
 
 /// Which of the escrow's two attempts.
@@ -96,11 +98,10 @@ impl Shown<'_> {
         require(attempt.node == self.node, MarketError::WrongNode)?;
         let accepted = usage.accept(attempt, self.voucher)?;
         let payment = payment::book(books, &accepted, self.payout, self.now)?;
-        let event = payment.told(self.escrow, books.attempt(which), (self.voucher, &accepted));
         Ok(Booked {
-            by_meter: accepted.by_meter,
+            accepted,
             payment,
-            event,
+            which,
         })
     }
 
@@ -146,7 +147,7 @@ impl Shown<'_> {
         )?;
         let usage = self.usage(books, Latest::Released(released_at), None);
         let booked = self.book(books, &usage, Which::Contested)?;
-        require(booked.by_meter, MarketError::CountersignerNotMeter)?;
+        require(booked.accepted.by_meter, MarketError::CountersignerNotMeter)?;
         let contest = &mut books.escrow.contest;
         ending::decide(contest, books.node, books.pool, books.config, self.now)?;
         Contested {
@@ -162,16 +163,61 @@ impl Shown<'_> {
         Ok(booked)
     }
 
+    /// Ends the running attempt from one side, and, when the escrow was cancelled, closes it: it has no
+    /// further attempt. Tells both, and returns what was unlocked.
+    ///
+    /// # Errors
+    /// `ContestBusy`.
+    #[inline(never)]
+    pub fn end(&self, books: &mut Books<'_>, end: &OneSided) -> Result<Tokens, MarketError> {
+        ending::by_one(books.escrow, books.node, books.config, end)?;
+        let contest = &mut books.escrow.contest;
+        ending::decide(contest, books.node, books.pool, books.config, self.now)?;
+        Released {
+            escrow: self.escrow,
+            attempt: contest.attempt.number,
+            node: self.node,
+            by: self.submitter,
+            reason: end.reason,
+            loss: contest.loss,
+            reserve: contest.attempt.exposure,
+            compensation: contest.compensation,
+            released_at: end.now,
+        }
+        .emit();
+        if !books.escrow.is_stopping() {
+            return Ok(Tokens::ZERO);
+        }
+        let closed = Closing {
+            key: self.escrow,
+            vault: books.vault,
+            allowance: books.allowance.as_deref_mut(),
+            now: self.now,
+            reason: end.reason,
+        }
+        .close(books.escrow)?;
+        closed.emit();
+        Ok(closed.refunded)
+    }
+
     /// Makes the transfers of a booked voucher and tells of them.
     ///
     /// # Errors
     /// As `Payment::transfer`.
     #[inline(never)]
-    pub fn pay(&self, booked: Booked, till: &Till<'_>) -> Result<(), MarketError> {
+    pub fn pay(&self, booked: &Booked, till: &Till<'_>) -> Result<(), MarketError> {
         booked.payment.transfer(till.purses, till.vault)?;
-        let mut event = booked.event;
-        event.refunded = till.refunded;
-        event.emit();
+        let escrow: &Escrow = checks::load(till.escrow, self.program_id)?;
+        booked.payment.tell(&Told {
+            escrow: self.escrow,
+            attempt: match booked.which {
+                Which::Last => &escrow.attempt,
+                Which::Contested => &escrow.contest.attempt,
+            },
+            voucher: self.voucher,
+            countersigner: &booked.accepted.countersigner,
+            refunded: till.refunded,
+        });
         Ok(())
     }
 }

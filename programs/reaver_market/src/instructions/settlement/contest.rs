@@ -61,6 +61,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let Paying { mut states, purses } = paying!(id, a);
     let mut books = states.books(&purses)?;
     let booked = shown.of_contested(&mut books)?;
-    let till = Till { purses: &purses, vault: states.vault, refunded: Tokens::ZERO };
-    shown.pay(booked, &till)
+    let till = Till { purses: &purses, vault: states.vault,
+        escrow: states.escrow, refunded: Tokens::ZERO };
+    shown.pay(&booked, &till)
 }

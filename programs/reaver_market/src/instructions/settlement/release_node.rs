@@ -12,13 +12,12 @@
 use crate::{
     checks::{self, require},
     errors::MarketError,
-    events::Released,
     messages::VoucherArgs,
     paying,
-    quantities::{Key, Reason, Tokens},
+    quantities::{Key, Reason},
     reasons,
     settlement::{
-        ending::{self, Closing, OneSided},
+        ending::{self, OneSided},
         shown::{Paying, Shown, Till},
     },
     state::escrow_state,
@@ -114,7 +113,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         };
         if let Some(booked) = &booked {
             require(
-                booked.by_meter,
+                booked.accepted.by_meter,
                 MarketError::CountersignerNotMeter,
             )?;
         }
@@ -131,46 +130,11 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         by_quit: false,
         can_be_loss: !by_matcher,
     };
-    ending::by_one(books.escrow, books.node, books.config, &end)?;
-    ending::decide(
-        &mut books.escrow.contest,
-        books.node,
-        books.pool,
-        books.config,
-        shown.now,
-    )?;
-    let event = Released {
-        escrow: shown.escrow,
-        attempt: books.escrow.contest.attempt.number,
-        node: shown.node,
-        by: shown.submitter,
-        reason: end.reason,
-        loss: books.escrow.contest.loss,
-        reserve: books.escrow.contest.attempt.exposure,
-        compensation: books.escrow.contest.compensation,
-        released_at: end.now,
-    };
-    // a cancelled escrow has no further attempt
-    let closed = if books.escrow.is_stopping() {
-        let closing = Closing {
-            key: shown.escrow,
-            vault: books.vault,
-            allowance: books.allowance,
-            now: shown.now,
-            reason: end.reason,
-        };
-        Some(closing.close(books.escrow)?)
-    } else {
-        None
-    };
-    let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
-    if let Some(booked) = booked {
-        let till = Till { purses: &purses, vault: states.vault, refunded };
+    let refunded = shown.end(&mut books, &end)?;
+    if let Some(booked) = &booked {
+        let till = Till { purses: &purses, vault: states.vault,
+        escrow: states.escrow, refunded };
     shown.pay(booked, &till)?;
-    }
-    event.emit();
-    if let Some(closed) = closed {
-        closed.emit();
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ instruction! {
 }
 
 /// Books the voucher, and says whether the escrow closes with it.
-#[inline(never)]
+#[inline(always)]
 fn book<'b>(
     shown: &'b Shown<'b>,
     books: &mut Books<'b>,
@@ -132,7 +132,8 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         None
     };
     let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
-    let till = Till { purses: &purses, vault: states.vault, refunded };
-    shown.pay(booked, &till)?;
+    let till = Till { purses: &purses, vault: states.vault,
+        escrow: states.escrow, refunded };
+    shown.pay(&booked, &till)?;
     finish(closed, states.escrow, a.rent_payer)
 }
