@@ -14,7 +14,7 @@ from solders.hash import Hash
 from solders.litesvm import LiteSVM
 from solders.message import Message, MessageV0
 from solders.pubkey import Pubkey
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 from solders.transaction_metadata import FailedTransactionMetadata, SimulatedTransactionInfo, TransactionMetadata
 
 from marketplace.localnet.errors import ProgramUnusable
@@ -181,7 +181,7 @@ class Bank:
         message = transaction.message
         try:
             transaction.sanitize()
-        except ValueError:
+        except SanitizeError:
             return "SanitizeFailure"
         if len(set(message.account_keys)) != len(message.account_keys):
             return "AccountLoadedTwice"

@@ -277,3 +277,53 @@ def test_message_hash_ignores_signatures(bank: Bank, rich: Keypair) -> None:
 
     transaction = signed(latest(bank), rich, pay(rich, rich.pubkey(), 1))
     assert hash_of(transaction.message) == hashlib.sha256(bytes(transaction.message)).digest()
+
+
+def test_a_malformed_transaction_fails_to_sanitize(bank: Bank, rich: Keypair) -> None:
+    from solders.instruction import CompiledInstruction
+    from solders.message import Message
+    from solders.transaction import VersionedTransaction
+
+    good = signed(latest(bank), rich, pay(rich, rich.pubkey(), 1), legacy=True).message
+    broken = Message.new_with_compiled_instructions(
+        1, 0, 1, good.account_keys, good.recent_blockhash, [CompiledInstruction(9, b"", bytes([0, 7]))]
+    )
+    transaction = VersionedTransaction.populate(broken, [rich.sign_message(bytes(broken))])
+    assert bank.execute(transaction) == Dropped("SanitizeFailure")
+
+
+def test_lookup_tables_are_resolved(bank: Bank, rich: Keypair) -> None:
+    from solders.address_lookup_table_account import AddressLookupTableAccount
+    from solders.message import MessageV0
+    from solders.transaction import VersionedTransaction
+
+    tables = Pubkey.from_string("AddressLookupTab1e1111111111111111111111111")
+    bank.advance(Moment(20, START))
+    slot = (18).to_bytes(8, "little")
+    table, bump = Pubkey.find_program_address([bytes(rich.pubkey()), slot], tables)
+    metas = [
+        AccountMeta(table, False, True),
+        AccountMeta(rich.pubkey(), True, False),
+        AccountMeta(rich.pubkey(), True, True),
+        AccountMeta(SYSTEM, False, False),
+    ]
+    to, reader = Keypair().pubkey(), Keypair().pubkey()
+    create = Instruction(tables, struct.pack("<I", 0) + slot + bytes([bump]), metas)
+    extend = Instruction(tables, struct.pack("<IQ", 2, 2) + bytes(to) + bytes(reader), metas)
+    assert landed(bank.execute(signed(latest(bank), rich, create, extend))).execution.error is None
+    bank.advance(Moment(21, START))
+    transfer = pay(rich, to, 10**7)
+    with_reader = Instruction(
+        transfer.program_id, transfer.data, [*transfer.accounts, AccountMeta(reader, False, False)]
+    )
+    lookup = AddressLookupTableAccount(table, [to, reader])
+    message = MessageV0.try_compile(rich.pubkey(), [with_reader], [lookup], latest(bank))
+    assert to not in message.account_keys
+    run = landed(bank.execute(VersionedTransaction(message, [rich]))).execution
+    assert run.error is None
+    assert (run.keys.loaded_writable, run.keys.loaded_readonly) == ((to,), (reader,))
+    assert lamports(bank, to) == 10**7
+    assert lamports(bank, to, Commitment.CONFIRMED) == 0
+    gone = AddressLookupTableAccount(Keypair().pubkey(), [to, reader])
+    missing = MessageV0.try_compile(rich.pubkey(), [with_reader], [gone], latest(bank))
+    assert bank.execute(VersionedTransaction(missing, [rich])) == Dropped("AddressLookupTableNotFound")

@@ -317,3 +317,17 @@ async def test_a_memo_is_shown_in_the_history(rpc: Rpc, wallet: Keypair) -> None
     await rpc.until("confirmed", await rpc.result("sendTransaction", as_base64(transaction), SEND))
     (entry,) = await rpc.result("getSignaturesForAddress", str(memo), CONFIRMED)
     assert entry["memo"] == "[9] für dich"
+
+
+async def test_a_malformed_transaction_is_invalid(rpc: Rpc, wallet: Keypair) -> None:
+    from solders.instruction import CompiledInstruction
+    from solders.message import Message
+    from solders.transaction import VersionedTransaction
+
+    good = signed(await recent(rpc), wallet, pay(wallet, wallet.pubkey(), 1), legacy=True).message
+    outside = CompiledInstruction(9, b"", bytes([0, 7]))
+    broken = Message.new_with_compiled_instructions(1, 0, 1, good.account_keys, good.recent_blockhash, [outside])
+    transaction = VersionedTransaction.populate(broken, [wallet.sign_message(bytes(broken))])
+    error = await rpc.error("sendTransaction", as_base64(transaction), SEND)
+    assert error["code"] == -32602
+    assert error["message"].startswith("invalid transaction: ")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import base58
 from solders.pubkey import Pubkey
 from solders.signature import Signature
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 from marketplace.localnet.bank import TRANSACTION_BYTES
 from marketplace.localnet.rpc.envelope import RpcError, invalid_params
@@ -227,8 +227,12 @@ def as_transaction(text: str, encoding: str) -> VersionedTransaction:
         raise invalid_params(f"failed to deserialize {what}: {error}") from None
     if bytes(transaction) != wire:
         raise invalid_params(f"failed to deserialize {what}: trailing or non-canonical bytes")
-    if not transaction.signatures:
-        raise invalid_params("invalid transaction: Transaction failed to sanitize accounts offsets correctly")
+    try:
+        transaction.sanitize()
+    except SanitizeError:
+        raise invalid_params(
+            "invalid transaction: Transaction failed to sanitize accounts offsets correctly",
+        ) from None
     return transaction
 
 
