@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from marketplace.client.errors import (
     ApiError,
@@ -22,7 +22,6 @@ from marketplace.client.errors import (
     TransactionFailed,
     TransactionRefused,
 )
-from marketplace.client.guard import AllowanceTerms, CheckedTransaction, EscrowTerms, Guard, MarketOnChain
 from marketplace.client.intents import Intent, IntentStore
 from marketplace.client.keypairs import Keypair
 from marketplace.client.known_markets import KnownMarket, KnownMarkets
@@ -50,9 +49,13 @@ from marketplace.client.quotes import agreed_price
 from marketplace.client.relay import Relay
 from marketplace.client.requests import JobRequest
 from marketplace.client.sessions import Session
+from marketplace.client.terms import AllowanceTerms, EscrowTerms, MarketOnChain
 from marketplace.client.tokens import StoredLogin, TokenCache
 from marketplace.client.transport import Reply, RetryPolicy, Sleep, Transport
 from marketplace.domain.money import format_amount, parse_amount
+
+if TYPE_CHECKING:
+    from marketplace.client.guard import CheckedTransaction, Guard
 
 _JOBS: Final = "/v1/jobs"
 _POLL_S: Final = 0.5
@@ -329,7 +332,7 @@ class ReaverClient:
         self,
         path: str,
         body: Mapping[str, object] | None,
-        check: Callable[[Guard, str], CheckedTransaction],
+        check: "Callable[[Guard, str], CheckedTransaction]",
         *,
         method: str = "POST",
     ) -> Paid:
@@ -356,7 +359,7 @@ class ReaverClient:
 
     async def _check_escrow(
         self, needed: SignatureNeeded, request: JobRequest, quote: Quote, key: str
-    ) -> CheckedTransaction:
+    ) -> "CheckedTransaction":
         market = await self._market()
         price = agreed_price(request, quote, market)
         terms = EscrowTerms.of(request, key=key, ceiling_price=price.price_per_hour, deposit=price.deposit)
@@ -378,7 +381,7 @@ class ReaverClient:
         intent.remember(json.dumps({"quote": quote.model_dump_json(by_alias=True)}))
         return quote
 
-    async def _sign_and_send(self, checked: CheckedTransaction) -> str:
+    async def _sign_and_send(self, checked: "CheckedTransaction") -> str:
         signed = checked.signed_by(self._signer())
         if self._relay is not None:
             return await self._relay.send(signed)
@@ -414,7 +417,10 @@ class ReaverClient:
     async def _market(self) -> MarketOnChain:
         return MarketOnChain.of((await self.constants()).chain)
 
-    async def _guard(self) -> Guard:
+    async def _guard(self) -> "Guard":
+        # The coders behind it take half a second to load; only what signs waits for them.
+        from marketplace.client.guard import Guard  # noqa: PLC0415
+
         return Guard(await self._market(), self._signer().address)
 
     def _signer(self) -> Keypair:

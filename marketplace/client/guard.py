@@ -10,7 +10,6 @@ checking can't slip through. The market's summary is never read.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, TypeVar
 
@@ -21,9 +20,8 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from marketplace.chain import builders
-from marketplace.chain.addresses import class_id, parse_address
-from marketplace.chain.builders import CallBuilder, Deployment, EscrowRef
-from marketplace.chain.errors import NotCanonical, UnsupportedTransaction
+from marketplace.chain.builders import CallBuilder, EscrowRef
+from marketplace.chain.errors import UnsupportedTransaction
 from marketplace.chain.instructions import (
     Deposit,
     GrantAllowance,
@@ -40,95 +38,16 @@ from marketplace.chain.transactions import (
     InspectedTransaction,
     inspect,
 )
-from marketplace.client.errors import MalformedAnswer, TransactionRefused
+from marketplace.client.errors import TransactionRefused
 from marketplace.client.keypairs import Keypair
-from marketplace.client.models import ChainConstants
-from marketplace.client.requests import JobRequest
-from marketplace.domain.catalogue import find_class
+from marketplace.client.terms import AllowanceTerms, EscrowTerms, MarketOnChain
 from marketplace.domain.money import format_amount
-from marketplace.protocol.terms import terms_hash
 
 MAX_PRIORITY_FEE_LAMPORTS: Final = 1_000_000
 """Chosen: 0.001 SOL, two hundred times the base fee of one signature; more would be a market burning the wallet's."""
 MAX_ATTEMPTS: Final = 5
 """Specified: api.md section 5.2, `retry.max_attempts`."""
 _Call = TypeVar("_Call", bound=ProgramInstruction)
-
-
-@dataclass(frozen=True, slots=True)
-class MarketOnChain:
-    """The identity that every transaction is held against."""
-
-    deployment: Deployment
-    market: Pubkey
-    quote_key: Pubkey | None = None
-
-    @property
-    def decimals(self) -> int:
-        """Places of the payment token."""
-        return self.deployment.payment_decimals
-
-    @classmethod
-    def of(cls, constants: ChainConstants) -> "MarketOnChain":
-        """From the published (and pinned) constants. Raises MalformedAnswer for text that is no address."""
-        try:
-            deployment = Deployment(
-                program=parse_address(constants.program_id),
-                genesis_hash=bytes(parse_address(constants.genesis_hash)),
-                payment_mint=parse_address(constants.payment_mint),
-                stake_mint=parse_address(constants.stake_mint),
-                payment_decimals=constants.decimals,
-                stake_decimals=constants.stake_decimals or constants.decimals,
-            )
-            return cls(
-                deployment=deployment,
-                market=parse_address(constants.market),
-                quote_key=None if constants.quote_key is None else parse_address(constants.quote_key),
-            )
-        except NotCanonical as error:
-            raise MalformedAnswer(f"the market's constants name an address that is none: {error}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class AllowanceTerms:
-    """Caps of an allowance, base units of the payment token. expires_at: UTC, whole seconds."""
-
-    per_job: int
-    per_day: int
-    total: int
-    max_price_per_hour: int
-    expires_at: datetime
-
-    def expires_at_text(self) -> str:
-        """RFC 3339 with Z."""
-        return self.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def expires_at_ms(self) -> int:
-        """Milliseconds since the Unix epoch, as the program counts."""
-        return int(self.expires_at.timestamp()) * 1000
-
-
-@dataclass(frozen=True, slots=True)
-class EscrowTerms:
-    """What an escrow may be: exact terms, and upper bounds for its money."""
-
-    class_id: bytes
-    terms_hash: bytes
-    ceiling_price: int
-    deposit: int
-    max_time_ms: int
-
-    @classmethod
-    def of(cls, request: JobRequest, *, key: str, ceiling_price: int, deposit: int) -> "EscrowTerms":
-        """Terms of a job: the hash is made here, from the request and the key under which it is submitted."""
-        spec = request.spec()
-        return cls(
-            class_id=class_id(find_class(request.gpu).id),
-            terms_hash=terms_hash(spec.spec_hash(), key),
-            ceiling_price=ceiling_price,
-            deposit=deposit,
-            max_time_ms=spec.limit_ms,
-        )
 
 
 @dataclass(frozen=True, slots=True)

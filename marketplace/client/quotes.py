@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketplace.client.errors import MalformedAnswer, NoPrice
-from marketplace.client.guard import MarketOnChain
 from marketplace.client.models import Quote
 from marketplace.client.requests import JobRequest
+from marketplace.client.terms import MarketOnChain
 from marketplace.domain.catalogue import find_class
 from marketplace.domain.money import AmountOverflow, MalformedAmount, deposit_for, parse_amount
 from marketplace.domain.quantities import Millis, Tokens

@@ -24,8 +24,8 @@ from marketplace.chain.instructions import (
 from marketplace.chain.program import create_token_account, transfer_tokens
 from marketplace.client.client import ReaverClient
 from marketplace.client.errors import TransactionRefused
-from marketplace.client.guard import AllowanceTerms
 from marketplace.client.requests import JobRequest
+from marketplace.client.terms import AllowanceTerms
 from tests.client.fake_market import FakeMarket, Steps, key
 
 THIEF = key("thief").pubkey()

@@ -58,7 +58,7 @@ def grant(
     expires_at = _moment(expires)
 
     async def work(client: "ReaverClient") -> "Paid":
-        from marketplace.client.guard import AllowanceTerms
+        from marketplace.client.terms import AllowanceTerms
 
         terms = AllowanceTerms(
             per_job=await client.units(per_job),
