@@ -9,6 +9,7 @@ A transaction is observed at `confirmed`, then either finalized, or dropped when
 the first, books close on the second.
 """
 
+import asyncio
 import heapq
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _log = structlog.get_logger(__name__)
 
 # Chosen: bounds one batch, so that catching up after a long pause is done in steps that are each recorded.
 DEFAULT_BATCH: Final = 200
+# Chosen: transactions asked for at once; an endpoint's own budget holds them back further.
+_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,15 +207,20 @@ class Watcher:
         """Read the transactions in order; stop at the first that the node doesn't have yet."""
         observed: list[ObservedTransaction] = []
         read: list[SignatureInfo] = []
-        for line in lines:
-            if line.failure is None:
-                landed = await self._rpc.find_transaction(line.signature)
-                if landed is None:
-                    break
-                if landed.failure is None:
-                    observed.append(self._observed(landed))
-            read.append(line)
+        for start in range(0, len(lines), _AT_ONCE):
+            group = lines[start : start + _AT_ONCE]
+            for line, landed in zip(group, await asyncio.gather(*map(self._landed, group)), strict=True):
+                if line.failure is None:
+                    if landed is None:
+                        return observed, read
+                    if landed.failure is None:
+                        observed.append(self._observed(landed))
+                read.append(line)
         return observed, read
+
+    async def _landed(self, line: SignatureInfo) -> LandedTransaction | None:
+        """The transaction itself; a failed one is not asked for, it has no events."""
+        return await self._rpc.find_transaction(line.signature) if line.failure is None else None
 
     def _observed(self, landed: LandedTransaction) -> ObservedTransaction:
         log = read_events(landed.logs, self._decoder)

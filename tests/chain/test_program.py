@@ -1,3 +1,4 @@
+import ast
 import json
 from dataclasses import fields, replace
 from pathlib import Path
@@ -195,3 +196,22 @@ def test_class_ids_are_ascii_padded_with_zeros() -> None:
             class_id(wrong)
     with pytest.raises(ValueError, match="class"):
         class_name(b"a\0b" + bytes(13))
+
+
+def test_the_chain_libraries_are_imported_in_one_module_only() -> None:
+    """Leaving anchorpy (and with it solders 0.26) must stay a change of that module alone."""
+    folder = Path(__file__).parents[2] / "marketplace" / "chain"
+    for path in folder.glob("*.py"):
+        imported = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        foreign = imported & {"anchorpy", "anchorpy_core", "solana", "spl", "construct", "borsh_construct"}
+        assert not foreign or path.name == "program.py", f"{path.name} imports {foreign}"
