@@ -1,0 +1,198 @@
+"""The writer's promises: durable before answered, alone in failure, one process at a time, reads beside it."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from marketplace.errors import NotFound, SchemaOutdated, StoreUnavailable, UniqueViolation
+from marketplace.store.engine import Store
+from marketplace.store.schema import migrate, newest_revision
+from marketplace.store.tables import METADATA
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = Store(tmp_path / "market.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
+
+
+def add(tx, account):
+    tx.change("INSERT INTO accounts (id, created_at_ms) VALUES (:id, 1)", {"id": account})
+
+
+def count(tx):
+    return tx.row("SELECT count(*) FROM accounts")[0]
+
+
+async def test_what_was_written_is_read_by_every_way(store):
+    await store.write(lambda tx: add(tx, "a"))
+    assert await store.read(count) == 1
+    assert store.peek(count) == 1
+    assert await store.write(count) == 1
+
+
+async def test_a_unit_that_fails_is_undone_alone(store):
+    def fails(tx):
+        add(tx, "lost")
+        raise NotFound
+
+    results = await asyncio.gather(
+        *(store.write(lambda tx, n=n: add(tx, f"a{n}")) for n in range(5)),
+        store.write(fails),
+        *(store.write(lambda tx, n=n: add(tx, f"b{n}")) for n in range(5)),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results if result is not None] == [NotFound]
+    assert await store.read(count) == 10
+
+
+async def test_a_duplicate_is_told_and_takes_nothing_with_it(store):
+    await store.write(lambda tx: add(tx, "a"))
+    results = await asyncio.gather(
+        store.write(lambda tx: add(tx, "a")), store.write(lambda tx: add(tx, "b")), return_exceptions=True
+    )
+    assert isinstance(results[0], UniqueViolation)
+    assert results[1] is None
+    with pytest.raises(UniqueViolation):
+        await store.write(
+            lambda tx: tx.execute(sqlalchemy.text("INSERT INTO accounts (id, created_at_ms) VALUES ('b', 1)"))
+        )
+
+
+async def test_core_statements_and_hot_sql_are_one_transaction(store):
+    def work(tx):
+        tx.execute(METADATA.tables["accounts"].insert(), {"id": "core", "created_at_ms": 1})
+        add(tx, "hot")
+        raise NotFound
+
+    with pytest.raises(NotFound):
+        await store.write(work)
+    assert await store.read(count) == 0
+
+
+async def test_hooks_run_after_the_commit_and_only_then(store):
+    seen = []
+
+    def succeeds(tx):
+        add(tx, "a")
+        tx.after_commit(lambda: seen.append(store.peek(count)))
+
+    def fails(tx):
+        tx.after_commit(lambda: seen.append("never"))
+        raise NotFound
+
+    await store.write(succeeds)
+    with pytest.raises(NotFound):
+        await store.write(fails)
+    await store.write(lambda tx: None)
+    assert seen == [1]
+
+
+async def test_a_cancelled_caller_leaves_a_whole_outcome(store):
+    task = asyncio.create_task(store.write(lambda tx: add(tx, "a")))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await store.write(count) == 1
+
+
+async def test_readers_cannot_write(store):
+    with pytest.raises(StoreUnavailable):
+        await store.read(lambda tx: add(tx, "a"))
+    with pytest.raises(StoreUnavailable):
+        store.peek(lambda tx: add(tx, "a"))
+
+
+async def test_a_read_is_one_snapshot(store):
+    loop = asyncio.get_running_loop()
+
+    def twice(tx):
+        before = count(tx)
+        asyncio.run_coroutine_threadsafe(store.write(lambda inner: add(inner, "a")), loop).result(10)
+        return before, count(tx)
+
+    assert await store.read(twice) == (0, 0)
+    assert await store.read(count) == 1
+
+
+async def test_a_second_process_is_refused(store):
+    code = (
+        "import asyncio, pathlib, sys\n"
+        "from marketplace.store.engine import Store\n"
+        "asyncio.run(Store(pathlib.Path(sys.argv[1])).open())\n"
+    )
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code, str(store.path)], capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 1
+    assert "another process uses the database" in run.stderr
+
+
+async def test_what_was_answered_survives_sigkill(tmp_path):
+    code = (
+        "import asyncio, os, pathlib, signal, sys\n"
+        "from marketplace.store.engine import Store\n"
+        "async def main():\n"
+        "    store = Store(pathlib.Path(sys.argv[1]))\n"
+        "    await store.open()\n"
+        "    for n in range(20):\n"
+        "        await store.write(lambda tx: tx.change("
+        "\"INSERT INTO accounts (id, created_at_ms) VALUES (:id, 1)\", {'id': f'a{n}'}))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    path = tmp_path / "market.sqlite3"
+    run = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(path)], timeout=60, check=False)
+    assert run.returncode == -9
+    store = Store(path)
+    await store.open()
+    assert await store.read(count) == 20
+    await store.close()
+
+
+async def test_a_closed_store_says_so(store):
+    await store.close()
+    for attempt in (store.write(count), store.read(count)):
+        with pytest.raises(StoreUnavailable):
+            await attempt
+    with pytest.raises(StoreUnavailable):
+        store.peek(count)
+
+
+async def test_the_migrated_schema_is_the_tables(store):
+    engine = sqlalchemy.create_engine(f"sqlite:///{store.path}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+    engine.dispose()
+
+
+def test_migrating_twice_changes_nothing(tmp_path):
+    path = tmp_path / "market.sqlite3"
+    assert migrate(path) == migrate(path) == newest_revision()
+
+
+def test_a_newer_database_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "market.sqlite3"
+    migrate(path)
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaOutdated, match="9999"):
+        migrate(path)
+    with engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+    engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    path = tmp_path / "market.sqlite3"
+    path.write_bytes(b"not a database at all" * 100)
+    with pytest.raises(StoreUnavailable):
+        migrate(path)

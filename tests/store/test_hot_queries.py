@@ -1,0 +1,37 @@
+"""The plan of every query that runs for each request or login: an index, never a scan of a growing table."""
+
+import pytest
+
+from marketplace.store.engine import Store
+
+HOT = {
+    "idempotency key": "SELECT status FROM idempotency_keys WHERE subject = '' AND route = '' AND key = '' AND expires_at_ms > 0",
+    "login is live": "SELECT 1 FROM logins WHERE id = '' AND revoked_at_ms IS NULL",
+    "refresh token": "SELECT login_id FROM refresh_tokens WHERE token_hash = x''",
+    "challenges of a wallet": "SELECT nonce FROM challenges WHERE wallet = '' AND expires_at_ms > 0 ORDER BY issued_at_ms DESC",
+    "account of a wallet": "SELECT account_id FROM wallets WHERE address = ''",
+    "wallets of an account": "SELECT address FROM wallets WHERE account_id = ''",
+    "events of an account": "SELECT id FROM events WHERE account = '' AND cursor > 0 ORDER BY cursor LIMIT 10",
+    "events of a resource": "SELECT id FROM events WHERE resource = '' AND cursor > 0 ORDER BY cursor LIMIT 10",
+    "built transaction by message": "SELECT id FROM built_transactions WHERE message_sha256 = x''",
+    "built transaction by signature": "SELECT id FROM built_transactions WHERE signature = ''",
+    "built transaction of a request": "SELECT id FROM built_transactions WHERE account_id = '' AND operation = '' ORDER BY built_at_ms DESC LIMIT 1",
+    "expired keys": "DELETE FROM idempotency_keys WHERE expires_at_ms <= 0",
+    "ended counters": "DELETE FROM rate_counters WHERE window_end_s <= 0",
+    "tokens of a login": "SELECT 1 FROM refresh_tokens WHERE login_id = ''",
+}
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = Store(tmp_path / "market.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_no_hot_query_scans(store, name):
+    plan = await store.read(lambda tx: tx.rows("EXPLAIN QUERY PLAN " + HOT[name]))
+    steps = [row[3] for row in plan]
+    assert all(step.startswith("SEARCH") or "B-TREE" in step for step in steps), steps
