@@ -467,7 +467,8 @@ class FakeMarket:
     async def _cancel(self, request: web.Request) -> web.Response:
         self._caller(request)
         job = self.jobs[request.match_info["id"]]
-        job["status"] = "cancelled"
+        job |= {"status": "cancelled", "reason": "cancelled", "exit_code": None}
+        self.log_never_ends = False
         return web.json_response(job)
 
     async def _receipt(self, request: web.Request) -> web.Response:
