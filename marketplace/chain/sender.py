@@ -43,7 +43,8 @@ class Sender:
     """Sends, rebroadcasts, follows and reports. One per process; `run` is its only loop.
 
     on_change: told of every new state after it is recorded (services settle their books there). A state may be
-    passed over: what is final by the next tick goes from sent to finalized at once.
+    passed over: what is final by the next tick goes from sent to finalized at once. A crash may lose the telling,
+    never the record: on start the outbox is read again.
     """
 
     def __init__(
@@ -126,6 +127,9 @@ class Sender:
             except ChainError as error:
                 # Nothing is known, so nothing changes; the entries stay as they are and are asked for again.
                 _log.warning("chain not reachable", action="sender.tick", error=str(error))
+                unfinished = 1
+            except Exception:  # this loop's outer edge: one entry's trouble must not stop every payment
+                _log.exception("tick failed", action="sender.tick")
                 unfinished = 1
             if unfinished:
                 await self._hints.wait(self._tick_s)

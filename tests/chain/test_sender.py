@@ -247,3 +247,21 @@ async def test_a_wait_that_runs_out_says_how_things_stand(bench: Bench) -> None:
     assert (await bench.sender.wait(entry.signature, timeout_s=0.01)).state is OutboxState.SENT
     with pytest.raises(KeyError):
         await bench.sender.wait(Signature.default(), timeout_s=0.01)
+
+
+async def test_a_listener_that_fails_does_not_stop_the_others_payments(bench: Bench) -> None:
+    told: list[str] = []
+
+    async def stumble(entry: OutboxEntry) -> None:
+        told.append(entry.operation)
+        if entry.operation == "bad" and entry.state is OutboxState.FINALIZED:
+            raise LookupError("the books are closed")
+
+    sender = Sender(bench.cluster, bench.outbox, on_change=stumble, tick_s=0.001, monotonic=bench.clock)
+    for number, operation in enumerate(("bad", "good"), start=1):
+        entry = await sender.submit(operation, signed(number), LAST_HEIGHT)
+        bench.cluster.statuses[entry.signature] = status(Commitment.FINALIZED)
+    loop = asyncio.create_task(sender.run())
+    ended = await sender.wait(entry.signature, timeout_s=10, until=OutboxState.FINALIZED)
+    assert ended.operation == "good"
+    loop.cancel()
