@@ -337,7 +337,7 @@ class FakeRuntime:
         for output in sorted(record.program.output, key=lambda output: output.after_s):
             moment = record.started_at + timedelta(seconds=output.after_s)
             while moment > engine.clock.now() and record.outcome is None and not record.changed.is_set():
-                await _either(record.changed, engine.clock, moment)
+                await _either(record.changed, engine.clock, min(moment, record.ends_at or moment))
                 engine.record(record.name)
             ended = record.outcome.finished_at if record.outcome is not None else engine.clock.now()
             if moment > ended:
