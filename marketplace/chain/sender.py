@@ -128,7 +128,7 @@ class Sender:
                 # Nothing is known, so nothing changes; the entries stay as they are and are asked for again.
                 _log.warning("chain not reachable", action="sender.tick", error=str(error))
                 unfinished = 1
-            except Exception:  # this loop's outer edge: one entry's trouble must not stop every payment
+            except Exception:  # noqa: BLE001 - outer edge of the loop: one entry's trouble must not stop every payment
                 _log.exception("tick failed", action="sender.tick")
                 unfinished = 1
             if unfinished:
