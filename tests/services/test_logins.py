@@ -1,0 +1,153 @@
+"""Node logins, and races that HTTP tests can't aim at."""
+
+import asyncio
+
+import base58
+import pytest
+from nacl.signing import SigningKey
+
+from marketplace.domain.ids import NodeId, new_id
+from marketplace.errors import ChallengeExpired, Invalid, Unauthenticated
+from marketplace.services.clock import Ids, ManualClock, SystemRandom
+from marketplace.services.key_ring import create_key_ring
+from marketplace.services.logins import LoginService, Purpose, SignInText
+from marketplace.services.principals import AccountPrincipal, NodePrincipal
+from marketplace.services.tokens import Tokens
+from marketplace.store.engine import Store
+
+NODE_ID = NodeId(new_id("node", 1, 1))
+
+
+class OneNode:
+    """A directory with one registered node key."""
+
+    def __init__(self, key):
+        self.key = key
+
+    def find_node(self, tx, node_key):
+        return NODE_ID if node_key == self.key else None
+
+
+class Parts:
+    """A login service over a real store."""
+
+    def __init__(self, folder, node_key=None):
+        self.clock, random = ManualClock(), SystemRandom()
+        self.store = Store(folder / "market.sqlite3")
+        ring = create_key_ring(folder / "tokens.json", random)
+        self.tokens = Tokens(ring, "https://api.example.test", self.store, self.clock, random)
+        self.logins = LoginService(
+            self.store,
+            self.tokens,
+            ring,
+            SignInText("api.example.test", "https://api.example.test", "localnet"),
+            self.clock,
+            random,
+            Ids(self.clock, random),
+            node_keys=OneNode(node_key) if node_key else None,
+        )
+
+
+@pytest.fixture
+def key():
+    return SigningKey.generate()
+
+
+def address(key):
+    return base58.b58encode(bytes(key.verify_key)).decode()
+
+
+def sign(key, text):
+    return base58.b58encode(key.sign(text.encode()).signature).decode()
+
+
+@pytest.fixture
+async def parts(tmp_path, key):
+    parts = Parts(tmp_path, address(key))
+    await parts.store.open()
+    yield parts
+    await parts.store.close()
+
+
+async def verify(parts, key, issued):
+    return await parts.logins.verify(
+        address(key), sign(key, issued.challenge.message), "1.2.3.4", nonce=None, signed_message=None
+    )
+
+
+async def test_a_node_key_logs_in_as_its_node_only(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
+    assert f"as the node {address(key)}" in issued.challenge.message
+    session = await verify(parts, key, issued)
+    principal = parts.tokens.authenticate(session.token)
+    assert principal == NodePrincipal(NODE_ID, address(key), principal.login_id)
+
+
+async def test_the_same_key_is_a_wallet_under_the_other_purpose(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    session = await verify(parts, key, issued)
+    assert isinstance(parts.tokens.authenticate(session.token), AccountPrincipal)
+
+
+async def test_a_signature_for_one_purpose_never_counts_for_the_other(parts, key):
+    node = await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
+    await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    session = await verify(parts, key, node)
+    assert isinstance(parts.tokens.authenticate(session.token), NodePrincipal)
+
+
+async def test_an_unregistered_node_key_is_refused_and_its_challenge_stays(parts):
+    stranger = SigningKey.generate()
+    issued = await parts.logins.issue_challenge(address(stranger), Purpose.NODE, "1.2.3.4")
+    for _ in range(2):
+        with pytest.raises(Unauthenticated, match="not registered"):
+            await verify(parts, stranger, issued)
+
+
+async def test_a_market_without_nodes_issues_no_node_challenge(tmp_path, key):
+    parts = Parts(tmp_path / "other")
+    with pytest.raises(Invalid):
+        await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
+
+
+async def test_of_two_verifies_at_once_one_wins(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    results = await asyncio.gather(*(verify(parts, key, issued) for _ in range(8)), return_exceptions=True)
+    assert sorted(type(result).__name__ for result in results) == ["ChallengeExpired"] * 7 + ["Session"]
+
+
+async def test_of_two_refreshes_at_once_one_wins_and_the_login_ends(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    session = await verify(parts, key, issued)
+    results = await asyncio.gather(
+        *(parts.logins.refresh(session.refresh_token, None) for _ in range(2)), return_exceptions=True
+    )
+    assert sorted(type(result).__name__ for result in results) == ["RefreshReused", "Session"]
+    with pytest.raises(Unauthenticated):
+        parts.tokens.authenticate(session.token)
+
+
+async def test_a_revocation_by_another_replica_is_seen_within_5_seconds(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    session = await verify(parts, key, issued)
+    login_id = parts.tokens.authenticate(session.token).login_id
+    await parts.store.write(
+        lambda tx: tx.change("UPDATE logins SET revoked_at_ms = 1 WHERE id = :id", {"id": login_id})
+    )
+    parts.clock.advance(4_999)
+    parts.tokens.authenticate(session.token)
+    parts.clock.advance(1)
+    with pytest.raises(Unauthenticated):
+        parts.tokens.authenticate(session.token)
+
+
+async def test_what_is_past_its_time_is_forgotten(parts, key):
+    issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    await verify(parts, key, issued)
+    await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
+    parts.clock.advance(300_000)
+    assert await parts.logins.forget_expired() == 1
+    parts.clock.advance(2_592_000_000)
+    assert await parts.logins.forget_expired() == 2
+    with pytest.raises(ChallengeExpired):
+        await verify(parts, key, issued)
