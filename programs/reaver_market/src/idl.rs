@@ -42,8 +42,17 @@ impl Struct {
     /// On a type that Borsh gives no fixed size, or a struct that is not among `records`.
     #[must_use]
     pub fn size(&self, records: &[Self]) -> usize {
-        self.fields.iter().map(|f| size(f.kind, records)).sum()
+        size_of(self.fields, records)
     }
+}
+
+/// The sum of fields' sizes, as of arguments.
+///
+/// # Panics
+/// As `Struct::size`.
+#[must_use]
+pub fn size_of(fields: &[FieldEntry], records: &[Struct]) -> usize {
+    fields.iter().map(|f| size(f.kind, records)).sum()
 }
 
 fn size(kind: Kind, records: &[Struct]) -> usize {
