@@ -19,6 +19,7 @@ import structlog
 from marketplace.crash import crash_point
 from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
+from marketplace.errors import Code
 from marketplace.protocol import signatures
 from marketplace.protocol.control import (
     AllocationBeat,
@@ -32,6 +33,7 @@ from marketplace.protocol.control import (
     LogLine,
     Logs,
     LogsAck,
+    Message,
     Refusal,
     SignedVoucher,
     StateAck,
@@ -80,6 +82,8 @@ REQUEUING: Final = frozenset(
 )
 """Ends after which another node may go on: the last voucher is `ended`, the escrow stays open."""
 
+_RETRYABLE: Final = frozenset(code.public for code in Code if code.retryable)
+_MARKET_RETRY_S: Final = 1.0
 _LEASE_LOST: Final = "lease_lost"
 _CLOCK: Final = "clock"
 _STATES: Final = {
@@ -94,6 +98,7 @@ _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready with
 
 _log = structlog.get_logger("node.attempt")
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
 
 
 class Stopped(Exception):
@@ -214,7 +219,7 @@ class AttemptRunner:
     def beat(self) -> AllocationBeat | None:
         """Its part of a heartbeat, with a new voucher while the meter runs; None before the lease."""
         record = self._record
-        if record.lease_token is None or record.step is Step.CLEARED:
+        if record.lease_token is None:
             return None
         metering = record.step is Step.READY and self._ready_taken
         if metering:
@@ -297,7 +302,7 @@ class AttemptRunner:
             at_ms=record.claim_at_ms,
             signature=record.claim_signature,
         )
-        asking = self._tools.channel.request(FrameType.CLAIM, claim, ClaimAck, re=record.request_frame)
+        asking = self._insist(FrameType.CLAIM, claim, ClaimAck, re=record.request_frame)
         try:
             ack = await self._while_claim_lives(asking)
         except (MarketRefused, TimeoutError, Stopped) as error:
@@ -560,7 +565,7 @@ class AttemptRunner:
             self._report_added.clear()
             for report in self._tools.journal.reports(self._record.key):
                 try:
-                    ack = await self._tools.channel.request(FrameType.STATE, report, StateAck)
+                    ack = await self._insist(FrameType.STATE, report, StateAck)
                 except MarketRefused as error:
                     self._on_report_refused(report, error)
                 else:
@@ -656,7 +661,7 @@ class AttemptRunner:
             lines=lines,
         )
         try:
-            ack = await self._tools.channel.request(FrameType.LOGS, body, LogsAck)
+            ack = await self._insist(FrameType.LOGS, body, LogsAck)
         except MarketRefused as error:
             _log.warning("logs refused", action="logs_refused", code=error.code, lines=len(lines), **self._names)
             return lines[-1].seq + 1
@@ -712,6 +717,17 @@ class AttemptRunner:
     @property
     def _names(self) -> dict[str, object]:
         return {"allocation": self._record.key.allocation, "attempt": self._record.key.attempt}
+
+    async def _insist(self, kind: FrameType, body: Message, answer: type[_M], *, re: str | None = None) -> _M:
+        """The market's answer, asked for again while it says that asking again can help. Raises MarketRefused."""
+        while True:
+            try:
+                return await self._tools.channel.request(kind, body, answer, re=re)
+            except MarketRefused as error:
+                if error.code not in _RETRYABLE:
+                    raise
+                _log.warning("market not ready", action="market_not_ready", code=error.code, **self._names)
+                await asyncio.sleep(_MARKET_RETRY_S)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 

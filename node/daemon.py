@@ -21,7 +21,7 @@ from node.agent import Agent, Limits, Machine
 from node.chain import ChainRefused, ChainSilent, Windows
 from node.clock import SystemClock
 from node.engines import announced, build_runtime, check_isolation, most_disk_gb
-from node.errors import ConfigUnusable
+from node.errors import ConfigUnusable, NodeError
 from node.hardware import GB, measure
 from node.journal import Journal, JournalUnusable
 from node.market import MarketHttp, NodeConnector
@@ -75,7 +75,7 @@ async def serve(settings: Settings, *, drain_on_stop: bool, announce: Callable[[
                 networks=found.networks,
             ),
             limits=Limits(
-                windows=await _windows(chain, identity.genesis_hash),
+                windows=await _windows(chain, http, identity.genesis_hash),
                 max_image_bytes=settings.runtime.max_image_gb * GB,
                 log_limit_bytes=settings.runtime.log_limit_mb << 20,
             ),
@@ -110,16 +110,22 @@ def _journal(settings: Settings) -> Journal:
         raise ConfigUnusable(str(error)) from error
 
 
-async def _windows(chain: SolanaChain | None, genesis_hash: bytes) -> Windows:
-    """The program's time limits. Raises ConfigUnusable when the endpoint serves another chain."""
-    if chain is None:
-        return DEFAULT_WINDOWS
+async def _windows(chain: SolanaChain | None, http: MarketHttp, genesis_hash: bytes) -> Windows:
+    """The program's time limits: from the chain, else the market, else the public defaults.
+
+    Raises ConfigUnusable when the endpoint serves another chain.
+    """
+    if chain is not None:
+        try:
+            if await chain.genesis_hash() != genesis_hash:
+                raise ConfigUnusable("chain.rpc_url serves another chain than the market's; correct it or empty it")
+            return await chain.windows()
+        except (ChainSilent, ChainRefused) as error:
+            _log.warning("chain not readable; asking the market", action="chain_silent", error=str(error))
     try:
-        if await chain.genesis_hash() != genesis_hash:
-            raise ConfigUnusable("chain.rpc_url serves another chain than the market's; correct it or leave it empty")
-        return await chain.windows()
-    except (ChainSilent, ChainRefused) as error:
-        _log.warning("chain not readable, default time limits are used", action="chain_silent", error=str(error))
+        return await http.windows()
+    except NodeError as error:
+        _log.warning("default time limits are used", action="default_windows", error=str(error))
         return DEFAULT_WINDOWS
 
 

@@ -6,6 +6,7 @@ made to sign anything else.
 
 import time
 from dataclasses import dataclass
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ import base58
 from marketplace.protocol.control import MAX_FRAME_BYTES, SUBPROTOCOL
 from marketplace.protocol.siws import SignInInput
 from marketplace.protocol.terms import canonical_json
+from node.chain import Windows
 from node.errors import MarketRefused, MarketUnavailable, NotTrusted
 from node.keys import KeyPair
 
@@ -77,6 +79,18 @@ class MarketHttp:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise NotTrusted(f"the market's constants can't be read at {error}") from error
+
+    async def windows(self) -> Windows:
+        """The program's time limits, as the market publishes them.
+
+        Raises MarketUnavailable, MarketRefused, NotTrusted.
+        """
+        timing: dict[str, Any] = (await self.constants()).get("timing") or {}
+        try:
+            claim, skew, lost = (Decimal(str(timing[name])) for name in ("claim_limit_s", "skew_s", "lost_after_s"))
+        except (KeyError, TypeError, ArithmeticError) as error:
+            raise NotTrusted("the market's constants don't name its time limits") from error
+        return Windows(claim_limit_ms=int(claim * 1000), skew_ms=int(skew * 1000), lost_after_ms=int(lost * 1000))
 
     async def get(self, path: str) -> dict[str, Any]:
         """A GET with this login. Raises MarketUnavailable, MarketRefused."""
