@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 from solders.keypair import Keypair
 
+from node.runtime.naming import DEPLOYMENT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -312,7 +314,7 @@ class Stack:
             timeout=COMMAND_S,
             check=False,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **self._cache(), **self._engine(), **(environment or {})},
+            env={**os.environ, **self.folders(), **self._engine(), **(environment or {})},
             cwd=self.home,
         )
         if check and done.returncode:
@@ -327,7 +329,7 @@ class Stack:
     def _engine(self) -> dict[str, str]:
         return {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
 
-    def _cache(self) -> dict[str, str]:
+    def folders(self) -> dict[str, str]:
         """The CLI's token cache stays in this folder, so that a demo touches nothing of the user's."""
         return {
             "XDG_CACHE_HOME": str(self.home / "cache"),
@@ -456,13 +458,16 @@ class Stack:
 
     # the engine, as its user sees it
 
-    def containers(self, node: NodeFolder) -> list[str]:
+    def containers(self, deployment: str) -> list[str]:
         """Ids of all containers that carry this node's label, running or not."""
-        return self._docker("ps", "-aq", "--filter", f"label=reaver.deployment={node.deployment}").split()
+        return self._docker("ps", "-aq", "--filter", f"label={DEPLOYMENT}={deployment}").split()
 
     def remove_containers(self, node: NodeFolder) -> None:
-        """What a killed node left behind, as a machine that loses power would."""
-        if self.docker_host and (found := self.containers(node)):
+        """What a killed node left running ends, as it would in a power cut."""
+        self.remove_labelled(node.deployment)
+
+    def remove_labelled(self, deployment: str) -> None:
+        if self.docker_host and (found := self.containers(deployment)):
             self._docker("rm", "-f", *found)
 
     def _docker(self, *words: str) -> str:
