@@ -1,6 +1,5 @@
 """The services' view of the chain over `marketplace.chain`: reads, and acts performed once by name."""
 
-import base64
 import struct
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -31,7 +30,7 @@ from marketplace.chain.program import AnchorCodec
 from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
-from marketplace.chain.transactions import Assembler, SignedTransaction, Step, UnsignedTransaction
+from marketplace.chain.transactions import Assembler, CreateTokenAccount, SignedTransaction, Step
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Opener
 from marketplace.domain.catalogue import class_bytes
@@ -57,7 +56,6 @@ from marketplace.services.chain_port import (
     ReleaseLost,
     ReleaseUnstarted,
     Settle,
-    Unsigned,
     VaultView,
 )
 from marketplace.services.clock import Clock
@@ -70,7 +68,6 @@ _RATE_SCALE: Final = 1_000_000
 """Specified: Params.exposure_rate counts payment base units per 1,000,000 stake base units."""
 _DAY_MS: Final = 86_400_000
 _STATES: Final = ("open", "assigned", "closing")
-_SLOT_MS: Final = 400
 _MARGIN_BLOCKS: Final = 8
 """As the sender's: a height that is past by so much can't land on any fork."""
 _ATTEMPTS: Final = 3
@@ -421,7 +418,7 @@ class SolanaChain:
 
     # for wallets
 
-    async def open_for_wallet(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Unsigned:
+    def open_steps(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Sequence[Step]:
         wallet = Pubkey.from_string(act.wallet)
         escrow = EscrowRef(wallet=wallet, opener=wallet, nonce=act.nonce, market=self._market, rent_payer=wallet)
         steps: list[Step] = []
@@ -430,17 +427,17 @@ class SolanaChain:
         if deposit_gap:
             steps.append(self._builder.deposit(wallet, wallet, deposit_gap))
         steps.append(self._builder.open_escrow(escrow, wallet, _terms(act)))
-        async with _asking():
-            return self._unsigned(await self._assembler.assemble(steps, wallet))
+        return steps
 
-    async def register_for_operator(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Unsigned:
-        """register_node with its bond, to be signed by operator and node."""
+    def register_steps(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Sequence[Step]:
         owner = Pubkey.from_string(operator)
-        call = self._builder.register_node(
-            owner, Pubkey.from_string(node_key), self._market, class_bytes(class_id), bond, 0
-        )
-        async with _asking():
-            return self._unsigned(await self._assembler.assemble([call], owner))
+        return [
+            # The program pays into this account and refuses one that doesn't exist.
+            CreateTokenAccount(owner, owner, self.deployment.payment_mint),
+            self._builder.register_node(
+                owner, Pubkey.from_string(node_key), self._market, class_bytes(class_id), bond, 0
+            ),
+        ]
 
     async def class_bond(self, class_id: str) -> Stake | None:
         """The least bond of a class, None where the deployment hasn't it or has it disabled."""
@@ -451,14 +448,6 @@ class SolanaChain:
     async def expired(self, last_valid_block_height: int) -> bool:
         async with _asking():
             return await self._rpc.get_block_height() > last_valid_block_height + _MARGIN_BLOCKS
-
-    def _unsigned(self, built: UnsignedTransaction) -> Unsigned:
-        return Unsigned(
-            message=built.message_bytes,
-            transaction=base64.b64encode(built.partially_signed()).decode(),
-            last_valid_block_height=built.last_valid_block_height,
-            expires_at_ms=self._clock.now() + 150 * _SLOT_MS,
-        )
 
 
 def _terms(act: OpenEscrow) -> EscrowTerms:

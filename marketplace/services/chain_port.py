@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from marketplace.chain.transactions import Step
 from marketplace.domain.allocations import Opener
 from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import Bps, Lamports, Millis, Stake, Tokens
@@ -253,16 +254,6 @@ class CloseContest:
 Act = OpenEscrow | Assign | Settle | ReleaseLost | ReleaseUnstarted | CancelEscrow | CloseContest
 
 
-@dataclass(frozen=True, slots=True)
-class Unsigned:
-    """A transaction for a wallet to sign. message: the bytes that are signed. transaction: the whole, base64."""
-
-    message: bytes
-    transaction: str
-    last_valid_block_height: int
-    expires_at_ms: int
-
-
 class ChainPort(Protocol):
     """What the services need of the chain. Every method that asks it raises ChainUnavailable."""
 
@@ -308,8 +299,16 @@ class ChainPort(Protocol):
         """Whether a transaction of this operation was sent that landed or still may; asks the outbox."""
         ...
 
-    async def open_for_wallet(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Unsigned:
+    def open_steps(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Sequence[Step]:
         """[open_vault] + [deposit of the gap] + open_escrow, to be signed by the wallet."""
+        ...
+
+    def register_steps(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Sequence[Step]:
+        """register_node with its bond, to be signed by operator and node."""
+        ...
+
+    async def class_bond(self, class_id: str) -> Stake | None:
+        """The least bond of a class, None where the deployment hasn't it or has it disabled."""
         ...
 
     async def expired(self, last_valid_block_height: int) -> bool:

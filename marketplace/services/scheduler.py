@@ -472,10 +472,12 @@ def exit_attempt(
     *,
     exit_code: int | None = None,
     detail: str | None = None,
+    closes: bool = False,
     with_attempt: Callable[[Attempt], Attempt] | None = None,
 ) -> Callable[[Allocation, Attempt | None], Change | None]:
     """The change when an attempt's work is over: another attempt follows, or the allocation ends with its reason.
 
+    closes: the node signed a final voucher, so nothing can follow.
     with_attempt: further changes of the attempt, such as its last voucher.
     """
 
@@ -486,7 +488,7 @@ def exit_attempt(
         over = replace(
             over, phase=AttemptPhase.EXITED, reason=reason, exited_at_ms=at_ms, exit_code=exit_code, detail=detail
         )
-        if reason in RETRIED and not allocation.cancelling and number < allocation.max_attempts:
+        if reason in RETRIED and not (closes or allocation.cancelling) and number < allocation.max_attempts:
             return Change(allocation, over)
         final = Reason.CANCELLED if allocation.cancelling and reason in RETRIED else reason
         return Change(

@@ -79,6 +79,10 @@ class Settlement:
     async def finish(self, allocation: Allocation, attempt: Attempt | None) -> int:
         """An allocation that is releasing: pay its last attempt and close its escrow."""
         if attempt is None:
+            view = await self._chain.find_escrow(allocation.escrow)
+            if view is not None and view.state == "assigned":
+                # An escrow of an earlier store, recognised: its node goes on and settles by itself.
+                return LOOK_LATER_MS
             return await self._perform(f"cancel:{allocation.escrow}", self._cancel(allocation))
         if attempt.phase in (AttemptPhase.EXITED, AttemptPhase.LOST):
             return await self.end_attempt(allocation, attempt)

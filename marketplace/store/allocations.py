@@ -183,6 +183,16 @@ class Attempts:
         ).mappings()
         return [from_row(Attempt, row) for row in rows]
 
+    def list_runs(self, account_id: AccountId, image: str, limit: int) -> list[int]:
+        """Billed milliseconds of an account's last completed runs of an image."""
+        rows = self._tx.rows(
+            "SELECT t.billed_ms FROM attempts t JOIN allocations a ON a.id = t.allocation_id AND a.attempt = t.number"
+            " WHERE a.account_id = :account AND a.image = :image AND a.state = 'released' AND a.reason = 1"
+            " ORDER BY a.created_at_ms DESC LIMIT :limit",
+            {"account": account_id, "image": image, "limit": limit},
+        )
+        return [int(row[0]) for row in rows]
+
     def write_vouchers(self, attempts: Iterable[Attempt]) -> None:
         """Write the countersigned voucher of many attempts in one statement: the heartbeats of one tick."""
         self._tx.change_many(

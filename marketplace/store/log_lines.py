@@ -35,8 +35,8 @@ class LogLines:
         )
         return (int(row[0]), int(row[1])) if row else (1, 0)
 
-    def append(self, allocation_id: AllocationId, lines: Sequence[StoredLine], now_ms: int) -> None:
-        """Write lines of one attempt, without gaps among them."""
+    def append(self, allocation_id: AllocationId, lines: Sequence[StoredLine], size_bytes: int, now_ms: int) -> None:
+        """Write lines of one attempt, without gaps among them. size_bytes: what they count for under the cap."""
         body = b"\n".join(orjson.dumps([line.seq, line.at_ms, line.stream, line.text]) for line in lines)
         self._tx.change(
             "INSERT INTO log_chunks (allocation_id, attempt, first_seq, last_seq, size_bytes, lines, at_ms)"
@@ -46,7 +46,7 @@ class LogLines:
                 "attempt": lines[0].attempt,
                 "first": lines[0].seq,
                 "last": lines[-1].seq,
-                "size": sum(len(line.text.encode()) for line in lines),
+                "size": size_bytes,
                 "lines": body,
                 "now": now_ms,
             },

@@ -1,0 +1,489 @@
+"""Jobs as renters see them: submit once, read, cancel. Source: api.md sections 1.3, 5.2, 5.3.
+
+Submitting: the intent (key, nonce, escrow address, terms) is written before anything is sent, and the same key finds
+it again for ever. What the wallet may have spent is read from the chain, never remembered: an escrow with the key's
+terms that this store has never heard of is recognised by its event and goes on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import structlog
+
+from marketplace.crash import crash_point
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
+from marketplace.domain.ids import AccountId, AllocationId, JobId
+from marketplace.domain.instants import instant_text
+from marketplace.domain.lifecycle import AllocationState, JobStatus
+from marketplace.domain.money import format_amount
+from marketplace.domain.nonces import NonceWindow
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.errors import (
+    AlreadyTerminal,
+    ChainUnavailable,
+    IdempotencyKeyReused,
+    InsufficientFunds,
+    NotFound,
+    QuotaExceeded,
+    SignatureRequired,
+    UniqueViolation,
+)
+from marketplace.protocol.terms import canonical_json, terms_hash
+from marketplace.services.chain_port import ChainPort, OpenEscrow
+from marketplace.services.clock import Clock, Ids
+from marketplace.services.funding import BlockedBy, Funds
+from marketplace.services.idempotency import KeyInUse
+from marketplace.services.job_orders import MAX_ATTEMPTS, Order
+from marketplace.services.live import Change, Live
+from marketplace.services.principals import AccountPrincipal
+from marketplace.services.quotes import QuoteService
+from marketplace.services.scheduler import Scheduler
+from marketplace.services.transactions import Prepared, TransactionService
+from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
+from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.transactions import BuiltTransactions
+
+_log = structlog.get_logger(__name__)
+
+CONFIRM_MS: Final = 20_000
+"""How long a submit waits for its escrow to be confirmed (api.md section 1.3)."""
+CANCEL_MS: Final = 5_000
+"""Chosen: how long a cancel waits for a job that nobody runs to be closed and refunded."""
+MAX_LIVE: Final = 10_000
+"""Specified: api.md section 5.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetails:
+    """A job with everything its view shows. escrow: None until its events are read."""
+
+    allocation: Allocation
+    attempts: Sequence[Attempt]
+    escrow: ChainEscrow | None
+    transactions: Sequence[EscrowTransaction]
+    queue_position: int | None
+    because: tuple[tuple[str, int], ...]
+
+    @property
+    def latest(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def cost(self) -> Tokens:
+        """What is paid or acknowledged so far, over all attempts."""
+        return Tokens(sum(max(a.paid, a.amount) for a in self.attempts))
+
+
+class JobService:
+    """Submits, reads, cancels."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainPort,
+        live: Live,
+        scheduler: Scheduler,
+        quotes: QuoteService,
+        transactions: TransactionService,
+        clock: Clock,
+        ids: Ids,
+        currency: str,
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._live = live
+        self._scheduler = scheduler
+        self._quotes = quotes
+        self._transactions = transactions
+        self._clock = clock
+        self._ids = ids
+        self.currency = currency
+        # One wallet's nonces are chosen by one submit at a time.
+        self._wallet_locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def decimals(self) -> int:
+        """Of the payment token."""
+        return self._chain.terms.decimals
+
+    @property
+    def stake_decimals(self) -> int:
+        """Of the stake token."""
+        return self._chain.terms.stake_decimals
+
+    @property
+    def escrow_rent(self) -> int:
+        """Lamports that an escrow holds while it exists."""
+        return self._chain.terms.escrow_rent
+
+    # submitting
+
+    async def submit(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
+        """The job of this key, funded. Raises SignatureRequired, InsufficientFunds, ChainUnavailable and more.
+
+        The same key again goes on where the first call stood, and pays once.
+        """
+        known = self._store.peek(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
+        if known is not None:
+            if known.body_hash != key.body_sha256:
+                raise IdempotencyKeyReused
+            return await self._go_on(caller, key, known)
+        live = self._store.peek(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
+        if live >= MAX_LIVE:
+            raise QuotaExceeded(
+                f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
+                extra={"quota": "live_jobs", "limit": MAX_LIVE},
+            )
+        ceiling = self._ceiling(caller.account_id, order)
+        draft = self._draft(caller, key, order, ceiling)
+        adopted = await self._adopt(draft)
+        if adopted is not None:
+            return adopted
+        return await self._fund_new(caller, key, draft)
+
+    def _ceiling(self, account_id: AccountId, order: Order) -> Tokens:
+        if order.quote is not None:
+            return Tokens(self._quotes.honour(account_id, order).price_per_hour)
+        return order.max_price_per_hour or self._quotes.clearing_price(order)
+
+    def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order, ceiling: Tokens) -> Allocation:
+        """The intent, but for who opens it and its nonce."""
+        now = self._clock.now()
+        spec_hash = order.spec.spec_hash()
+        return Allocation(
+            id=AllocationId(self._ids.new("alloc")),
+            account_id=caller.account_id,
+            wallet=caller.wallet,
+            key=key.key,
+            body_hash=key.body_sha256,
+            opener=Opener.MARKET,
+            nonce=0,
+            escrow="",
+            terms_hash=terms_hash(spec_hash, key.key),
+            spec=canonical_json(order.spec.model_dump(mode="json")).decode(),
+            submitted=order.submitted,
+            class_id=order.spec.class_id,
+            regions=order.regions,
+            gpu_count=order.spec.gpu_count,
+            image=order.spec.image,
+            egress=order.spec.network == "egress",
+            priority=order.priority,
+            ceiling_per_hour=ceiling,
+            deposit=self._quotes.deposit(ceiling, order.limit),
+            max_ms=order.limit,
+            max_attempts=MAX_ATTEMPTS,
+            stop_grace_ms=Millis(order.spec.stop_grace_s * 1000),
+            queue_ms=order.queue_ms,
+            queue_until_ms=now + order.queue_ms,
+            created_at_ms=now,
+            only_nodes=order.only_nodes,
+            excluded=order.exclude_nodes,
+            quote_id=order.quote if order.quote is not None and order.quote.startswith("quote_") else None,
+            name=order.name,
+            labels=order.labels,
+        )
+
+    async def _adopt(self, draft: Allocation) -> Allocation | None:
+        """An escrow of these very terms that an earlier store opened: it is this job, and is never opened again."""
+        found = self._store.peek(lambda tx: Books(tx).find_by_terms(draft.wallet, draft.terms_hash))
+        if found is None:
+            return None
+        view = await self._chain.find_escrow(found.escrow)
+        opener = Opener.WALLET if found.opener == found.wallet else Opener.MARKET
+        state, reason = AllocationState.RESERVING, Reason.RUNNING
+        if view is None or view.state == "closing":
+            state, reason = AllocationState.FAILED, Reason.MARKET_ERROR
+        elif view.state == "assigned":
+            # Its node goes on and settles by itself; the events tell how it ended.
+            state, reason = AllocationState.RELEASING, Reason.MARKET_ERROR
+        adopted = replace(
+            draft,
+            opener=opener,
+            nonce=found.nonce,
+            escrow=found.escrow,
+            deposit=Tokens(found.deposit),
+            state=state,
+            reason=reason,
+            attempt=found.attempt,
+            funded_at_ms=self._clock.now(),
+            open_signature=found.opened_signature,
+            completed_at_ms=self._clock.now() if reason is not Reason.RUNNING else None,
+            error="submitted to an earlier store of this market" if reason is not Reason.RUNNING else None,
+        )
+        _log.warning("escrow recognised", action="jobs.adopt", escrow=found.escrow, state=state.value)
+        await self._live.create(adopted)
+        return adopted
+
+    async def _fund_new(self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation) -> Allocation:
+        funds = await self._funds(draft)
+        obstacle = funds.obstacle(draft.ceiling_per_hour, self._chain.now())
+        opener = Opener.MARKET if obstacle is None else Opener.WALLET
+        if obstacle is not None:
+            self._require(funds)
+        async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
+            intent = self._with_nonce(draft, funds, opener)
+            try:
+                await self._live.create(intent, also=key.bind)
+            except UniqueViolation as error:
+                raise IdempotencyKeyReused from error
+        crash_point("market.intent_written")
+        if obstacle is None:
+            return await self._opened(intent.id)
+        raise await self._signature_required(caller, key, intent, funds, obstacle)
+
+    async def _go_on(self, caller: AccountPrincipal, key: KeyInUse, known: Allocation) -> Allocation:
+        """A key that was used before: the answer, or the next step towards it."""
+        if known.state is not AllocationState.REQUESTED:
+            return known
+        if known.opening:
+            return await self._opened(known.id)
+        if known.opener is Opener.WALLET and await self._chain.find_escrow(known.escrow) is not None:
+            # Landed: its event is about to be read.
+            return await self._opened(known.id)
+        funds = await self._funds(known)
+        obstacle = funds.obstacle(known.ceiling_per_hour, self._chain.now())
+        if obstacle is None and (known.opener is Opener.MARKET or await self._is_dead(caller, key)):
+            await self._let_market_open(known, funds)
+            return await self._opened(known.id)
+        if obstacle is None:
+            obstacle = BlockedBy.NO_ALLOWANCE
+        self._require(funds)
+        if known.opener is Opener.MARKET:
+            known = await self._let_wallet_open(known, funds)
+        raise await self._signature_required(caller, key, known, funds, obstacle)
+
+    async def _is_dead(self, caller: AccountPrincipal, key: KeyInUse) -> bool:
+        """Whether the transaction that the wallet was given can no longer land: only then another way is taken."""
+        operation = f"{key.scope.route} {key.key}"
+        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
+        return built is None or await self._chain.expired(built.last_valid_block_height)
+
+    async def _funds(self, allocation: Allocation) -> Funds:
+        vault, allowance, balance = await asyncio.gather(
+            self._chain.find_vault(allocation.wallet),
+            self._chain.find_allowance(allocation.wallet),
+            self._chain.wallet_balance(allocation.wallet),
+        )
+        return Funds(vault, allowance, balance, allocation.deposit)
+
+    def _require(self, funds: Funds) -> None:
+        """Raise InsufficientFunds when vault and wallet together can't pay the deposit."""
+        if funds.wallet_balance >= funds.gap:
+            return
+        available = Tokens(funds.free + funds.wallet_balance)
+        raise InsufficientFunds(
+            extra={
+                "required": self._amount(funds.deposit),
+                "available": self._amount(funds.free),
+                "wallet_balance": self._amount(funds.wallet_balance),
+                "shortfall": self._amount(Tokens(funds.deposit - available)),
+                "currency": self.currency,
+                "missing": "payment_token",
+            }
+        )
+
+    def _with_nonce(self, draft: Allocation, funds: Funds, opener: Opener) -> Allocation:
+        """The intent with its nonce and the address that follows from it. The key keeps both."""
+        owner = funds.allowance if opener is Opener.MARKET else funds.vault
+        taken = self._store.peek(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener))
+        window = owner.nonces if owner is not None else NonceWindow()
+        nonce = window.choose(taken)
+        if nonce is None:
+            raise QuotaExceeded(
+                "too many requests of this wallet wait for its signature; sign or let them expire",
+                extra={"quota": "unsigned_escrows", "limit": 1280},
+            )
+        return replace(
+            draft,
+            opener=opener,
+            nonce=nonce,
+            escrow=self._chain.escrow_address(draft.wallet, opener, nonce),
+            opening=opener is Opener.MARKET,
+        )
+
+    async def _let_market_open(self, known: Allocation, funds: Funds) -> None:
+        await self._reopen(known, funds, Opener.MARKET)
+
+    async def _let_wallet_open(self, known: Allocation, funds: Funds) -> Allocation:
+        """The market's own try was refused and nothing landed: the wallet's signature pays."""
+        await self._reopen(known, funds, Opener.WALLET)
+        return self._live.find(known.id) or known
+
+    async def _reopen(self, known: Allocation, funds: Funds, opener: Opener) -> None:
+        async with self._wallet_locks.setdefault(known.wallet, asyncio.Lock()):
+
+            def decide(present: Allocation, attempt: Attempt | None) -> Change | None:
+                if present.state is not AllocationState.REQUESTED or present.opening:
+                    return None
+                if present.opener is opener:
+                    return Change(replace(present, opening=opener is Opener.MARKET, error=None), attempt)
+                return Change(replace(self._with_nonce(present, funds, opener), error=None), attempt)
+
+            await self._live.change(known.id, decide)
+
+    async def _opened(self, allocation_id: AllocationId) -> Allocation:
+        """Wait until the escrow is confirmed. Raises ChainUnavailable when that takes too long or failed."""
+
+        def over(allocation: Allocation) -> bool:
+            requested = allocation.state is AllocationState.REQUESTED
+            return not requested or (allocation.opener is Opener.MARKET and not allocation.opening)
+
+        reached = await self._live.wait_for(allocation_id, over, CONFIRM_MS)
+        if reached is None:
+            found = self._store.peek(lambda tx: Allocations(tx).find(allocation_id))
+            if found is None or not over(found):
+                raise ChainUnavailable
+            reached = found
+        if reached.state is AllocationState.REQUESTED:
+            raise ChainUnavailable(
+                f"the escrow was not opened ({reached.error}); nothing was spent, repeat with the same Idempotency-Key"
+            )
+        return reached
+
+    async def _signature_required(
+        self, caller: AccountPrincipal, key: KeyInUse, intent: Allocation, funds: Funds, obstacle: BlockedBy
+    ) -> SignatureRequired:
+        """402 with the transaction that opens this escrow: the same bytes as long as they can land."""
+        act = OpenEscrow(
+            escrow=intent.escrow,
+            wallet=intent.wallet,
+            nonce=intent.nonce,
+            class_id=intent.class_id,
+            terms_hash=intent.terms_hash,
+            ceiling_per_hour=intent.ceiling_per_hour,
+            deposit=intent.deposit,
+            max_time=intent.max_ms,
+            attempts=intent.max_attempts,
+        )
+        steps = self._chain.open_steps(act, deposit_gap=funds.gap, open_vault=funds.vault is None)
+        amount = self._amount(intent.deposit)
+        summary = f"opens an escrow of {amount} {self.currency} for at most {_duration(intent.max_ms)}"
+        if funds.gap:
+            summary = f"deposits {self._amount(funds.gap)} {self.currency} and {summary}"
+        prepared: Prepared = await self._transactions.prepare(caller, key, "open_escrow", steps, summary)
+        return SignatureRequired(
+            extra={
+                "transaction": prepared.transaction,
+                "escrow": intent.escrow,
+                "expires_at": instant_text(prepared.expires_at),
+                "idempotency_key": key.key,
+                "deposit": amount,
+                "currency": self.currency,
+                "blocked_by": obstacle.value,
+                "summary": prepared.summary,
+            }
+        )
+
+    # reading
+
+    def get(self, account_id: AccountId, job_id: JobId) -> Allocation:
+        """Raises NotFound, for another account's job too."""
+        allocation_id = allocation_of(job_id)
+        found = self._live.find(allocation_id) or self._store.peek(lambda tx: Allocations(tx).find(allocation_id))
+        if found is None or found.account_id != account_id or found.funded_at_ms is None:
+            raise NotFound
+        return found
+
+    async def details(self, allocation: Allocation) -> JobDetails:
+        """Everything that the job's view shows, of one moment."""
+
+        def read(tx: Transaction) -> JobDetails:
+            present = Allocations(tx).find(allocation.id) or allocation
+            books = Books(tx)
+            queued = present.state is AllocationState.RESERVING
+            return JobDetails(
+                allocation=present,
+                attempts=Attempts(tx).list_for(present.id),
+                escrow=books.find_escrow(present.escrow),
+                transactions=books.list_transactions(present.escrow),
+                queue_position=self._scheduler.queue_position(present) if queued else None,
+                because=tuple(
+                    (c.value, n) for c, n in (self._scheduler.obstacles(present) if queued else {}).items()
+                ),
+            )
+
+        return self._store.peek(read)
+
+    async def list_jobs(
+        self, wanted: AllocationFilter, *, limit: int, offset: int
+    ) -> tuple[list[tuple[Allocation, Attempt | None]], int]:
+        """A page, newest first, each with its latest attempt; and how many match in all."""
+
+        def read(tx: Transaction) -> tuple[list[tuple[Allocation, Attempt | None]], int]:
+            found, total = Allocations(tx).page(wanted, limit=limit, offset=offset)
+            return [(a, Attempts(tx).find(a.id, a.attempt) if a.attempt else None) for a in found], total
+
+        return await self._store.read(read)
+
+    # cancelling
+
+    async def cancel(self, account_id: AccountId, job_id: JobId) -> Allocation:
+        """Stop it. What nobody runs is refunded at once. Raises NotFound, AlreadyTerminal."""
+        allocation = self.get(account_id, job_id)
+        if allocation.terminal:
+            raise AlreadyTerminal(extra={"state": allocation.status.value})
+        now = self._clock.now()
+
+        def decide(present: Allocation, attempt: Attempt | None) -> Change | None:
+            if present.cancelling or present.state is AllocationState.RELEASING:
+                return None
+            return Change(replace(present, cancelling=True, cancelling_at_ms=now), attempt)
+
+        present = await self._live.change(allocation.id, decide)
+        self._scheduler.wake(allocation.id)
+        if present is not None and self._idle(present):
+            present = await self._live.wait_for(allocation.id, lambda a: a.terminal, CANCEL_MS) or present
+        return present or self.get(account_id, job_id)
+
+    def _idle(self, allocation: Allocation) -> bool:
+        attempt = self._live.attempt(allocation.id)
+        return attempt is None or attempt.phase is AttemptPhase.ENDED
+
+    def _amount(self, units: Tokens) -> str:
+        return format_amount(units, self.decimals)
+
+
+def status_filter(statuses: Sequence[JobStatus]) -> list[tuple[AllocationState, tuple[int, ...] | None, bool | None]]:
+    """The states, reasons and cancelling marks in which a job shows one of these words."""
+    ends: dict[JobStatus, tuple[Reason, ...]] = {
+        JobStatus.COMPLETED: (Reason.COMPLETED,),
+        JobStatus.CANCELLED: (Reason.CANCELLED,),
+        JobStatus.TIMED_OUT: (Reason.TIMEOUT,),
+        JobStatus.EXPIRED: (Reason.QUEUE_EXPIRED,),
+    }
+    named = {reason for reasons in ends.values() for reason in reasons}
+    ends[JobStatus.FAILED] = tuple(reason for reason in Reason if reason not in named)
+    running = (AllocationState.ACTIVE, AllocationState.RELEASING, AllocationState.STOPPED)
+    live = {
+        JobStatus.QUEUED: (AllocationState.REQUESTED, AllocationState.RESERVING),
+        JobStatus.ASSIGNED: (AllocationState.PROVISIONING, AllocationState.VERIFYING),
+        JobStatus.RUNNING: running,
+        JobStatus.CANCELLING: (
+            AllocationState.REQUESTED,
+            AllocationState.RESERVING,
+            AllocationState.PROVISIONING,
+            AllocationState.VERIFYING,
+            *running,
+        ),
+    }
+    found: list[tuple[AllocationState, tuple[int, ...] | None, bool | None]] = []
+    for status in statuses:
+        if status in ends:
+            numbers = tuple(int(reason) for reason in ends[status])
+            found += [(state, numbers, None) for state in (AllocationState.RELEASED, AllocationState.FAILED)]
+        else:
+            found += [(state, None, status is JobStatus.CANCELLING) for state in live.get(status, ())]
+    return found
+
+
+def _duration(limit_ms: int) -> str:
+    seconds = limit_ms // 1000
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,153 @@
+"""Log lines of attempts: taken in from nodes, read and followed by renters. Source: api.md section 5.3."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+from weakref import WeakValueDictionary
+
+from marketplace.domain.allocations import Allocation
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.errors import StaleLease
+from marketplace.protocol.control import LogLine, Logs, LogsAck
+from marketplace.services.clock import Clock
+from marketplace.services.live import Live
+from marketplace.store.allocations import Attempts
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.log_lines import LogLines, StoredLine
+
+MAX_LINE_BYTES: Final = 16 << 10
+MAX_ATTEMPT_BYTES: Final = 100 << 20
+RETENTION_MS: Final = 7 * 24 * 3_600_000
+"""Specified: api.md section 5.3."""
+NODE_STREAM: Final = 3
+_LAST_LINES_MS: Final = 3_000
+"""Chosen: a node may still deliver lines when its attempt has ended; a follower waits so long for them."""
+_POLL_S: Final = 1.0
+
+
+class JobLogs:
+    """Takes in and gives out."""
+
+    def __init__(self, store: Store, live: Live, clock: Clock) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._arrived: WeakValueDictionary[AllocationId, asyncio.Event] = WeakValueDictionary()
+
+    async def take(self, node_id: NodeId, logs: Logs) -> LogsAck:
+        """Store what is new of a batch. Raises StaleLease.
+
+        Lines of an attempt that is over are taken too, as long as its node and lease are named: the end of a log
+        often comes after the end of the work.
+        """
+        allocation_id = AllocationId(logs.allocation_id)
+        now = self._clock.now()
+
+        def write(tx: Transaction) -> int:
+            attempt = Attempts(tx).find(allocation_id, logs.attempt)
+            if attempt is None or attempt.node_id != node_id or attempt.lease_token != logs.lease_token:
+                raise StaleLease
+            expected, size = LogLines(tx).position(allocation_id, logs.attempt)
+            if size > MAX_ATTEMPT_BYTES:
+                return max(expected, logs.lines[-1].seq + 1) if logs.lines else expected
+            fresh = _following(logs.lines, expected)
+            if not fresh:
+                return expected
+            kept, size_bytes = _capped([_stored(logs.attempt, line) for line in fresh], size)
+            LogLines(tx).append(allocation_id, kept, size_bytes, now)
+            return fresh[-1].seq + 1
+
+        position = await self._store.write(write)
+        self._tell(allocation_id)
+        return LogsAck(next_seq=position)
+
+    async def read(
+        self,
+        allocation_id: AllocationId,
+        *,
+        attempt: int | None,
+        after: tuple[int, int] = (0, 0),
+        tail: int | None = None,
+    ) -> list[StoredLine]:
+        """Lines of all attempts or of one, in order; at most the last `tail`."""
+        if tail is not None:
+            return await self._store.read(lambda tx: LogLines(tx).tail(allocation_id, tail, attempt))
+        return await self._store.read(
+            lambda tx: LogLines(tx).list_after(allocation_id, after=after, attempt=attempt, limit=1_000_000)
+        )
+
+    async def follow(
+        self, allocation: Allocation, *, attempt: int | None, after: tuple[int, int]
+    ) -> AsyncIterator[list[StoredLine]]:
+        """Batches of lines as they come, until the job is terminal and its last lines had time to arrive."""
+        event = self._arrived.get(allocation.id) or asyncio.Event()
+        self._arrived[allocation.id] = event
+        ended_at: int | None = None
+        while True:
+            event.clear()
+            lines = await self._store.read(
+                lambda tx, after=after: LogLines(tx).list_after(allocation.id, after=after, attempt=attempt)  # type: ignore[misc]
+            )
+            if lines:
+                after = (lines[-1].attempt, lines[-1].seq)
+                yield lines
+                continue
+            if self._live.find(allocation.id) is None:
+                ended_at = ended_at if ended_at is not None else self._clock.monotonic_ms()
+                if self._clock.monotonic_ms() - ended_at >= self._grace(allocation.id):
+                    return
+            try:
+                async with asyncio.timeout(_POLL_S if ended_at is None else 0.1):
+                    await event.wait()
+            except TimeoutError:
+                continue
+
+    async def forget_old(self) -> int:
+        """Delete what is past its retention; how many chunks."""
+        before = self._clock.now() - RETENTION_MS
+        return await self._store.write(lambda tx: LogLines(tx).forget_before(before))
+
+    def _grace(self, allocation_id: AllocationId) -> int:
+        """How long after its end a job's last lines are waited for; not at all when it ended long ago."""
+        attempts = self._store.peek(lambda tx: Attempts(tx).list_for(allocation_id))
+        ends = [a.exited_at_ms or a.ended_at_ms for a in attempts]
+        latest = max((end for end in ends if end is not None), default=0)
+        return max(0, _LAST_LINES_MS - (self._clock.now() - latest))
+
+    def _tell(self, allocation_id: AllocationId) -> None:
+        event = self._arrived.get(allocation_id)
+        if event is not None:
+            event.set()
+
+
+def _following(lines: tuple[LogLine, ...], expected: int) -> list[LogLine]:
+    """The lines from `expected` on, up to the first gap."""
+    fresh: list[LogLine] = []
+    for line in lines:
+        if line.seq == expected + len(fresh):
+            fresh.append(line)
+    return fresh
+
+
+def _stored(attempt: int, line: LogLine) -> StoredLine:
+    text = line.text
+    raw = text.encode(errors="replace")
+    if len(raw) > MAX_LINE_BYTES:
+        text = raw[:MAX_LINE_BYTES].decode(errors="ignore")
+    return StoredLine(attempt, line.seq, line.at_ms, line.stream, text)
+
+
+def _capped(lines: list[StoredLine], size: int) -> tuple[list[StoredLine], int]:
+    """Lines while the attempt is under its cap, and the bytes they count for.
+
+    The first one beyond is replaced by a mark, the rest is dropped, and the sum stays over the cap for good.
+    """
+    kept: list[StoredLine] = []
+    total = 0
+    for line in lines:
+        total += len(line.text.encode())
+        if size + total > MAX_ATTEMPT_BYTES:
+            mark = "the log of this attempt is over 100 MiB; what follows is not kept"
+            return [*kept, StoredLine(line.attempt, line.seq, line.at_ms, NODE_STREAM, mark)], total
+        kept.append(line)
+    return kept, total

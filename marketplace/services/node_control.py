@@ -1,0 +1,422 @@
+"""What nodes say over their held connection, and what they are told. Source: api.md section 5.5, system.md section 5.
+
+Every report may come again: it is told from a new one by (allocation, attempt, sequence) and answered alike. A
+report without the attempt's lease changes nothing. The heartbeat's answer always carries what a node may have
+missed, so that a lost push costs one heartbeat at most.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+import base58
+import structlog
+
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.reasons import Reason
+from marketplace.errors import AlreadyAssigned, Malformed, NotReady, StaleLease, VoucherInvalid
+from marketplace.protocol.control import (
+    AttemptState,
+    Claim,
+    ClaimAck,
+    Command,
+    CommandType,
+    Countersignature,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Holding,
+    StateAck,
+    StateReport,
+    Welcome,
+)
+from marketplace.protocol.vouchers import VoucherState
+from marketplace.services.chain_port import ChainPort
+from marketplace.services.clock import Clock
+from marketplace.services.live import Change, Decide, Live
+from marketplace.services.meter import Meter, Objection
+from marketplace.services.node_registry import NodeLink, NodeRegistry
+from marketplace.services.scheduler import Scheduler, exit_attempt, lose_attempt
+from marketplace.store.allocations import Attempts
+from marketplace.store.engine import Store
+
+_log = structlog.get_logger(__name__)
+
+MISSED: Final = 3
+"""Heartbeats that may be missing before a node counts as lost (api.md section 5.5)."""
+ASSIGNED_WAIT_MS: Final = 15_000
+"""Chosen: a node may see its assignment on chain before we do; its report waits so long for ours."""
+MAX_UNACKED_MS: Final = 900_000
+"""Specified: system.md section 5."""
+_NOT_FROM_NODES: Final = frozenset(
+    {Reason.RUNNING, Reason.QUEUE_EXPIRED, Reason.NO_CAPACITY, Reason.NODE_LOST, Reason.OVERCLAIM}
+)
+
+
+@dataclass(slots=True)
+class _Told:
+    """The attempt that a node was last told about."""
+
+    node_id: NodeId
+    number: int
+    phase: AttemptPhase
+
+
+class NodeControl:
+    """Answers nodes."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainPort,
+        live: Live,
+        registry: NodeRegistry,
+        meter: Meter,
+        scheduler: Scheduler,
+        clock: Clock,
+        *,
+        heartbeat_ms: int,
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._live = live
+        self._registry = registry
+        self._meter = meter
+        self._scheduler = scheduler
+        self._clock = clock
+        self._heartbeat_ms = heartbeat_ms
+        self._told: dict[AllocationId, _Told] = {}
+        self._pushes: set[asyncio.Task[None]] = set()
+        live.on_change(self._changed)
+
+    # what nodes say
+
+    async def hello(self, node_id: NodeId, link: NodeLink, hello: Hello) -> Welcome:
+        """The node is connected; what it obeys, and what it may forget."""
+        await self._registry.connect(node_id, link, hello)
+        held = {(h.allocation_id, h.attempt) for h in hello.holding}
+        for attempt in self._live.attempts_of(node_id):
+            if attempt.live and (attempt.allocation_id, attempt.number) not in held:
+                _log.warning(
+                    "node lost an attempt", action="control.hello", node=node_id, allocation=attempt.allocation_id
+                )
+                await self._live.change(attempt.allocation_id, lose_attempt(attempt.number))
+        self._scheduler.wake_queued()
+        terms = self._chain.terms
+        return Welcome(
+            server_time_ms=self._clock.now(),
+            heartbeat_ms=self._heartbeat_ms,
+            max_unacked_ms=MAX_UNACKED_MS,
+            start_limit_ms=terms.ready_limit,
+            market=terms.market,
+            meter_key=terms.meter_key,
+            program_id=base58.b58encode(terms.program_id).decode(),
+            genesis_hash=base58.b58encode(terms.genesis_hash).decode(),
+            forget=tuple(h for h in hello.holding if not self._holds(node_id, h)),
+        )
+
+    def disconnected(self, node_id: NodeId, link: NodeLink) -> None:
+        """The connection ended."""
+        self._registry.disconnect(node_id, link)
+
+    async def heartbeat(self, node_id: NodeId, beat: Heartbeat) -> HeartbeatAck:
+        """Countersignatures, refusals and commands."""
+        presence = self._registry.find(node_id)
+        could_take = presence is not None and self._registry.accepts_work(presence)
+        await self._registry.heard_of(node_id, draining=beat.draining, images=beat.images)
+        signed, refused = await self._meter.countersign(node_id, beat.allocations)
+        for entry in beat.allocations:
+            if entry.progress is not None:
+                await self._note_progress(node_id, AllocationId(entry.allocation_id), entry.attempt, entry.progress)
+        if presence is not None and not could_take and self._registry.accepts_work(presence):
+            self._scheduler.wake_queued()
+        return HeartbeatAck(
+            server_time_ms=self._clock.now(),
+            next_ms=self._heartbeat_ms,
+            countersigned=tuple(signed),
+            refused=tuple(refused),
+            commands=tuple(self._missed(node_id, beat)),
+        )
+
+    def claim_again(self, node_id: NodeId, claim: Claim) -> ClaimAck:
+        """A claim whose answer was lost. Raises AlreadyAssigned when it is not the one that was taken."""
+        attempt = self._live.attempt(AllocationId(claim.allocation_id))
+        if (
+            attempt is None
+            or attempt.node_id != node_id
+            or attempt.number != claim.attempt
+            or attempt.claim_signature != claim.signature
+            or attempt.phase is AttemptPhase.ENDED
+        ):
+            raise AlreadyAssigned
+        return ClaimAck(lease_token=attempt.lease_token)
+
+    async def state(self, node_id: NodeId, report: StateReport) -> StateAck:
+        """Take a change of an attempt's state. Raises StaleLease, NotReady, VoucherInvalid, Malformed."""
+        allocation_id = AllocationId(report.allocation_id)
+        attempt = self._holder(node_id, report)
+        if attempt is None or report.sequence <= attempt.report_sequence:
+            return self._ack_again(node_id, report, attempt)
+        if report.state in (AttemptState.READY, AttemptState.EXITED) and attempt.phase is AttemptPhase.CLAIMED:
+            await self._wait_assigned(allocation_id, attempt)
+        match report.state:
+            case AttemptState.READY:
+                await self._live.change(allocation_id, self._ready(report))
+                return StateAck()
+            case AttemptState.EXITED:
+                return await self._exited(allocation_id, report)
+            case _:
+                await self._live.change(allocation_id, _progressed(report))
+                return StateAck()
+
+    # watching nodes
+
+    async def watch(self) -> int:
+        """Three heartbeats missing: the node is lost, and so are its attempts. In how many ms to look again."""
+        now = self._clock.monotonic_ms()
+        for presence in self._registry:
+            silent = now - presence.last_beat_ms if presence.last_beat_ms is not None else 0
+            if silent < MISSED * self._heartbeat_ms:
+                continue
+            node_id = presence.node.id
+            if not presence.lost:
+                _log.warning("node lost", action="control.watch", node=node_id, silent_ms=silent)
+            await self._registry.note_lost(node_id)
+            for attempt in self._live.attempts_of(node_id):
+                if attempt.live and attempt.phase is not AttemptPhase.CLAIMED:
+                    await self._live.change(attempt.allocation_id, lose_attempt(attempt.number))
+        return max(50, self._heartbeat_ms // 4)
+
+    async def close(self) -> None:
+        """Wait for pushes that are on their way."""
+        for task in list(self._pushes):
+            task.cancel()
+        await asyncio.gather(*self._pushes, return_exceptions=True)
+
+    # reports
+
+    def _holder(self, node_id: NodeId, report: StateReport) -> Attempt | None:
+        """The attempt whose lease the report names, None when that is over."""
+        attempt = self._live.attempt(AllocationId(report.allocation_id))
+        if (
+            attempt is None
+            or attempt.node_id != node_id
+            or attempt.number != report.attempt
+            or attempt.lease_token != report.lease_token
+        ):
+            return None
+        return attempt if attempt.live else None
+
+    def _ack_again(self, node_id: NodeId, report: StateReport, attempt: Attempt | None) -> StateAck:
+        """The same answer to a report that was taken before. Raises StaleLease for one that never was."""
+        known = attempt or self._store.peek(
+            lambda tx: Attempts(tx).find(AllocationId(report.allocation_id), report.attempt)
+        )
+        if (
+            known is None
+            or known.node_id != node_id
+            or known.lease_token != report.lease_token
+            or report.sequence > known.report_sequence
+        ):
+            raise StaleLease
+        return StateAck(countersignature=_countersignature(known, report))
+
+    async def _wait_assigned(self, allocation_id: AllocationId, attempt: Attempt) -> None:
+        def over(_allocation: Allocation) -> bool:
+            latest = self._live.attempt(allocation_id)
+            return latest is None or latest.number != attempt.number or latest.phase is not AttemptPhase.CLAIMED
+
+        if await self._live.wait_for(allocation_id, over, ASSIGNED_WAIT_MS) is None:
+            raise NotReady("the assignment is not confirmed yet; report it again")
+
+    def _ready(self, report: StateReport) -> Decide:
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or attempt.number != report.attempt or not attempt.live:
+                raise StaleLease
+            if attempt.phase is AttemptPhase.READY:
+                return None
+            running = replace(
+                attempt,
+                phase=AttemptPhase.READY,
+                meter_at_ms=self._clock.now(),
+                started_chain_ms=report.started_at_ms,
+                report_sequence=report.sequence,
+            )
+            active = replace(
+                allocation,
+                state=AllocationState.ACTIVE,
+                image_digest=allocation.image_digest or report.image_digest,
+            )
+            return Change(active, running, ("job.running",), {"node_id": attempt.node_id})
+
+        return decide
+
+    async def _exited(self, allocation_id: AllocationId, report: StateReport) -> StateAck:
+        try:
+            reason = Reason(report.reason)
+        except ValueError as error:
+            raise Malformed(f"{report.reason} is no reason") from error
+        if reason in _NOT_FROM_NODES:
+            raise Malformed(f"a node doesn't end an attempt for {reason.code}")
+        found: list[Objection] = []
+
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or attempt.number != report.attempt or not attempt.live:
+                raise StaleLease
+            over, closes = attempt, False
+            if report.voucher is not None:
+                judged = self._meter.judge(allocation, attempt, report.voucher)
+                if isinstance(judged, Objection):
+                    found.append(judged)
+                    return None
+                if judged.voucher.state is VoucherState.RUNNING or judged.voucher.reason != reason:
+                    found.append(Objection.STATE)
+                    return None
+                over, closes = judged.attempt, judged.voucher.state is VoucherState.FINAL
+            over = replace(over, report_sequence=report.sequence)
+            change = exit_attempt(
+                report.attempt,
+                reason,
+                self._clock.now(),
+                exit_code=report.exit_code,
+                detail=report.detail,
+                closes=closes,
+                with_attempt=lambda _attempt: over,
+            )(allocation, attempt)
+            if change is None or report.image_digest is None:
+                return change
+            digest = change.allocation.image_digest or report.image_digest
+            return replace(change, allocation=replace(change.allocation, image_digest=digest))
+
+        await self._live.change(allocation_id, decide)
+        if found:
+            raise VoucherInvalid(f"the last voucher was not countersigned: {found[0]}", extra={"objection": found[0]})
+        attempt = self._live.attempt(allocation_id)
+        return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
+
+    async def _note_progress(self, node_id: NodeId, allocation_id: AllocationId, number: int, progress: int) -> None:
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or (attempt.node_id, attempt.number) != (node_id, number) or not attempt.live:
+                return None
+            # It never falls, and only a completed job shows 100 (api.md section 5.3).
+            shown = min(progress, 99)
+            if shown <= allocation.progress:
+                return None
+            return Change(replace(allocation, progress=shown), attempt, ("job.progress",), {"progress": shown})
+
+        await self._live.change(allocation_id, decide)
+
+    # commands
+
+    def _holds(self, node_id: NodeId, holding: Holding) -> bool:
+        attempt = self._live.attempt(AllocationId(holding.allocation_id))
+        return (
+            attempt is not None
+            and attempt.node_id == node_id
+            and attempt.number == holding.attempt
+            and attempt.phase not in (AttemptPhase.ENDED, AttemptPhase.LOST)
+        )
+
+    def _missed(self, node_id: NodeId, beat: Heartbeat) -> list[Command]:
+        """What the node should know by now."""
+        commands = [
+            _assigned(attempt)
+            for attempt in self._live.attempts_of(node_id)
+            if attempt.phase in (AttemptPhase.ASSIGNED, AttemptPhase.PULLING)
+        ]
+        for entry in beat.allocations:
+            holding = Holding(allocation_id=entry.allocation_id, attempt=entry.attempt, state=entry.state)
+            if not self._holds(node_id, holding):
+                commands.append(_settled(entry.allocation_id, entry.attempt))
+        return commands
+
+    def _changed(self, allocation: Allocation) -> None:
+        """Push what changed for a node; free capacity goes to who waits."""
+        attempt = self._live.attempt(allocation.id)
+        told = self._told.get(allocation.id)
+        if allocation.terminal:
+            self._told.pop(allocation.id, None)
+        elif attempt is not None:
+            self._told[allocation.id] = _Told(attempt.node_id, attempt.number, attempt.phase)
+        over = (
+            told is not None
+            and told.phase is not AttemptPhase.ENDED
+            and (
+                allocation.terminal
+                or attempt is None
+                or attempt.number != told.number
+                or attempt.phase is AttemptPhase.ENDED
+            )
+        )
+        if told is not None and over:
+            self._push(told.node_id, _settled(allocation.id, told.number))
+            self._scheduler.wake_queued()
+        elif (
+            not allocation.terminal
+            and attempt is not None
+            and attempt.phase is AttemptPhase.ASSIGNED
+            and (told is None or told.phase is not AttemptPhase.ASSIGNED or told.number != attempt.number)
+        ):
+            self._push(attempt.node_id, _assigned(attempt))
+
+    def _push(self, node_id: NodeId, command: Command) -> None:
+        presence = self._registry.find(node_id)
+        if presence is None or presence.link is None:
+            return
+        task: asyncio.Task[None] = asyncio.create_task(_deliver(presence.link, command))
+        self._pushes.add(task)
+        task.add_done_callback(self._pushes.discard)
+
+
+async def _deliver(link: NodeLink, command: Command) -> None:
+    """A push that fails is made good by the next heartbeat's answer."""
+    await link.command(command)
+
+
+def _progressed(report: StateReport) -> Callable[[Allocation, Attempt | None], Change | None]:
+    def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        if attempt is None or attempt.number != report.attempt or not attempt.live:
+            raise StaleLease
+        phase = attempt.phase
+        if report.state is AttemptState.PULLING and phase is AttemptPhase.ASSIGNED:
+            phase = AttemptPhase.PULLING
+        seen = replace(
+            allocation, image_digest=allocation.image_digest or report.image_digest
+        )
+        return Change(seen, replace(attempt, phase=phase, report_sequence=report.sequence))
+
+    return decide
+
+
+def _countersignature(attempt: Attempt, report: StateReport) -> Countersignature | None:
+    if report.voucher is None or attempt.voucher != report.voucher.fields or attempt.meter_signature is None:
+        return None
+    return Countersignature(
+        allocation_id=attempt.allocation_id,
+        attempt=attempt.number,
+        sequence=attempt.voucher_sequence,
+        signature=attempt.meter_signature,
+    )
+
+
+def _assigned(attempt: Attempt) -> Command:
+    return Command(
+        id=f"assigned:{attempt.allocation_id}:{attempt.number}",
+        type=CommandType.ASSIGNED,
+        allocation_id=attempt.allocation_id,
+        attempt=attempt.number,
+    )
+
+
+def _settled(allocation_id: str, number: int) -> Command:
+    return Command(
+        id=f"settled:{allocation_id}:{number}",
+        type=CommandType.SETTLED,
+        allocation_id=allocation_id,
+        attempt=number,
+    )
+
+

@@ -1,0 +1,380 @@
+"""Quotes: a signed price that the chain enforces, or why nobody can and the smallest change that would.
+
+Computed from memory alone: no chain call, no store but the one write that keeps it. Source: api.md section 5.1.
+"""
+
+import itertools
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketplace.domain.catalogue import find_class
+from marketplace.domain.ids import AccountId, NodeId, QuoteId
+from marketplace.domain.matching import Candidate, Constraint, Request, band, obstacle
+from marketplace.domain.money import deposit_for
+from marketplace.domain.pricing import firm_price, with_priority
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.errors import DetailCode, Invalid, NotFound, QuoteExpired, QuoteMismatch
+from marketplace.protocol.quotes import MalformedQuote, QuotePayload, issue, open_token
+from marketplace.services.chain_port import ChainPort
+from marketplace.services.clock import Clock, Ids
+from marketplace.services.job_orders import Order
+from marketplace.services.node_registry import NodeRegistry
+from marketplace.store.engine import Store, Transaction
+from marketplace.store.quotes import Quotes, StoredQuote
+
+LIFETIME_MS: Final = 300_000
+RETENTION_MS: Final = 24 * 3_600_000
+"""Specified: api.md section 5.1: good for 300 s, readable until a day later."""
+_SAMPLE: Final = 5
+_RUNS: Final = 20
+_SIGNATURES: Final = 4
+_LAMPORTS_PER_SIGNATURE: Final = 5_000
+"""Specified: program.md section 7: open + assign 2 and settle 2, with a free node and an allowance."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleNode:
+    """A node able to take it now."""
+
+    node_id: NodeId
+    region: str
+    reputation: str
+    image_present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Because:
+    """A constraint that keeps nodes out: what was wanted, the best there is, how many fail at it."""
+
+    constraint: str
+    wanted: str
+    best: str | None
+    nodes_excluded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The smallest change that would match: fields with their new values."""
+
+    change: tuple[tuple[str, str], ...]
+    nodes_then: int
+    price_per_hour: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A quote. price_per_hour: None where no node of the class was ever seen and no ceiling was named.
+
+    token: what the market signed, None without a price. max_total: what an escrow would lock.
+    """
+
+    id: QuoteId
+    token: str | None
+    class_id: str
+    gpu_count: int
+    regions: tuple[str, ...]
+    priority: str
+    max_seconds: int
+    spec_hash: str
+    price_per_hour: Tokens | None
+    max_total: Tokens | None
+    expected_ms: Millis
+    expected_cost: Tokens | None
+    signatures: int
+    lamports_fees: int
+    lamports_rent: int
+    nodes_now: int
+    sample: tuple[SampleNode, ...]
+    expires_at_ms: int
+    because: tuple[Because, ...]
+    nearest: Nearest | None
+
+    @property
+    def match(self) -> bool:
+        """Whether a node can take it now."""
+        return self.nodes_now > 0
+
+
+class QuoteService:
+    """Gives, keeps and honours quotes. history: billed milliseconds of an account's last runs of an image."""
+
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainPort,
+        registry: NodeRegistry,
+        clock: Clock,
+        ids: Ids,
+        seed: bytes,
+        key: bytes,
+        history: Callable[[AccountId, str, int], Sequence[int]],
+    ) -> None:
+        self._store = store
+        self._chain = chain
+        self._registry = registry
+        self._clock = clock
+        self._ids = ids
+        self._seed = seed
+        self._key = key
+        self._history = history
+
+    async def quote(self, account_id: AccountId, order: Order, render: Callable[[Quote], bytes]) -> Quote:
+        """A quote of this order, kept as it is answered. render: the answer's JSON."""
+        quote = self._compute(account_id, order)
+        body = render(quote).decode()
+        stored = StoredQuote(quote.id, account_id, quote.token or "", body, quote.expires_at_ms)
+
+        def write(tx: Transaction) -> None:
+            Quotes(tx).create(stored)
+
+        await self._store.write(write)
+        return quote
+
+    def find(self, account_id: AccountId, quote_id: QuoteId) -> str:
+        """The answer as it was given. Raises NotFound, for another account's too."""
+        stored = self._store.peek(lambda tx: Quotes(tx).find(quote_id))
+        if (
+            stored is None
+            or stored.account_id != account_id
+            or stored.expires_at_ms + RETENTION_MS < self._clock.now()
+        ):
+            raise NotFound
+        return stored.body
+
+    def honour(self, account_id: AccountId, order: Order) -> QuotePayload:
+        """The price that a submitted quote fixes. Raises QuoteExpired, QuoteMismatch, Invalid."""
+        from_id = order.quote or ""
+        token = from_id
+        if from_id.startswith("quote_"):
+            stored = self._store.peek(lambda tx: Quotes(tx).find(QuoteId(from_id)))
+            if stored is None or stored.account_id != account_id:
+                raise QuoteMismatch("there is no such quote for this account; nothing was spent, ask for a new one")
+            token = stored.token
+        try:
+            payload = open_token(token, self._key)
+        except MalformedQuote as error:
+            raise QuoteMismatch(f"{error}; nothing was spent") from error
+        if payload.expires_at_ms <= self._clock.now():
+            raise QuoteExpired
+        same = (
+            payload.market == self._chain.terms.market
+            and payload.class_id == order.spec.class_id
+            and payload.gpu_count == order.spec.gpu_count
+            and payload.regions == order.regions
+            and payload.priority == order.priority.value
+            and payload.max_seconds == order.max_seconds
+        )
+        named_image = payload.spec_hash in ("", order.spec.spec_hash().hex())
+        if not (same and named_image):
+            raise QuoteMismatch
+        return payload
+
+    def clearing_price(self, order: Order) -> Tokens:
+        """The firm price now; where nobody fits now, of the class's lowest floor. Raises Invalid without any."""
+        price = self._price(order, self._candidates(order))
+        if price is None:
+            raise Invalid.field(
+                "max_price_per_hour",
+                DetailCode.REQUIRED,
+                "no node offers this class yet, so there is no price to go by; name the most you would pay",
+            )
+        return price
+
+    def _compute(self, account_id: AccountId, order: Order) -> Quote:
+        candidates = self._candidates(order)
+        price = order.max_price_per_hour or self._price(order, candidates)
+        deposit = None if price is None else self.deposit(price, order.limit)
+        request = self._request(order, price, deposit)
+        fitting = [c for c in candidates if obstacle(request, c) is None]
+        in_band = band(request, candidates)
+        image = order.spec.image
+        expires = self._clock.now() + LIFETIME_MS
+        quote_id = QuoteId(self._ids.new("quote"))
+        spec_hash = order.spec.spec_hash().hex() if order.has_image else ""
+        expected = self._expected(account_id, order)
+        token = None
+        if price is not None and deposit is not None:
+            token = issue(
+                QuotePayload(
+                    id=quote_id,
+                    market=self._chain.terms.market,
+                    class_id=order.spec.class_id,
+                    gpu_count=order.spec.gpu_count,
+                    regions=order.regions,
+                    priority=order.priority.value,
+                    max_seconds=order.max_seconds,
+                    price_per_hour=price,
+                    max_total=deposit,
+                    spec_hash=spec_hash,
+                    expires_at_ms=expires,
+                ),
+                self._seed,
+            )
+        return Quote(
+            id=quote_id,
+            token=token,
+            class_id=order.spec.class_id,
+            gpu_count=order.spec.gpu_count,
+            regions=order.regions,
+            priority=order.priority.value,
+            max_seconds=order.max_seconds,
+            spec_hash=spec_hash,
+            price_per_hour=price,
+            max_total=deposit,
+            expected_ms=expected,
+            expected_cost=None if price is None else deposit_for(price, expected),
+            signatures=_SIGNATURES,
+            lamports_fees=_SIGNATURES * _LAMPORTS_PER_SIGNATURE,
+            lamports_rent=self._chain.terms.escrow_rent,
+            nodes_now=len(fitting),
+            sample=tuple(
+                SampleNode(c.node_id, c.region, f"{float(c.reputation):.4f}", image in c.images)
+                for c in in_band[:_SAMPLE]
+            ),
+            expires_at_ms=expires,
+            because=() if fitting else _because(request, candidates),
+            nearest=None if fitting else self._nearest(order, request, candidates),
+        )
+
+    def deposit(self, price: Tokens, limit: Millis) -> Tokens:
+        """What an escrow locks: due for the full time, at least the chain's minimum."""
+        return Tokens(max(deposit_for(price, limit), self._chain.terms.minimum_deposit))
+
+    def _candidates(self, order: Order) -> list[Candidate]:
+        return self._registry.candidates(order.priority, order.spec.gpu_count)
+
+    def _price(self, order: Order, candidates: list[Candidate]) -> Tokens | None:
+        request = self._request(order, None, Tokens(0))
+        floors = [c.floor_per_hour for c in candidates if obstacle(request, c) is None]
+        floors = floors or [c.floor_per_hour for c in candidates if c.class_id == order.spec.class_id]
+        return firm_price(min(floors), order.priority) if floors else None
+
+    def _request(self, order: Order, price: Tokens | None, exposure: Tokens | None) -> Request:
+        barred = set(order.exclude_nodes)
+        if order.only_nodes:
+            barred |= {p.node.id for p in self._registry if p.node.id not in order.only_nodes}
+        return Request(
+            class_id=order.spec.class_id,
+            regions=frozenset(order.regions),
+            gpu_count=order.spec.gpu_count,
+            priority=order.priority,
+            max_price_per_hour=price,
+            exposure=exposure or Tokens(0),
+            egress=order.spec.network == "egress",
+            excluded=frozenset(barred),
+        )
+
+    def _expected(self, account_id: AccountId, order: Order) -> Millis:
+        """Median of the account's last runs of this image, else the whole time."""
+        runs = self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
+        return Millis(min(int(statistics.median_low(runs)), order.limit)) if runs else order.limit
+
+    def _nearest(self, order: Order, request: Request, candidates: list[Candidate]) -> Nearest | None:
+        """The smallest single change that would match, else the smallest pair."""
+        changes = _changes(order, request, candidates)
+        for count in (1, 2):
+            for chosen in itertools.combinations(changes, count):
+                relaxed = request
+                for change in chosen:
+                    relaxed = change.apply(relaxed)
+                fitting = [c for c in candidates if obstacle(relaxed, c) is None]
+                if fitting:
+                    lowest = Tokens(min(c.floor_per_hour for c in fitting))
+                    said = tuple((change.field, change.value) for change in chosen)
+                    return Nearest(said, len(fitting), firm_price(lowest, order.priority))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    field: str
+    value: str
+    apply: Callable[[Request], Request]
+
+
+def _changes(order: Order, request: Request, candidates: list[Candidate]) -> list[_Change]:
+    """Single changes of a request, the smallest first: price, place, network, size, class."""
+    changes: list[_Change] = []
+    own = [c for c in candidates if c.class_id == request.class_id]
+    if request.max_price_per_hour is not None:
+        asked = replace(request, max_price_per_hour=None)
+        floors = [c.floor_per_hour for c in own if obstacle(asked, c) is None] or [c.floor_per_hour for c in own]
+        if floors and with_priority(min(floors), order.priority) > request.max_price_per_hour:
+            price = firm_price(Tokens(min(floors)), order.priority)
+            changes.append(
+                _Change("max_price_per_hour", str(price), lambda r: replace(r, max_price_per_hour=price))
+            )
+    if request.regions:
+        elsewhere = sorted({c.region for c in own} - request.regions)
+        changes.extend(_Change("region", region, _with_region(region)) for region in elsewhere)
+    if request.excluded:
+        changes.append(_Change("exclude_nodes", "[]", lambda r: replace(r, excluded=frozenset())))
+    if request.egress:
+        changes.append(_Change("network", "none", lambda r: replace(r, egress=False)))
+    changes.extend(
+        _Change("gpu_count", str(count), _with_count(count)) for count in range(request.gpu_count - 1, 0, -1)
+    )
+    gpu = find_class(request.class_id).gpu
+    others = sorted({c.class_id for c in candidates if find_class(c.class_id).gpu == gpu} - {request.class_id})
+    changes.extend(_Change("gpu", class_id, _with_class(class_id)) for class_id in others)
+    return changes
+
+
+def _with_region(region: str) -> Callable[[Request], Request]:
+    return lambda r: replace(r, regions=frozenset({region}))
+
+
+def _with_count(count: int) -> Callable[[Request], Request]:
+    return lambda r: replace(r, gpu_count=count)
+
+
+def _with_class(class_id: str) -> Callable[[Request], Request]:
+    return lambda r: replace(r, class_id=class_id)
+
+
+def _because(request: Request, candidates: list[Candidate]) -> tuple[Because, ...]:
+    """Each constraint that keeps nodes out, the one nearest to a match last."""
+    groups: dict[Constraint, list[Candidate]] = {}
+    for candidate in candidates:
+        found = obstacle(request, candidate)
+        if found is not None:
+            groups.setdefault(found, []).append(candidate)
+    if not groups:
+        return (Because(Constraint.CLASS.value, request.class_id, None, 0),)
+    return tuple(
+        Because(found.value, _wanted(found, request), _best(found, groups[found]), len(groups[found]))
+        for found in Constraint
+        if found in groups
+    )
+
+
+def _wanted(found: Constraint, request: Request) -> str:
+    return {
+        Constraint.CLASS: request.class_id,
+        Constraint.REGION: ",".join(sorted(request.regions)),
+        Constraint.CAPACITY: str(request.gpu_count),
+        Constraint.PRICE: str(request.max_price_per_hour),
+        Constraint.EXPOSURE: str(request.exposure),
+        Constraint.STATUS: "active",
+        Constraint.EXCLUDED: "not excluded",
+        Constraint.NETWORK: "egress",
+    }[found]
+
+
+def _best(found: Constraint, nodes: list[Candidate]) -> str | None:
+    match found:
+        case Constraint.PRICE:
+            return str(min(c.floor_per_hour for c in nodes))
+        case Constraint.CAPACITY:
+            return str(max(c.free_slots for c in nodes))
+        case Constraint.EXPOSURE:
+            return str(max(c.exposure_room for c in nodes))
+        case Constraint.REGION:
+            return ",".join(sorted({c.region for c in nodes}))
+        case Constraint.CLASS:
+            return ",".join(sorted({c.class_id for c in nodes}))
+        case _:
+            return None
+
