@@ -377,3 +377,7 @@ def _log_to_stderr(*, as_json: bool) -> None:
 def _fail(message: str) -> NoReturn:
     typer.echo(f"reaver-node: {message}", err=True)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
