@@ -36,7 +36,6 @@ from marketplace.errors import (
     UnsupportedMedia,
 )
 from marketplace.metrics import Metrics
-from marketplace.redaction import redact
 from marketplace.services.clock import Clock
 from marketplace.services.idempotency import Idempotency, KeyInUse, check_key
 from marketplace.services.principals import AccountPrincipal, NodePrincipal, Principal
@@ -339,8 +338,8 @@ class _Server:
     def _refuse(self, exchange: Exchange, error: MarketError, headers: Mapping[str, str] | None = None) -> web.Response:
         if error.code is Code.INTERNAL_ERROR:
             self._frame.metrics.faults.labels(exchange.label).inc()
-            if not isinstance(error, InternalError) or error.__cause__ is not None:
-                _log.error("request.fault", action="answered 500", cause=redact(repr(error)), route=exchange.label)
+            if type(error) is not InternalError:
+                _log.error("request.fault", action="answered 500", cause=repr(error), route=exchange.label)
         response = render(problem_of(error), exchange.family, exchange.request_id)
         response.headers.update(headers or {})
         return response

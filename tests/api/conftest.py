@@ -1,15 +1,22 @@
 """A market over HTTP on a free port, with a clock that moves only when told to."""
 
+import asyncio
+import base64
+
 import base58
 import pytest
 from aiohttp import ClientSession
 from nacl.signing import SigningKey
+from solders.keypair import Keypair
+from solders.message import to_bytes_versioned
+from solders.transaction import VersionedTransaction
 
 from marketplace.app import Market
 from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.services.clock import ManualClock, SystemRandom
 from marketplace.services.key_ring import create_key_ring
 from marketplace.settings import Settings
+from tests.chain.market import localnet
 
 
 class Wallet:
@@ -90,3 +97,74 @@ async def call(market):
 @pytest.fixture
 def wallet():
     return Wallet()
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    with localnet(tmp_path_factory.mktemp("chain")) as running:
+        yield running
+
+
+@pytest.fixture
+async def live_market(tmp_path, chain):
+    market = Market.build(settings_in(tmp_path, chain.folder / "keys", chain.rpc))
+    await market.start()
+    async with asyncio.timeout(20):
+        await market.connected.wait()
+    yield market
+    await market.stop()
+
+
+@pytest.fixture
+async def live_call(live_market):
+    async with ClientSession() as session:
+        yield Caller(session, f"http://127.0.0.1:{live_market.port}")
+
+
+class Renter(Wallet):
+    """A funded wallet that is logged in, signs what it is given and waits until it landed."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.keypair = Keypair.from_seed(bytes(self.key))
+        self.call = call
+        self.token = ""
+
+    async def __call__(self, method, path, **more):
+        return await self.call(method, path, token=self.token, **more)
+
+    def signed(self, transaction):
+        unsigned = VersionedTransaction.from_bytes(base64.b64decode(transaction))
+        signature = self.keypair.sign_message(to_bytes_versioned(unsigned.message))
+        return base64.b64encode(bytes(VersionedTransaction.populate(unsigned.message, [signature]))).decode()
+
+    async def send(self, prepared):
+        status, sent, _ = await self(
+            "POST", "/v1/transactions", json={"transaction": self.signed(prepared["transaction"])}
+        )
+        assert (status, sent["state"]) == (202, "sent"), sent
+        async with asyncio.timeout(30):
+            while True:
+                status, found, _ = await self("GET", f"/v1/transactions/{sent['signature']}")
+                assert status == 200
+                if found["state"] in {"confirmed", "finalized", "failed", "expired"}:
+                    assert found["state"] in {"confirmed", "finalized"}, found
+                    return sent["signature"]
+                await asyncio.sleep(0.02)
+
+    async def deposit(self, amount):
+        status, prepared, _ = await self("POST", "/v1/vault/deposit", json={"amount": amount})
+        assert status == 200, prepared
+        return await self.send(prepared)
+
+
+@pytest.fixture
+async def renter(chain, live_market, live_call):
+    renter = Renter(live_call)
+    await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
+    async with asyncio.timeout(20):
+        # The faucet answers before its transfers are `confirmed`, which is where the market looks.
+        while (await live_market.vaults.get(renter.address)).wallet_balance == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    renter.token = (await live_call.login(renter))["token"]
+    return renter

@@ -512,3 +512,26 @@ async def test_metrics_are_counted(call):
     assert status == 200
     assert headers["Content-Type"].startswith("text/plain")
     assert b'reaver_http_requests_total{route="unknown",status="404"} 1.0' in page
+
+
+async def test_forwarded_addresses_are_believed_from_configured_proxies_only(settings, clock):
+    async def remaining(trusted, forwarded):
+        api = settings.api.model_copy(update={"trusted_proxies": trusted})
+        market = Market.build(settings.model_copy(update={"api": api}), clock=clock)
+        await market.start()
+        async with ClientSession() as session:
+            call = Caller(session, f"http://127.0.0.1:{market.port}")
+            got = [(await call("GET", "/v1/nowhere", headers={"X-Forwarded-For": hop}))[2] for hop in forwarded]
+        await market.stop()
+        clock.advance(60_000)
+        return [int(headers["X-RateLimit-Remaining"]) for headers in got]
+
+    assert await remaining((), ["9.9.9.1", "9.9.9.2"]) == [59, 58]
+    assert await remaining(("127.0.0.1",), ["9.9.9.1", "9.9.9.2", "1.1.1.1, 9.9.9.2"]) == [59, 59, 58]
+    # IPv6 counts by /64, and a mapped address is the IPv4 one.
+    assert await remaining(("127.0.0.1",), ["2001:db8::1", "2001:db8::2", "::ffff:9.9.9.1", "9.9.9.1"]) == [
+        59,
+        58,
+        59,
+        58,
+    ]

@@ -5,87 +5,14 @@ import base64
 import hashlib
 
 import pytest
-from aiohttp import ClientSession
-from solders.keypair import Keypair
-from solders.message import to_bytes_versioned
-from solders.transaction import VersionedTransaction
 
-from marketplace.app import Market
 from marketplace.chain.builders import EscrowRef, EscrowTerms
 from marketplace.chain.outbox import MemoryOutbox
 from marketplace.chain.program import transfer_tokens
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler
-from tests.api.conftest import Caller, Wallet, settings_in
-from tests.chain.market import localnet
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    with localnet(tmp_path_factory.mktemp("chain")) as running:
-        yield running
-
-
-@pytest.fixture
-async def market(tmp_path, chain):
-    market = Market.build(settings_in(tmp_path, chain.folder / "keys", chain.rpc))
-    await market.start()
-    async with asyncio.timeout(20):
-        await market.connected.wait()
-    yield market
-    await market.stop()
-
-
-@pytest.fixture
-async def call(market):
-    async with ClientSession() as session:
-        yield Caller(session, f"http://127.0.0.1:{market.port}")
-
-
-class Renter(Wallet):
-    """A funded wallet that is logged in, signs what it is given and waits until it landed."""
-
-    def __init__(self, call):
-        super().__init__()
-        self.keypair = Keypair.from_seed(bytes(self.key))
-        self.call = call
-        self.token = ""
-
-    async def __call__(self, method, path, **more):
-        return await self.call(method, path, token=self.token, **more)
-
-    def signed(self, transaction):
-        unsigned = VersionedTransaction.from_bytes(base64.b64decode(transaction))
-        signature = self.keypair.sign_message(to_bytes_versioned(unsigned.message))
-        return base64.b64encode(bytes(VersionedTransaction.populate(unsigned.message, [signature]))).decode()
-
-    async def send(self, prepared):
-        status, sent, _ = await self(
-            "POST", "/v1/transactions", json={"transaction": self.signed(prepared["transaction"])}
-        )
-        assert (status, sent["state"]) == (202, "sent"), sent
-        async with asyncio.timeout(30):
-            while True:
-                status, found, _ = await self("GET", f"/v1/transactions/{sent['signature']}")
-                assert status == 200
-                if found["state"] in {"confirmed", "finalized", "failed", "expired"}:
-                    assert found["state"] in {"confirmed", "finalized"}, found
-                    return sent["signature"]
-                await asyncio.sleep(0.02)
-
-    async def deposit(self, amount):
-        status, prepared, _ = await self("POST", "/v1/vault/deposit", json={"amount": amount})
-        assert status == 200, prepared
-        return await self.send(prepared)
-
-
-@pytest.fixture
-async def renter(chain, call):
-    renter = Renter(call)
-    await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
-    renter.token = (await call.login(renter))["token"]
-    return renter
+from tests.api.conftest import Wallet
 
 
 async def test_a_vault_is_opened_filled_and_emptied(renter):
@@ -195,16 +122,18 @@ async def test_caps_that_permit_nothing_are_refused(renter, field, value):
     assert (status, answer["details"][0]["field"]) == (422, field)
 
 
-async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, market, chain, call):
+async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, live_market, chain, live_call):
     await renter.deposit("5")
     wallet = renter.keypair.pubkey()
-    reference = EscrowRef(wallet=wallet, opener=wallet, nonce=1, market=market.link.facts.market, rent_payer=wallet)
+    reference = EscrowRef(
+        wallet=wallet, opener=wallet, nonce=1, market=live_market.link.facts.market, rent_payer=wallet
+    )
     terms = EscrowTerms(1, bytes(16), hashlib.sha256(b"terms").digest(), 1_000_000, 1_000_000, 3_600_000, 3)
-    step = market.link.calls.open_escrow(reference, wallet, terms)
-    address = str(market.link.calls.escrow_address(reference))
+    step = live_market.link.calls.open_escrow(reference, wallet, terms)
+    address = str(live_market.link.calls.escrow_address(reference))
     assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
     async with RpcClient([chain.rpc]) as rpc:
-        unsigned = await Assembler(rpc, market.link.codec).assemble([step], wallet)
+        unsigned = await Assembler(rpc, live_market.link.codec).assemble([step], wallet)
         signed = unsigned.sign([renter.keypair])
         sender = Sender(rpc, MemoryOutbox(), tick_s=0.03)
         loop = asyncio.create_task(sender.run())
@@ -228,9 +157,9 @@ async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, marke
     assert (await renter("GET", "/v1/escrows?state=closing"))[1]["total"] == 0
     assert (await renter("GET", "/v1/escrows?state=lost"))[0] == 422
     stranger = Wallet()
-    token = (await call.login(stranger))["token"]
+    token = (await live_call.login(stranger))["token"]
     for method, path in (("GET", f"/v1/escrows/{address}"), ("POST", f"/v1/escrows/{address}/cancel")):
-        status, answer, _ = await call(method, path, token=token)
+        status, answer, _ = await live_call(method, path, token=token)
         assert (status, answer["error"]) == (404, "not_found")
     status, prepared, _ = await renter("POST", f"/v1/escrows/{address}/cancel")
     assert status == 200, prepared
@@ -239,14 +168,14 @@ async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, marke
     assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
 
 
-async def test_only_what_was_built_here_is_relayed(renter, market, call):
+async def test_only_what_was_built_here_is_relayed(renter, live_market, live_call):
     wallet = renter.keypair.pubkey()
     _, prepared, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1"})
     relay = lambda text: renter("POST", "/v1/transactions", json={"transaction": text})  # noqa: E731
     status, answer, _ = await relay(prepared["transaction"])
     assert (status, answer["error"]) == (422, "transaction_rejected")
-    mint = market.link.facts.deployment.payment_mint
-    foreign = await market.link.assembler.assemble(
+    mint = live_market.link.facts.deployment.payment_mint
+    foreign = await live_market.link.assembler.assemble(
         [transfer_tokens(wallet, mint, wallet, wallet, 1, 6)], wallet, known_units=10_000
     )
     status, answer, _ = await relay(renter.signed(foreign.base64()))
@@ -257,12 +186,12 @@ async def test_only_what_was_built_here_is_relayed(renter, market, call):
     good = renter.signed(prepared["transaction"])
     trailing = base64.b64encode(base64.b64decode(good) + b"\0").decode()
     assert (await relay(trailing))[1]["error"] == "unsupported_transaction"
-    stranger = (await call.login(Wallet()))["token"]
-    status, answer, _ = await call("POST", "/v1/transactions", token=stranger, json={"transaction": good})
+    stranger = (await live_call.login(Wallet()))["token"]
+    status, answer, _ = await live_call("POST", "/v1/transactions", token=stranger, json={"transaction": good})
     assert (status, answer["error"]) == (422, "transaction_rejected")
     signature = await renter.send(prepared)
     assert (await relay(good))[1] == {"signature": signature, "state": "sent"}
-    assert (await call("GET", f"/v1/transactions/{signature}", token=stranger))[0] == 404
+    assert (await live_call("GET", f"/v1/transactions/{signature}", token=stranger))[0] == 404
 
 
 async def test_a_transaction_that_would_fail_names_the_programs_error(renter):
@@ -278,10 +207,10 @@ async def test_a_transaction_that_would_fail_names_the_programs_error(renter):
     assert answer["program_error"]["number"] >= 6000
 
 
-async def test_constants_describe_the_chain_and_have_an_etag(call, market):
-    status, constants, headers = await call("GET", "/v1/constants")
+async def test_constants_describe_the_chain_and_have_an_etag(live_call, live_market):
+    status, constants, headers = await live_call("GET", "/v1/constants")
     assert status == 200
-    assert constants["chain"]["market"] == str(market.link.facts.market)
+    assert constants["chain"]["market"] == str(live_market.link.facts.market)
     assert constants["chain"]["decimals"] == 6
     assert constants["timing"]["lost_after_s"] == 6
     assert constants["fees"] == {
@@ -293,13 +222,13 @@ async def test_constants_describe_the_chain_and_have_an_etag(call, market):
     }
     assert {entry["id"]: entry["bond"] for entry in constants["classes"]}["cpu-small"] == "50.000000"
     assert len(constants["reasons"]) == 35
-    status, body, again = await call("GET", "/v1/constants", headers={"If-None-Match": headers["ETag"]})
+    status, body, again = await live_call("GET", "/v1/constants", headers={"If-None-Match": headers["ETag"]})
     assert (status, body, again["ETag"]) == (304, b"", headers["ETag"])
     assert "X-RateLimit-Limit" in again
 
 
-async def test_ready_and_healthy_once_the_chain_was_read(call):
-    status, body, _ = await call("GET", "/health")
+async def test_ready_and_healthy_once_the_chain_was_read(live_call):
+    status, body, _ = await live_call("GET", "/health")
     assert (status, body["status"]) == (200, "ok")
     assert body["services"] == {
         "lifecycle": "running",
@@ -308,4 +237,4 @@ async def test_ready_and_healthy_once_the_chain_was_read(call):
         "store": "ok",
         "chain": "ok",
     }
-    assert (await call("GET", "/ready"))[0] == 200
+    assert (await live_call("GET", "/ready"))[0] == 200
