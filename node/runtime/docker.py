@@ -100,7 +100,9 @@ class DockerRuntime:
         self._watcher: asyncio.Task[None] | None = None
 
     async def capabilities(self) -> Capabilities:
-        return (await self._examined()).capabilities(self._disks.free_bytes())
+        machine = await self._examined()
+        self._ensure_watched(machine)  # also for containers that run since before the node's restart
+        return machine.capabilities(self._disks.free_bytes())
 
     async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:
         return await self._puller.prepare(reference, digest, max_bytes)
