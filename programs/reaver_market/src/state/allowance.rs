@@ -61,7 +61,8 @@ impl Allowance {
     }
 
     /// Gives back what an escrow didn't spend: to the total, and to the day if it is still the day on
-    /// which the escrow was opened.
+    /// which the escrow was opened. The day's use stops at nothing: a clock that steps back over midnight
+    /// has emptied it, and must not hold an escrow open.
     ///
     /// # Errors
     /// `MathUnderflow`: more comes back than was used.
@@ -74,7 +75,7 @@ impl Allowance {
         self.roll(now);
         self.total_used = self.total_used.minus(amount)?;
         if opened_day == self.day {
-            self.day_used = self.day_used.minus(amount)?;
+            self.day_used = self.day_used.minus_at_most(amount);
         }
         Ok(())
     }
@@ -121,6 +122,20 @@ mod tests {
                 Ok(())
             );
             assert_eq!((a.day_used.get(), a.total_used.get()), (0, 60));
+        });
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_over_midnight_blocks_no_return() {
+        with(|a| {
+            let n = Tokens::new;
+            a.use_up(n(60), Time::new(DAY - 1)).unwrap();
+            a.use_up(n(10), Time::new(DAY)).unwrap();
+            assert_eq!(
+                a.give_back(n(60), Number::new(0), Time::new(DAY - 1)),
+                Ok(())
+            );
+            assert_eq!((a.day_used.get(), a.total_used.get()), (0, 10));
         });
     }
 

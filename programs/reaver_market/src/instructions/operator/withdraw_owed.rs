@@ -3,7 +3,7 @@
 //! Changes: pays what the payout account couldn't take to any account the operator names.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::{cpi::Seed};
+use pinocchio::cpi::Seed;
 
 use crate::{
     checks::{self, require},

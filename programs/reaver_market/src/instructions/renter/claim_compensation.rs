@@ -3,7 +3,7 @@
 //! Changes: pays what the vault records, in stake tokens.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::{cpi::Seed};
+use pinocchio::cpi::Seed;
 
 use crate::{
     checks::{self, require},

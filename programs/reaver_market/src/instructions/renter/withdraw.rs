@@ -3,7 +3,7 @@
 //! Changes: moves free tokens out of the vault.
 //! Refuses: more than is free. Never paused.
 
-use pinocchio::{cpi::Seed};
+use pinocchio::cpi::Seed;
 
 use crate::{
     checks::{self, require},

@@ -7,7 +7,7 @@
 //! wallet. Books the attempt. Never fails for want of bond.
 //! Refuses: no contest, before the window's end.
 
-use pinocchio::{cpi::Seed};
+use pinocchio::cpi::Seed;
 
 use crate::{
     checks::{self, require},
