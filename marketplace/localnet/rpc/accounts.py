@@ -16,6 +16,7 @@ from marketplace.localnet.tokens import Mint, TokenHolding, parse_holding, parse
 _BASE58_BYTES: Final = 128
 _MOST_FILTERS: Final = 4
 _MEMCMP_BYTES: Final = 128
+_MEMCMP_TEXT: Final = 175  # specified there too: 128 bytes in base58
 # What Agave shows for every account that pays no rent, and so for all that can exist today.
 _RENT_EXEMPT: Final = 2**64 - 1
 
@@ -148,6 +149,8 @@ def _as_compare(given: Any) -> tuple[int, bytes]:
     if isinstance(wanted, list):
         raise invalid_params("Invalid params: memcmp `bytes` must be text, in base58 or base64.")
     text = as_text(wanted)
+    if len(text) > _MEMCMP_TEXT:  # before decoding: base58 takes quadratic time
+        raise invalid_params("Invalid param: DataTooLarge")
     try:
         decoded = base58.b58decode(text) if encoding == "base58" else base64.b64decode(text, validate=True)
     except ValueError as error:
