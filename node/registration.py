@@ -31,6 +31,7 @@ from node.settings import Settings
 
 PATH: Final = "/v1/nodes/register"
 SIGNATURE_REQUIRED: Final = "signature_required"
+ALREADY_EXISTS: Final = "already_exists"
 # Chosen: 0.001 SOL; more would be a market burning the operator's money.
 MAX_FEE_LAMPORTS: Final = 1_000_000
 # Chosen: two lives of a blockhash.
@@ -124,6 +125,10 @@ async def register(
             try:
                 answer = await http.post(PATH, body, idempotency_key=key)
             except MarketRefused as error:
+                known = error.body.get("node_id")
+                if error.code == ALREADY_EXISTS and isinstance(known, str) and known:
+                    # Only this node's own key could have signed for it: an earlier run was cut off after its success.
+                    return Registered(known, "registered before", next(reversed(signed.values()), None))
                 if error.code != SIGNATURE_REQUIRED:
                     raise
                 await _sign_and_send(http, settings, error.body, signed, deployment, operator, node, consent)

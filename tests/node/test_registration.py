@@ -110,6 +110,7 @@ class Registrar(ScriptedMarket):
     text: str = ""
     lands: bool = True
     refuses: str = ""
+    known: str | None = None
     bodies: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     sent: list[bytes] = field(default_factory=list)
 
@@ -122,7 +123,8 @@ class Registrar(ScriptedMarket):
     async def register(self, request: web.Request) -> web.Response:
         self.bodies.append((request.headers["Idempotency-Key"], await request.json()))
         if self.refuses:
-            return web.json_response({"error": self.refuses, "message": "no", "status": 409}, status=409)
+            body = {"error": self.refuses, "message": "no", "status": 409, "node_id": self.known}
+            return web.json_response(body, status=409)
         if self.sent:
             return web.json_response({"id": NODE_ID, "status": "pending"}, status=201)
         body = {"error": "signature_required", "message": "sign", "status": 402, "transaction": self.text}
@@ -211,6 +213,17 @@ async def test_a_lying_market_gets_no_signature(registrar: tuple[Registrar, str]
     market.text = LIES["another payout"]()
     with pytest.raises(NotTrusted):
         await run(configured(tmp_path, url), url, lambda _: True)
+    assert not market.sent
+
+
+async def test_a_registration_that_was_cut_off_after_its_success_is_found_again(
+    registrar: tuple[Registrar, str], tmp_path: Path
+) -> None:
+    market, url = registrar
+    market.known = NODE_ID
+    market.refuses = "already_exists"
+    registered = await run(configured(tmp_path, url), url, lambda _: True)
+    assert registered.node_id == NODE_ID
     assert not market.sent
 
 
