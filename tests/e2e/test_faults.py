@@ -1,0 +1,127 @@
+"""Kill -9 of each process at the worst moment; the job ends right, once, and the books agree with the chain."""
+
+import pytest
+
+from scripts.local_stack import Stack, StackError
+from tests.e2e.test_jobs import TERMINAL, ended, run
+
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
+WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
+
+
+def escrows_opened(stack: Stack, since: set[str]) -> set[str]:
+    """Escrows of all jobs of the renter that are not in `since`."""
+    jobs = stack.get("/v1/jobs?limit=100", wallet=True)["jobs"]
+    found = {stack.job(j["job_id"])["settlement"]["escrow"] for j in jobs}
+    return found - since
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["market.intent_written", "market.before_send", "market.after_send", "market.after_confirm", "market.after_claim"],
+)
+def test_a_market_killed_while_it_submits_neither_loses_the_job_nor_pays_twice(stack, image_names, point):
+    before = escrows_opened(stack, set())
+    stack.market.stop()
+    stack.start_market({"REAVER_CRASH_AT": point})
+    arguments = ("run", "--image", image_names["busybox"], "--gpu", "cpu-small", "--max-minutes", "3", "--name", point)
+    with pytest.raises(StackError):
+        stack.reaver(*arguments, "--", "echo", "once")
+    stack.market.wait_dead()
+    stack.start_market()
+    # the same command again completes the same submission
+    job_id = stack.reaver(*arguments, "--", "echo", "once")["job_id"]
+    job = ended(stack, job_id)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    assert escrows_opened(stack, before) == {job["settlement"]["escrow"]}
+    logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
+    assert logs.split() == ["once"]
+
+
+@pytest.mark.parametrize("point", ["market.before_settle", "market.after_settle"])
+def test_a_market_killed_while_it_settles_pays_once(stack, image_names, point):
+    stack.market.stop()
+    stack.start_market({"REAVER_CRASH_AT": point})
+    job_id = run(stack, image_names["busybox"], "sleep", "1")
+    stack.market.wait_dead()
+    stack.start_market()
+    job = ended(stack, job_id)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+
+
+def test_a_market_killed_in_mid_run_touches_no_running_work(stack, image_names):
+    job_id = run(stack, image_names["busybox"], *WORK)
+    stack.wait_job(job_id, ["running"])
+    stack.market.kill()
+    stack.start_market()
+    job = ended(stack, job_id)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
+    assert logs.splitlines() == [f"line {n}" for n in range(1, 7)]
+
+
+def test_a_node_killed_in_mid_run_adopts_its_container(stack, image_names):
+    job_id = run(stack, image_names["busybox"], *WORK)
+    job = stack.wait_job(job_id, ["running"])
+    node = next(n for n in stack.nodes.values() if n.id == job["node_id"])
+    container = stack.containers(node.deployment)
+    node.process.kill()
+    stack.start_node(node.name, wait=False)
+    job = ended(stack, job_id)
+    assert (job["status"], len(job["attempts"]), job["node_id"]) == ("completed", 1, node.id)
+    assert len(container) == 1
+    assert 6_000 <= job["settlement"]["billed_ms"] < 20_000
+    logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
+    assert logs.splitlines() == [f"line {n}" for n in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    "point", ["node.after_claim", "node.pulling", "node.before_final_voucher", "node.after_final_voucher"]
+)
+def test_a_node_killed_at_a_step_runs_the_job_once(stack, image_names, point):
+    for node in stack.nodes.values():
+        node.process.stop()
+        stack.start_node(node.name, {"REAVER_CRASH_AT": point})
+    job_id = run(stack, image_names["busybox"], "sh", "-c", "echo ran; sleep 1")
+    stack.wait_until("a node to die", lambda: any(not n.process.alive for n in stack.nodes.values()), 60)
+    for node in stack.nodes.values():
+        node.process.stop()
+        stack.start_node(node.name, wait=False)
+    stack.wait_job(job_id, TERMINAL, 120)
+    job = ended(stack, job_id)
+    assert job["status"] == "completed"
+    logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
+    assert logs.split() == ["ran"]
+
+
+def test_a_chain_killed_before_settling_is_waited_for(stack, image_names):
+    job_id = run(stack, image_names["busybox"], "sleep", "3")
+    stack.wait_job(job_id, ["running"])
+    stack.chain.kill()
+    stack.wait_until(
+        "the work to end", lambda: not any(stack.containers(n.deployment) for n in stack.nodes.values()), 60
+    )
+    stack.start_chain()
+    job = ended(stack, job_id)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+
+
+def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on(stack, image_names):
+    job_id = run(stack, image_names["busybox"], *WORK)
+    stack.wait_job(job_id, ["running"])
+    job = stack.wait_until(
+        "vouchers", lambda: (j := stack.try_job(job_id)) and j["attempts"][-1]["billed_ms"] >= 2_000 and j
+    )
+    node = next(n for n in stack.nodes.values() if n.id == job["node_id"])
+    node.process.kill()
+    stack.remove_containers(node)
+    try:
+        stack.wait_job(job_id, TERMINAL, 120)
+        job = ended(stack, job_id)
+    finally:
+        stack.start_node(node.name, wait=False)
+    assert job["status"] == "completed"
+    first, second = job["attempts"]
+    assert first["end_reason"] == "node_lost"
+    assert second["node_id"] != first["node_id"]
+    assert float(job["settlement"]["compensation"]["amount"]) > 0
