@@ -11,6 +11,7 @@ the first, books close on the second.
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -144,6 +145,9 @@ class Watcher:
         self._hints = hints or PollOnly()
         self._poll_s = poll_s
         self._batch = batch
+        # Final lines that were listed and not yet recorded, after the line they follow: a long history is then
+        # listed once, not once per batch. Only a cache: a cursor that doesn't fit it lists anew.
+        self._backlog: dict[Pubkey, tuple[Signature | None, list[SignatureInfo]]] = {}
 
     async def follow(self, cursor: WatchCursor) -> AsyncIterator[WatchBatch]:
         """Batches for ever, none of them empty. The next is read after the reader has taken the last one.
@@ -167,7 +171,7 @@ class Watcher:
         """One look, from `cursor`. Changes nothing but the returned cursor. Raises ChainError."""
         # The order matters: what is older than the final slot and absent from histories read after it is gone.
         final_slot = await self._rpc.get_slot(Commitment.FINALIZED)
-        histories = [await self._history(entry) for entry in cursor.addresses]
+        histories = [await self._history(entry, final_slot) for entry in cursor.addresses]
         lines = _in_order(histories)
         known = {pending.signature for pending in cursor.pending}
         fresh = [line for line in lines if line.signature not in known]
@@ -192,16 +196,36 @@ class Watcher:
             caught_up=len(read) == len(fresh),
         )
 
-    async def _history(self, entry: AddressCursor) -> list[SignatureInfo]:
+    async def _history(self, entry: AddressCursor, final_slot: int) -> list[SignatureInfo]:
         """Everything newer than the cursor, oldest first, page by page."""
-        lines: list[SignatureInfo] = []
+        listed = self._listed(entry)
+        until = listed[-1].signature if listed else entry.final
+        fresh: list[SignatureInfo] = []
         before: Signature | None = None
         while True:
-            page = await self._rpc.list_signatures(entry.address, before=before, until=entry.final, limit=MAX_HISTORY)
-            lines.extend(page)
+            page = await self._rpc.list_signatures(entry.address, before=before, until=until, limit=MAX_HISTORY)
+            fresh.extend(page)
             if len(page) < MAX_HISTORY:
-                return list(reversed(lines))
+                break
             before = page[-1].signature
+        # By signature: an endpoint that doesn't know `until` any more, or repeats itself, lists lines twice.
+        distinct = {line.signature: line for line in (*listed, *reversed(fresh))}
+        lines = list(distinct.values())
+        if entry.final in distinct:
+            lines = lines[list(distinct).index(entry.final) + 1 :]
+        final = list(itertools.takewhile(lambda line: line.slot <= final_slot, lines))
+        self._backlog[entry.address] = (entry.final, final)
+        return lines
+
+    def _listed(self, entry: AddressCursor) -> list[SignatureInfo]:
+        """The part of the backlog behind this cursor."""
+        follows, lines = self._backlog.get(entry.address, (entry.final, []))
+        if follows == entry.final:
+            return lines
+        for position, line in enumerate(lines):
+            if line.signature == entry.final:
+                return lines[position + 1 :]
+        return []
 
     async def _observe(self, lines: Sequence[SignatureInfo]) -> tuple[list[ObservedTransaction], list[SignatureInfo]]:
         """Read the transactions in order; stop at the first that the node doesn't have yet."""

@@ -50,7 +50,7 @@ class Chain:
     entries: list[Entry] = field(default_factory=list)
     final_slot: int = 0
     hidden: set[str] = field(default_factory=set)
-    page: int = MAX_HISTORY
+    listings: int = 0
 
     async def get_slot(self, commitment: Commitment = Commitment.CONFIRMED) -> int:
         assert commitment is Commitment.FINALIZED
@@ -65,6 +65,7 @@ class Chain:
         limit: int = MAX_HISTORY,
         commitment: Commitment = Commitment.CONFIRMED,
     ) -> list[SignatureInfo]:
+        self.listings += 1
         lines = [entry for entry in reversed(self.entries) if address in entry.addresses]
         signatures = [entry.signature for entry in lines]
         start = signatures.index(before) + 1 if before is not None else 0
@@ -191,6 +192,21 @@ async def test_a_long_history_is_read_page_by_page_and_batch_by_batch() -> None:
         cursor = book.take(await watcher.poll(cursor))
     assert book.observed == signatures(range(1_200))
     assert book.finalized == book.observed
+    assert chain.listings == 2 + 1 + 1, "two pages once, then only what is new"
+
+
+async def test_lines_that_an_endpoint_repeats_are_read_once() -> None:
+    class Stuttering(Chain):
+        async def list_signatures(self, address: Pubkey, **options: object) -> list[SignatureInfo]:
+            page = await super().list_signatures(address, limit=MAX_HISTORY)
+            return [*page, *page[1:]]
+
+    chain, book = Stuttering([Entry("1", 10), Entry("2", 11), Entry("3", 12)], final_slot=11), Book()
+    watcher = Watcher(chain, CODEC, batch=1)
+    cursor = WatchCursor.start([A])
+    for _ in range(3):
+        cursor = book.take(await watcher.poll(cursor))
+    assert book.observed == signatures("123")
 
 
 async def test_a_transaction_of_two_addresses_is_observed_once() -> None:
