@@ -12,8 +12,8 @@ use crate::{
 /// The program's name in the IDL.
 pub const NAME: &str = "reaver_market";
 /// The address of the localnet's program: the public key of the published seed
-/// `sha256("reaver-market/localnet/program")`. The program itself runs under any address.
-pub const LOCALNET_ADDRESS: &str = "5qwExNyh26kwngLGHpXEPD4PgoiZWia8neGpQRPJUSyN";
+/// `sha256("reaver-localnet program")`, as localnet.toml has it. The program itself runs under any address.
+pub const LOCALNET_ADDRESS: &str = "3Q8EAU3nPL3Fh5LAphwprGjPi7TTtY1qaPtXejC4iVhY";
 
 /// A field of a struct, or an argument.
 pub struct FieldEntry {
