@@ -274,7 +274,7 @@ class Job(Answer):
     image_digest: str | None = None
     gpu: str | None = None
     gpu_count: int | None = None
-    region: str | None = None
+    region: str | tuple[str, ...] | None = None
     name: str | None = None
     maxMinutes: int | None = None  # noqa: N815 - seed 000's own name
 
@@ -311,7 +311,7 @@ class LogLine(Answer):
     seq: int
     stream: str = "stdout"
     line: str
-    ts: str | None = None
+    ts: str | int | None = None
     attempt: int | None = None
 
 

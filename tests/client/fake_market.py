@@ -410,6 +410,7 @@ class FakeMarket:
             "queue": None,
             "attempts": [],
             "image": body["image"],
+            "region": [body["region"]] if "region" in body else [],
             "settlement": {
                 "escrow": str(key("escrow").pubkey()),
                 "state": "closed",
@@ -420,8 +421,17 @@ class FakeMarket:
                 "operator_received": "0.000380",
                 "fees": {"market": "0.000008", "protocol": "0.000004", "stakers": "0.000008"},
                 "refunded": "0.049600",
-                "compensation": None,
-                "transactions": ["5" * 88],
+                "compensation": {"amount": "0.000000", "currency": "STAKE"},
+                "transactions": [
+                    {
+                        "signature": "5" * 88,
+                        "slot": 7,
+                        "purpose": "settle",
+                        "signatures": 2,
+                        "fee_lamports": 10000,
+                        "fee_payer": "x",
+                    }
+                ],
                 "signatures": 4,
                 "rent_left_lamports": 0,
                 "settled_at": "2026-02-13T10:00:06Z",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from marketplace.cli.reaver.output import Output
 
 if TYPE_CHECKING:
-    from marketplace.client.models import Job, JobRow, Node
+    from marketplace.client.models import Job, JobRow, Node, Settlement
 
 
 def show_job(output: Output, job: "Job") -> None:
@@ -21,7 +21,7 @@ def show_job(output: Output, job: "Job") -> None:
             ("image", job.image),
             ("digest", job.image_digest),
             ("class", job.gpu),
-            ("region", job.region),
+            ("region", job.region if isinstance(job.region, str) else ", ".join(job.region or ()) or "any"),
             ("node", job.node_id),
             ("created", job.created_at),
             ("started", job.started_at),
@@ -45,7 +45,6 @@ def _show_settlement(output: Output, job: "Job") -> None:
     if settled is None:
         return
     fees = settled.fees
-    compensation = settled.compensation
     output.line()
     output.fields(
         "Money",
@@ -61,7 +60,7 @@ def _show_settlement(output: Output, job: "Job") -> None:
             ("  protocol", None if fees is None else _money(fees.protocol, job.currency)),
             ("  stakers", None if fees is None else _money(fees.stakers, job.currency)),
             ("came back", _money(settled.refunded, job.currency)),
-            ("compensation", None if compensation is None else f"{compensation.amount} {compensation.currency}"),
+            ("compensation", _compensation(settled)),
             ("rent left", None if settled.rent_left_lamports is None else f"{settled.rent_left_lamports} lamports"),
             ("settled", settled.settled_at),
         ],
@@ -121,6 +120,11 @@ def show_node(output: Output, node: "Node") -> None:
             ("last seen", node.last_seen_at),
         ],
     )
+
+
+def _compensation(settled: "Settlement") -> str | None:
+    found = settled.compensation
+    return None if found is None or not found.amount.strip("0.") else f"{found.amount} {found.currency}"
 
 
 def _money(amount: str | None, currency: str) -> str | None:
