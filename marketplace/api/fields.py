@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from marketplace.api.json_bodies import json_number
 from marketplace.domain.ids import is_id
+from marketplace.domain.instants import instant_text
 from marketplace.domain.quantities import Millis
 from marketplace.errors import DetailCode
 from marketplace.protocol.addresses import MalformedBase58, address_bytes, signature_bytes
@@ -144,7 +145,7 @@ def seconds_text(at: Millis) -> str:
 
 def millis_text(at: Millis) -> str:
     """RFC 3339 in UTC with milliseconds, such as 2026-02-13T10:00:00.250Z."""
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1000:03d}Z"
+    return instant_text(at)
 
 
 _DATE_TIME: Final = WithJsonSchema({"type": "string", "format": "date-time"})

@@ -6,11 +6,11 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, Protocol
 
 from marketplace.domain.ids import ALPHABET, AccountId, NodeId
+from marketplace.domain.instants import instant_text
 from marketplace.domain.quantities import Millis
 from marketplace.errors import (
     ChallengeExpired,
@@ -100,8 +100,8 @@ class SignInText:
             uri=self.uri,
             chain_id=self.chain_id,
             nonce=nonce,
-            issued_at=_rfc3339(issued_at),
-            expiration_time=_rfc3339(Millis(issued_at + CHALLENGE_MS)),
+            issued_at=instant_text(issued_at),
+            expiration_time=instant_text(Millis(issued_at + CHALLENGE_MS)),
         )
 
 
@@ -306,10 +306,6 @@ class LoginService:
 
 def _hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _rfc3339(at: Millis) -> str:
-    return datetime.fromtimestamp(at // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{at % 1000:03d}Z"
 
 
 def _decode_base64(text: str) -> bytes:

@@ -6,7 +6,7 @@ Idempotency-Key) gets the same bytes while they may land, so that a repeated dep
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -20,8 +20,9 @@ from marketplace.chain.errors import TransactionFailed
 from marketplace.chain.outbox import OutboxEntry, OutboxState, OutboxStore
 from marketplace.chain.sender import EXPIRY_MARGIN_BLOCKS, Sender
 from marketplace.chain.signed_bytes import SignedBytes, read_signed
-from marketplace.chain.transactions import Step
+from marketplace.chain.transactions import Step, inspect
 from marketplace.domain.ids import AccountId, TransactionId
+from marketplace.domain.instants import instant_text
 from marketplace.domain.quantities import Millis
 from marketplace.errors import NotFound, TransactionExpired, TransactionRejected
 from marketplace.services.chain_link import ChainLink
@@ -33,6 +34,10 @@ from marketplace.store.transactions import BuiltTransaction, BuiltTransactions
 
 UNSIGNED_RETENTION_MS: Final = 24 * 3600 * 1000
 """How long what never came back is kept: as long as the key that asked for it."""
+
+
+PREPARED: Final = "prepared."
+"""Begins the kind of every transaction that `TransactionService.prepare` built."""
 
 
 class RelayState(StrEnum):
@@ -52,6 +57,16 @@ class Prepared:
     transaction: str
     expires_at: Millis
     summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Whose transaction is built, for which request. kind: what it does."""
+
+    account_id: AccountId
+    wallet: str
+    operation: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +104,28 @@ class TransactionService:
         earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
         if earlier is not None and not await self._is_dead(earlier):
             return _prepared(orjson.loads(earlier.answer))
+        return await self._build(
+            _Order(caller.account_id, caller.wallet, operation, PREPARED + kind), steps, summary, key.bind
+        )
+
+    async def _build(
+        self, order: _Order, steps: Sequence[Step], summary: str, bind: Callable[[Transaction], None]
+    ) -> Prepared:
         try:
-            unsigned = await self._link.assembler.assemble(steps, Pubkey.from_string(caller.wallet))
+            unsigned = await self._link.assembler.assemble(steps, Pubkey.from_string(order.wallet))
         except TransactionFailed as error:
             raise self._rejected(error.failure) from error
         expires_at = await self._link.expires_at(unsigned.last_valid_block_height)
         answer = {"transaction": unsigned.base64(), "expires_at": expires_at, "summary": summary}
 
         def write(tx: Transaction) -> None:
-            key.bind(tx)
+            bind(tx)
             self.keep(
                 tx,
-                account_id=caller.account_id,
-                wallet=caller.wallet,
-                operation=operation,
-                kind=kind,
+                account_id=order.account_id,
+                wallet=order.wallet,
+                operation=order.operation,
+                kind=order.kind,
                 message=unsigned.message_bytes,
                 answer=orjson.dumps(answer).decode(),
                 last_valid_block_height=unsigned.last_valid_block_height,
@@ -159,11 +181,14 @@ class TransactionService:
         operation = f"relay {built.id}"
         entry = await self._outbox.latest(operation)
         if entry is None:
-            await self._admit(built, signed)
+            try:
+                await self._admit(built, signed)
+            except TransactionExpired as error:
+                raise await self._expired(built) from error
             await self._store.write(lambda tx: BuiltTransactions(tx).mark_relayed(built.id, signed.signature))
             entry = await self._sender.submit(operation, signed.raw, built.last_valid_block_height)
         if entry.state is OutboxState.EXPIRED:
-            raise TransactionExpired
+            raise await self._expired(built)
         return self._relayed(entry)
 
     async def get(self, account_id: AccountId, signature: str) -> Relayed:
@@ -192,6 +217,25 @@ class TransactionService:
             if failure.kind == "BlockhashNotFound":
                 raise TransactionExpired
             raise self._rejected(failure)
+
+    async def _expired(self, built: BuiltTransaction) -> TransactionExpired:
+        """The error, with a fresh transaction of the same steps where this one can provably not land any more.
+
+        Only for what `prepare` built: what belongs to another use case's intent is that use case's to renew.
+        """
+        if not built.kind.startswith(PREPARED) or not await self._is_dead(built):
+            return TransactionExpired()
+        answer = orjson.loads(built.answer)
+        steps = inspect(answer["transaction"], self._link.codec).steps
+        order = _Order(built.account_id, built.wallet, built.operation, built.kind)
+        fresh = await self._build(order, steps, answer["summary"], lambda _tx: None)
+        return TransactionExpired(
+            extra={
+                "transaction": fresh.transaction,
+                "expires_at": instant_text(fresh.expires_at),
+                "summary": fresh.summary,
+            }
+        )
 
     async def _is_dead(self, built: BuiltTransaction) -> bool:
         """Whether these bytes can provably not land any more, and haven't."""

@@ -238,3 +238,21 @@ async def test_ready_and_healthy_once_the_chain_was_read(live_call):
         "chain": "ok",
     }
     assert (await live_call("GET", "/ready"))[0] == 200
+
+
+async def test_an_expired_transaction_is_answered_with_a_fresh_one(renter, live_market, chain):
+    ask = {"json": {"amount": "2"}, "headers": {"Idempotency-Key": "deposit-2"}}
+    _, prepared, _ = await renter("POST", "/v1/vault/deposit", **ask)
+    height = await live_market.rpc.get_block_height()
+    async with asyncio.timeout(60):
+        # 150 blocks, and the margin after which nothing of them can land.
+        while await live_market.rpc.get_block_height() <= height + 150 + 8:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    body = {"transaction": renter.signed(prepared["transaction"])}
+    status, answer, _ = await renter("POST", "/v1/transactions", json=body)
+    assert (status, answer["error"]) == (409, "transaction_expired")
+    assert answer["transaction"] != prepared["transaction"]
+    _, again, _ = await renter("POST", "/v1/vault/deposit", **ask)
+    assert again == {name: answer[name] for name in ("transaction", "expires_at", "summary")}
+    await renter.send(again)
+    assert (await renter("GET", "/v1/vault"))[1]["balance"] == "2.000000"
