@@ -208,11 +208,12 @@ class Watcher:
             if len(page) < MAX_HISTORY:
                 break
             before = page[-1].signature
-        # By signature: an endpoint that doesn't know `until` any more, or repeats itself, lists lines twice.
-        distinct = {line.signature: line for line in (*listed, *reversed(fresh))}
-        lines = list(distinct.values())
-        if entry.final in distinct:
-            lines = lines[list(distinct).index(entry.final) + 1 :]
+        # An endpoint that doesn't know `until` any more, or repeats itself, lists old lines again.
+        distinct = {line.signature: line for line in reversed(fresh)}
+        newer = list(distinct.values())
+        if until in distinct:
+            newer = newer[list(distinct).index(until) + 1 :]
+        lines = [*listed, *newer]
         final = list(itertools.takewhile(lambda line: line.slot <= final_slot, lines))
         self._backlog[entry.address] = (entry.final, final)
         return lines
