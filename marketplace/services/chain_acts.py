@@ -25,6 +25,7 @@ from marketplace.chain.builders import (
     SignedVoucher,
 )
 from marketplace.chain.errors import AccountMismatch, AccountMissing, ChainError, TransactionExpired, TransactionFailed
+from marketplace.chain.hotkeys import MATCHER_CALLS, METER_CALLS, HotKey
 from marketplace.chain.outbox import OutboxState, OutboxStore
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.reader import ChainReader
@@ -364,12 +365,13 @@ class SolanaChain:
             escrow = opening or await self._ref(act.escrow)
             steps.extend(await self._steps(act, escrow, signer.pubkey(), len(steps)))
         unsigned = await self._assembler.assemble(steps, signer.pubkey())
-        return unsigned.sign([signer])
+        return signer.sign(unsigned)
 
-    def _signer(self, acts: Sequence[Act]) -> Keypair:
-        """The approving key pays the fee (program.md section 7)."""
-        by_meter = (Settle, ReleaseLost, CloseContest)
-        return self._keys.meter if isinstance(acts[0], by_meter) else self._keys.matcher
+    def _signer(self, acts: Sequence[Act]) -> HotKey:
+        """The approving key pays the fee (program.md section 7); each signs the calls on its own list only."""
+        if isinstance(acts[0], (Settle, ReleaseLost, CloseContest)):
+            return HotKey(self._keys.meter, METER_CALLS, self._reader.codec)
+        return HotKey(self._keys.matcher, MATCHER_CALLS, self._reader.codec)
 
     async def _steps(  # noqa: PLR0911 - one return for each kind of act
         self, act: Act, escrow: EscrowRef, signer: Pubkey, at: int
