@@ -124,6 +124,21 @@ pub fn load_mut<'a, T: Account>(
     Ok(unsafe { &mut *view.data_mut_ptr().cast::<T>() })
 }
 
+/// As `load_mut`, of an account that may be absent.
+///
+/// # Errors
+/// As `load_mut`.
+#[inline(always)]
+pub fn load_optional<'a, T: Account>(
+    view: &'a mut AccountView,
+    program_id: &Address,
+) -> Result<Option<&'a mut T>, MarketError> {
+    match optional(view, program_id) {
+        Some(view) => load_mut(view, program_id).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The fields of a token account that the program looks at, where the token program keeps them.
 #[derive(Clone, Copy)]
 #[repr(C)]

@@ -116,10 +116,7 @@ impl States<'_> {
             market: checks::load_mut(self.market, id)?,
             escrow: checks::load_mut(self.escrow, id)?,
             vault: checks::load_mut(self.vault, id)?,
-            allowance: match checks::optional(self.allowance, id) {
-                Some(view) => Some(checks::load_mut(view, id)?),
-                None => None,
-            },
+            allowance: checks::load_optional(self.allowance, id)?,
             node: checks::load_mut(self.node, id)?,
             pool: checks::load_mut(self.pool, id)?,
         };

@@ -49,10 +49,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let market: &Market = checks::load(a.market, id)?;
     let escrow: &mut Escrow = checks::load_mut(a.escrow, id)?;
     let vault: &mut Vault = checks::load_mut(a.vault, id)?;
-    let allowance: Option<&mut Allowance> = match checks::optional(a.allowance, id) {
-        Some(view) => Some(checks::load_mut(view, id)?),
-        None => None,
-    };
+    let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
     require(escrow.market == market_key, MarketError::WrongMarket)?;
     require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
     require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;

@@ -136,10 +136,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let node: &mut Node = checks::load_mut(a.node, id)?;
     let pool: &mut Pool = checks::load_mut(a.pool, id)?;
     let position: &mut Position = checks::load_mut(a.position, id)?;
-    let allowance: Option<&mut Allowance> = match checks::optional(a.allowance, id) {
-        Some(view) => Some(checks::load_mut(view, id)?),
-        None => None,
-    };
+    let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
     require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
     require(node.pool == pool_key, MarketError::WrongPool)?;
     require(

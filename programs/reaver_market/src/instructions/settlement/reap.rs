@@ -63,10 +63,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let config: &Config = checks::load(a.config, id)?;
     let escrow: &mut Escrow = checks::load_mut(a.escrow, id)?;
     let vault: &mut Vault = checks::load_mut(a.vault, id)?;
-    let allowance: Option<&mut Allowance> = match checks::optional(a.allowance, id) {
-        Some(view) => Some(checks::load_mut(view, id)?),
-        None => None,
-    };
+    let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
     require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
     require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;
     ending::check_allowance(escrow, allowance.as_deref())?;
