@@ -218,6 +218,7 @@ class Market:
                 idempotency=self.idempotency,
                 clock=self.clock,
                 metrics=self.metrics,
+                ready=lambda: self.readiness.ready,
                 trusted_proxies=frozenset(self.settings.api.trusted_proxies),
             )
         )

@@ -21,6 +21,7 @@ from marketplace.errors import (
     MarketError,
     NotFound,
     RateLimited,
+    Starting,
     TokenExpired,
     TooLarge,
     Unauthenticated,
@@ -171,7 +172,7 @@ def _codes(route: Route) -> list[Code]:
     if route.body_model is not None or route.query_model is not None or route.path_parameters:
         errors.append(Invalid)
     if route.idempotent:
-        errors += [IdempotencyInProgress, IdempotencyKeyReused]
+        errors += [IdempotencyInProgress, IdempotencyKeyReused, Starting]
     return list(dict.fromkeys(error.code for error in errors))
 
 

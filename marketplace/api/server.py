@@ -31,6 +31,7 @@ from marketplace.errors import (
     Malformed,
     MarketError,
     NotFound,
+    Starting,
     TooLarge,
     Unauthenticated,
     UnsupportedMedia,
@@ -84,7 +85,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Frame:
-    """What serving needs, from the composition root."""
+    """What serving needs, from the composition root. ready: whether the start-up sweep is over."""
 
     routes: Sequence[Route]
     authenticator: Authenticator
@@ -93,6 +94,7 @@ class Frame:
     idempotency: Idempotency
     clock: Clock
     metrics: Metrics
+    ready: Callable[[], bool]
     trusted_proxies: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -261,6 +263,8 @@ class _Server:
         self, route: Route, request: web.Request, arguments: Mapping[str, Any], body_hash: bytes
     ) -> web.StreamResponse:
         """Serve a call that creates or spends: replay its answer, or run it under its key."""
+        if not self._frame.ready():
+            raise Starting
         exchange = request[EXCHANGE]
         principal = exchange.principal
         if not isinstance(principal, AccountPrincipal):

@@ -1,12 +1,13 @@
 """The frame every route goes through: errors, limits, keys, bodies, streams. Routes of the test's own, real server."""
 
 import asyncio
+import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 
 from marketplace.api.fields import AmountText, ExactNumber, JsonNumber, QueryModel, RequestModel, ResponseModel
 from marketplace.api.routes import NODE, OPEN, Access, Call, RateClass, Reply, Route, RouteError, scope
@@ -14,6 +15,7 @@ from marketplace.api.streams import ServerEvent
 from marketplace.app import Market
 from marketplace.errors import Code, InsufficientFunds, InternalError, NoCapacity, NotFound
 from marketplace.services.principals import Scope
+from marketplace.services.readiness import Lifecycle
 from tests.api.conftest import Caller, Wallet
 
 
@@ -102,6 +104,7 @@ async def probe(settings, clock):
     probe.market = market
     market.routes += probe.routes()
     await market.start()
+    market.readiness.lifecycle = Lifecycle.RUNNING
     yield probe
     await market.stop()
 
@@ -179,7 +182,10 @@ async def test_operations_routes_have_seed_003s_shape_and_no_limits(call):
     assert not [name for name in headers if name.startswith("X-RateLimit")]
 
 
-async def test_starting_is_observable(call):
+async def test_starting_is_observable(call, probe, token):
+    probe.market.readiness.lifecycle = Lifecycle.STOPPED
+    status, body, headers = await post(call, token, b'{"count": 1}', headers=JSON)
+    assert (status, body["error"], "Retry-After" in headers) == (503, "starting", True)
     status, body, headers = await call("GET", "/health")
     assert (status, body["status"], body["services"]["lifecycle"], body["services"]["ready"]) == (
         503,
@@ -535,3 +541,13 @@ async def test_forwarded_addresses_are_believed_from_configured_proxies_only(set
         59,
         58,
     ]
+
+
+async def test_stopping_ends_streams(call, token, probe):
+    headers = {"Authorization": f"Bearer {token}"}
+    async with asyncio.timeout(5), call.session.get(call.base + "/v1/follow", headers=headers) as response:
+        await response.content.readuntil(b"\n\n")
+        stopping = asyncio.create_task(probe.market.stop())
+        with contextlib.suppress(ClientError):
+            await response.read()
+        await stopping
