@@ -20,12 +20,13 @@ from marketplace.chain.answers import LandedTransaction
 from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
 from marketplace.chain.builders import CallBuilder, EscrowRef, EscrowTerms, NodeRef, SignedClaim, SignedVoucher
 from marketplace.chain.constants import LOCALNET
+from marketplace.chain.hotkeys import MATCHER_CALLS, METER_CALLS, HotKey
 from marketplace.chain.outbox import MemoryOutbox
 from marketplace.chain.program import AnchorCodec, mint_tokens
 from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
-from marketplace.chain.transactions import Assembler, CreateTokenAccount, Step
+from marketplace.chain.transactions import Assembler, CreateTokenAccount, SignedTransaction, Step, UnsignedTransaction
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 
@@ -107,12 +108,19 @@ class Actor:
     async def send(self, steps: Sequence[Step | Instruction], *signers: Keypair) -> Signature:
         """Land the steps; the first signer pays. Raises TransactionFailed."""
         unsigned = await self.assembler.assemble(steps, signers[0].pubkey())
-        signed = unsigned.sign(signers)
+        signed = self._sign(unsigned, signers)
         self.sent += 1
         await self.sender.submit(f"test:{self.sent}", signed.raw, signed.last_valid_block_height)
         entry = await self.sender.wait(signed.signature, timeout_s=30)
         assert entry.state.landed
         return signed.signature
+
+    def _sign(self, unsigned: UnsignedTransaction, signers: Sequence[Keypair]) -> SignedTransaction:
+        """The market's own keys sign as in the service: from their lists."""
+        for key, calls in ((self.keys.matcher, MATCHER_CALLS), (self.keys.meter, METER_CALLS)):
+            if list(signers) == [key]:
+                return HotKey(key, calls, self.codec).sign(unsigned)
+        return unsigned.sign(signers)
 
     async def landed(self, signature: Signature) -> LandedTransaction:
         found = await self.rpc.find_transaction(signature)
