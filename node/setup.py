@@ -88,11 +88,10 @@ async def check_engine(config: settings.Settings, image: str) -> list[Finding]:
         runtime = build_runtime(config)
         try:
             found = await runtime.capabilities()
-            return [
-                _engine(config, found),
-                *(Finding("note", note) for note in found.notes),
-                await _run(runtime, image),
-            ]
+            findings = [_engine(config, found), *(Finding("note", note) for note in found.notes)]
+            if config.runtime.kind is not settings.RuntimeKind.PROCESS:  # it has no images, only commands of its own
+                findings.append(await _run(runtime, image))
+            return findings
         finally:
             await runtime.close()
     except (EngineUnavailable, ConfigUnusable) as error:
