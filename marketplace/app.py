@@ -28,8 +28,10 @@ from marketplace.api.operations.status import status_routes
 from marketplace.api.routes import Route
 from marketplace.api.server import Frame, RateWindows, build_application
 from marketplace.api.streams import Streams
+from marketplace.app_jobs import JobMarket
 from marketplace.chain.addresses import Addresses, parse_address
 from marketplace.chain.bootstrap import OperatorKeys
+from marketplace.chain.errors import ChainError
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
@@ -90,6 +92,7 @@ class Market:
     allowances: AllowanceService
     escrows: EscrowService
     constants: ConstantsService
+    jobs: JobMarket
     routes: list[Route] = field(default_factory=list)
     _runner: web.AppRunner | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -140,6 +143,7 @@ class Market:
         transactions = TransactionService(store, link, sender, outbox, clock, ids)
         currency = settings.market.currency
         readiness = Readiness(clock)
+        streams = Streams(metrics, per_principal=settings.api.max_streams_per_principal)
 
         async def store_answers() -> None:
             await store.read(lambda tx: tx.row("SELECT 1"))
@@ -159,7 +163,7 @@ class Market:
                 store, clock, flush_ms=settings.limits.flush_ms, on_failure=metrics.rate_store_failures.inc
             ),
             idempotency=Idempotency(store, clock),
-            streams=Streams(metrics, per_principal=settings.api.max_streams_per_principal),
+            streams=streams,
             tokens=tokens,
             logins=logins,
             keys=keys,
@@ -169,12 +173,27 @@ class Market:
             transactions=transactions,
             vaults=VaultService(link, transactions, currency),
             allowances=AllowanceService(link, transactions, clock, currency),
-            escrows=EscrowService(link, transactions, currency),
+            escrows=EscrowService(store, link, transactions, currency),
             constants=ConstantsService(
                 link,
                 quote_key=str(keys.quote.pubkey()),
                 currency=currency,
                 heartbeat_s=settings.market.heartbeat_s,
+            ),
+            jobs=JobMarket.build(
+                settings,
+                store=store,
+                clock=clock,
+                random=random,
+                ids=ids,
+                keys=keys,
+                rpc=rpc,
+                codec=codec,
+                market=Addresses(codec.program).market(keys.authority.pubkey()),
+                sender=sender,
+                outbox=outbox,
+                transactions=transactions,
+                streams=streams,
             ),
         )
         market.routes = market._routes()
@@ -189,6 +208,7 @@ class Market:
             *allowance_routes(self.allowances),
             *escrow_routes(self.escrows),
             *transaction_routes(self.transactions),
+            *self.jobs.routes,
             *constants_routes(
                 self.constants,
                 rate_windows(self.settings.limits),
@@ -205,7 +225,12 @@ class Market:
 
     def _duties(self) -> dict[str, Duty]:
         """What runs beside the listener, by name."""
-        return {"cleaning": self._clean, "sender": self.sender.run, "chain": self._follow_chain}
+        return {
+            "cleaning": self._clean,
+            "sender": self.sender.run,
+            "chain": self._follow_chain,
+            **self.jobs.duties(),
+        }
 
     def application(self) -> web.Application:
         """The HTTP application over the declared routes."""
@@ -247,6 +272,7 @@ class Market:
         """The reverse of start; what runs on nodes is not touched."""
         self.readiness.lifecycle = Lifecycle.STOPPED
         await self.streams.stop()
+        await self.jobs.stop()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -266,6 +292,15 @@ class Market:
     async def _take_stock(self) -> None:
         """What has to be true before requests that create are served; the listener answers 503 until then."""
         await self.connected.wait()
+        pause_s = 0.2
+        while True:
+            try:
+                await self.jobs.take_stock()
+                break
+            except (MarketError, ChainError) as error:
+                _log.warning("market.stock", action="tried again", cause=str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(5.0, pause_s * 2)
         self.readiness.lifecycle = Lifecycle.RUNNING
         _log.info("market.ready")
 

@@ -239,7 +239,7 @@ class Watcher:
                     if landed is None:
                         return observed, read
                     if landed.failure is None:
-                        observed.append(self._observed(landed))
+                        observed.append(self.observed(landed))
                 read.append(line)
         return observed, read
 
@@ -247,7 +247,8 @@ class Watcher:
         """The transaction itself; a failed one is not asked for, it has no events."""
         return await self._rpc.find_transaction(line.signature) if line.failure is None else None
 
-    def _observed(self, landed: LandedTransaction) -> ObservedTransaction:
+    def observed(self, landed: LandedTransaction) -> ObservedTransaction:
+        """What a landed transaction shows to a reader that fetched it itself, ahead of the next poll."""
         log = read_events(landed.logs, self._decoder)
         events = tuple(
             ObservedEvent(landed.signature, index, landed.slot, landed.block_time, event)

@@ -38,7 +38,7 @@ from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import BPS_SCALE, Bps, Lamports, Millis, Stake, Tokens
 from marketplace.domain.reputation import Record
-from marketplace.errors import ChainUnavailable
+from marketplace.errors import ChainUnavailable, Starting
 from marketplace.protocol.vouchers import VoucherMessage
 from marketplace.services.chain_port import (
     Act,
@@ -189,7 +189,7 @@ class SolanaChain:
     @property
     def terms(self) -> MarketTerms:
         if self._terms is None:
-            raise AssertionError("the chain is asked before it was opened")
+            raise Starting
         return self._terms
 
     @property
@@ -200,7 +200,7 @@ class SolanaChain:
     @property
     def _builder(self) -> CallBuilder:
         if self._calls is None:
-            raise AssertionError("the chain is asked before it was opened")
+            raise Starting
         return self._calls
 
     def now(self) -> Millis:

@@ -45,10 +45,11 @@ from marketplace.chain.watcher import (
 )
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import AllocationState
-from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.quantities import Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.errors import UniqueViolation
 from marketplace.protocol.vouchers import VoucherState
+from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock
 from marketplace.services.live import Change, Live, ended
 from marketplace.store.allocations import Allocations, Attempts, Contest, Contests
@@ -120,8 +121,8 @@ class ChainEvents:
         watcher: Watcher,
         program: Pubkey,
         clock: Clock,
+        chain: ChainPort,
         *,
-        contest_window: Millis,
         observe: Callable[[LandedTransaction], ObservedTransaction],
     ) -> None:
         self._store = store
@@ -130,7 +131,7 @@ class ChainEvents:
         self._watcher = watcher
         self._program = program
         self._clock = clock
-        self._contest_window = contest_window
+        self._chain = chain
         self._observe = observe
         self._lock = asyncio.Lock()
         self._caught_up = asyncio.Event()
@@ -302,7 +303,7 @@ class ChainEvents:
                 if attempt is not None:
                     Attempts(tx).update(_paid(attempt, event))
             case ReleasedEvent() as event:
-                due = event.released_at + self._contest_window
+                due = event.released_at + self._chain.terms.contest_window
                 Contests(tx).create(Contest(seen.escrow, event.attempt, allocation.id, due))
             case ContestClosedEvent() as event:
                 Contests(tx).close(seen.escrow, event.attempt)

@@ -14,6 +14,7 @@ from marketplace.domain.ids import AllocationId, EventId, NodeId
 from marketplace.domain.lifecycle import AllocationState, may_follow
 from marketplace.domain.money import format_amount
 from marketplace.domain.reasons import Reason
+from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock, Ids
 from marketplace.store.allocations import Allocations, Attempts
 from marketplace.store.engine import Store, Transaction
@@ -44,11 +45,11 @@ Decide = Callable[[Allocation, Attempt | None], Change | None]
 class Live:
     """Allocations that are not terminal, with their latest attempt."""
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids, *, decimals: int, currency: str) -> None:
+    def __init__(self, store: Store, clock: Clock, ids: Ids, chain: ChainPort, currency: str) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._decimals = decimals
+        self._chain = chain
         self._currency = currency
         self._allocations: dict[AllocationId, Allocation] = {}
         self._attempts: dict[AllocationId, Attempt] = {}
@@ -212,7 +213,7 @@ class Live:
             "status": allocation.status.value,
             "reason": None if reason is Reason.RUNNING else reason.code,
             "reason_number": int(reason),
-            "cost": format_amount(attempt.amount if attempt else 0, self._decimals),
+            "cost": format_amount(attempt.amount if attempt else 0, self._chain.terms.decimals),
             "currency": self._currency,
             "attempt": allocation.attempt,
             **change.extra,

@@ -1,6 +1,7 @@
 """The receipt of a job, put together from the books and the vouchers. Source: api.md section 5.3."""
 
 import base64
+
 import base58
 import orjson
 

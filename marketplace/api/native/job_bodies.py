@@ -1,0 +1,132 @@
+"""The job body of `POST /v1/jobs` and `POST /v1/quote`. Source: api.md section 5.2.
+
+Fields of that section which this version doesn't serve yet are known by name and refused as such: nothing is
+accepted without effect, and a caller learns that it asked for something real.
+"""
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from marketplace.api.fields import AmountText, RequestModel
+from marketplace.errors import Detail, DetailCode, Invalid
+from marketplace.services.job_orders import OrderFields
+
+NOT_YET: Final = frozenset(
+    {
+        "model", "input", "output_config", "secrets", "registry_auth_id", "retry", "shm_gb", "ulimits", "checkpoint",
+        "webhook", "consumer_id", "kind",
+    }
+)  # fmt: skip
+_NOT_YET_REQUIRED: Final = frozenset(
+    {"min_vram_gb", "min_ram_gb", "min_vcpu", "min_cuda", "min_reputation", "gpu_types"}
+)
+
+Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > 16:
+        raise ValueError("at most 16 labels")
+    return labels
+
+
+class Requirements(RequestModel):
+    """What the machine must have."""
+
+    gpu_type: str | None = Field(default=None, max_length=64)
+    gpu_count: int = Field(default=1, ge=1, le=8)
+    disk_gb: int | None = Field(default=None, ge=1, le=2000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_not_there_yet(cls, value: Any) -> Any:
+        return _refuse(value, _NOT_YET_REQUIRED, "requirements.")
+
+
+class JobRequest(RequestModel):
+    """A container job."""
+
+    image: str | None = Field(default=None, min_length=1, max_length=1024)
+    gpu: str | None = Field(default=None, max_length=64)
+    requirements: Requirements = Requirements()
+    region: str | None = Field(default=None, max_length=64)
+    regions: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(default=None, max_length=32)
+    max_minutes: int | None = Field(default=None, alias="maxMinutes")
+    timeout_seconds: int | None = None
+    priority: str = Field(default="normal", max_length=16)
+    entrypoint: Words | None = None
+    command: Words | None = None
+    workdir: str | None = Field(default=None, max_length=4096)
+    env: dict[str, str] = Field(default_factory=dict, max_length=1024)
+    quote: str | None = Field(default=None, max_length=8192)
+    quote_id: str | None = Field(default=None, max_length=64)
+    max_price_per_gpu_second: AmountText | None = None
+    max_price_per_hour: AmountText | None = None
+    nodes: list[str] = Field(default_factory=list, max_length=100)
+    exclude_nodes: list[str] = Field(default_factory=list, max_length=100)
+    queue_seconds: int = Field(default=3600, ge=0, le=86_400)
+    stop_grace_seconds: int = Field(default=10, ge=0, le=300)
+    network: Literal["egress", "none"] = "egress"
+    name: Label | None = None
+    labels: Annotated[dict[Label, Label], AfterValidator(_labels)] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_what_is_not_there_yet(cls, value: Any) -> Any:
+        return _refuse(value, NOT_YET, "")
+
+    @model_validator(mode="after")
+    def _one_quote(self) -> Self:
+        if self.quote is not None and self.quote_id is not None and self.quote != self.quote_id:
+            raise ValueError("quote and quote_id name different quotes")
+        return self
+
+    def fields(self, *, seconds: int | None = None) -> OrderFields:
+        """The fields as the service takes them."""
+        return OrderFields(
+            image=self.image,
+            gpu=self.gpu,
+            gpu_type=self.requirements.gpu_type,
+            gpu_count=self.requirements.gpu_count,
+            disk_gb=self.requirements.disk_gb,
+            region=self.region,
+            regions=None if self.regions is None else tuple(self.regions),
+            max_minutes=self.max_minutes,
+            timeout_seconds=self.timeout_seconds,
+            seconds=seconds,
+            entrypoint=None if self.entrypoint is None else tuple(self.entrypoint),
+            command=None if self.command is None else tuple(self.command),
+            workdir=self.workdir,
+            env=self.env,
+            priority=self.priority,
+            max_price_per_gpu_second=self.max_price_per_gpu_second,
+            max_price_per_hour=self.max_price_per_hour,
+            quote=self.quote or self.quote_id,
+            nodes=tuple(self.nodes),
+            exclude_nodes=tuple(self.exclude_nodes),
+            queue_seconds=self.queue_seconds,
+            stop_grace_seconds=self.stop_grace_seconds,
+            network=self.network,
+            name=self.name,
+            labels=self.labels,
+        )
+
+
+class QuoteRequest(JobRequest):
+    """A job body, image optional, and `seconds` for the time."""
+
+    seconds: int | None = None
+
+
+def _refuse(value: Any, names: frozenset[str], prefix: str) -> Any:
+    """Raise Invalid for fields of the published API that this version doesn't serve."""
+    if isinstance(value, dict):
+        asked = [name for name in value if name in names]
+        if asked:
+            raise Invalid(
+                f"{prefix}{asked[0]}: not available yet",
+                details=[Detail(prefix + name, DetailCode.NOT_ALLOWED, "not available yet") for name in asked],
+            )
+    return value

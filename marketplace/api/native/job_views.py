@@ -1,0 +1,338 @@
+"""What a job looks like to its renter. Source: api.md section 5.3, "Job view"."""
+
+from collections.abc import Callable
+
+from pydantic import Field
+
+from marketplace.api.fields import (
+    DecimalText,
+    ExactNumber,
+    JsonNumber,
+    MillisInstant,
+    ResponseModel,
+    SecondsInstant,
+)
+from marketplace.domain.allocations import Allocation, Attempt
+from marketplace.domain.lifecycle import JobStatus
+from marketplace.domain.money import deposit_for, format_amount, per_gpu_second
+from marketplace.domain.quantities import Millis
+from marketplace.domain.reasons import MEANINGS, Reason
+from marketplace.protocol.terms import JobSpec
+from marketplace.services.jobs import JobDetails, JobService
+
+
+class SubmitView(ResponseModel):
+    id: str
+    status: str
+    job_id: str
+    estimated_cost: ExactNumber
+    estimated_time_seconds: int
+    currency: str
+    max_cost: DecimalText
+    quote_id: str | None
+    escrow: str
+    transaction: str | None
+    created_at: SecondsInstant
+
+
+class ErrorView(ResponseModel):
+    code: str
+    message: str
+
+
+class BecauseCount(ResponseModel):
+    constraint: str
+    nodes_excluded: int
+
+
+class QueueView(ResponseModel):
+    position: int
+    waiting_since: MillisInstant
+    because: list[BecauseCount]
+
+
+class AttemptView(ResponseModel):
+    number: int
+    node_id: str
+    claimed_at: MillisInstant
+    assigned_at: MillisInstant | None
+    ready_at: MillisInstant | None
+    exited_at: MillisInstant | None
+    ended_at: MillisInstant | None
+    end_reason: str | None
+    billed_ms: int
+    paid: DecimalText
+    exit_code: int | None
+    detail: str | None
+
+
+class FeesPaid(ResponseModel):
+    market: DecimalText
+    protocol: DecimalText
+    stakers: DecimalText
+
+
+class Compensation(ResponseModel):
+    amount: DecimalText
+    currency: str
+
+
+class TransactionView(ResponseModel):
+    signature: str
+    slot: int
+    purpose: str
+    signatures: int
+    fee_lamports: int
+    fee_payer: str
+
+
+class SettlementView(ResponseModel):
+    escrow: str
+    state: str
+    deposit: DecimalText
+    price_per_hour: DecimalText | None
+    price_per_gpu_second: DecimalText | None
+    billed_ms: int
+    paid: DecimalText
+    operator_received: DecimalText
+    fees: FeesPaid
+    refunded: DecimalText
+    compensation: Compensation
+    transactions: list[TransactionView]
+    signatures: int
+    rent_left_lamports: int
+    settled_at: MillisInstant | None
+
+
+class JobView(ResponseModel):
+    job_id: str
+    status: str
+    progress: int
+    miner_id: str | None
+    created_at: SecondsInstant
+    started_at: MillisInstant | None
+    completed_at: MillisInstant | None
+    result: None = None
+    id: str
+    node_id: str | None
+    cost: DecimalText
+    currency: str
+    reason: str | None
+    reason_text: str | None
+    exit_code: int | None
+    error: ErrorView | None
+    queue: QueueView | None
+    attempts: list[AttemptView]
+    settlement: SettlementView
+    image: str
+    image_digest: str | None
+    model: None = None
+    gpu: str
+    gpu_count: int
+    region: list[str]
+    priority: str
+    requirements: dict[str, object]
+    output_config: dict[str, object]
+    timeout_seconds: int
+    max_minutes: int | None = Field(serialization_alias="maxMinutes")
+    env: dict[str, str]
+    secret_names: list[str]
+    name: str | None
+    labels: dict[str, str]
+    consumer_id: None = None
+    runtime: str | None
+    assigned_at: MillisInstant | None
+    estimated_cost: ExactNumber
+    estimated_time_seconds: int
+    extends_at: None = None
+    retry_of: None = None
+
+
+class JobEntry(ResponseModel):
+    job_id: str
+    status: str
+    model: None = None
+    id: str
+    image: str
+    node_id: str | None
+    cost: DecimalText
+    created_at: SecondsInstant
+    completed_at: MillisInstant | None
+    reason: str | None
+
+
+class JobList(ResponseModel):
+    jobs: list[JobEntry]
+    total: int
+    has_more: bool
+
+
+class JobViews:
+    """Builds the views. runtime_of: what a node runs work with, by its id."""
+
+    def __init__(self, jobs: JobService, runtime_of: Callable[[str], str | None]) -> None:
+        self._jobs = jobs
+        self._runtime_of = runtime_of
+
+    def amount(self, units: int) -> str:
+        """Base units of the payment token as decimal text."""
+        return format_amount(units, self._jobs.decimals)
+
+    def attempt(self, attempt: Attempt) -> AttemptView:
+        """One attempt."""
+        ended = attempt.reason is not Reason.RUNNING
+        return AttemptView(
+            number=attempt.number,
+            node_id=attempt.node_id,
+            claimed_at=Millis(attempt.claimed_at_ms),
+            assigned_at=_at(attempt.assigned_at_ms),
+            ready_at=_at(attempt.meter_at_ms),
+            exited_at=_at(attempt.exited_at_ms),
+            ended_at=_at(attempt.ended_at_ms),
+            end_reason=attempt.reason.code if ended else None,
+            billed_ms=attempt.billed_ms,
+            paid=self.amount(attempt.paid),
+            exit_code=attempt.exit_code,
+            detail=attempt.detail,
+        )
+
+    def settlement(self, details: JobDetails) -> SettlementView:
+        """The money, as the books have it."""
+        allocation, escrow, latest = details.allocation, details.escrow, details.latest
+        price = latest.price_per_hour if latest is not None else None
+        fees = (escrow.market, escrow.protocol, escrow.stakers) if escrow is not None else (0, 0, 0)
+        closed = escrow is not None and escrow.state == "closed"
+        return SettlementView(
+            escrow=allocation.escrow,
+            state="absent" if escrow is None else escrow.state,
+            deposit=self.amount(allocation.deposit),
+            price_per_hour=None if price is None else self.amount(price),
+            price_per_gpu_second=(
+                None if price is None else per_gpu_second(price, allocation.gpu_count, self._jobs.decimals)
+            ),
+            billed_ms=sum(a.billed_ms for a in details.attempts),
+            paid=self.amount(escrow.paid if escrow else 0),
+            operator_received=self.amount(escrow.operator if escrow else 0),
+            fees=FeesPaid(market=self.amount(fees[0]), protocol=self.amount(fees[1]), stakers=self.amount(fees[2])),
+            refunded=self.amount(escrow.refunded if escrow else 0),
+            compensation=Compensation(
+                amount=format_amount(escrow.compensation if escrow else 0, self._jobs.stake_decimals),
+                currency="STAKE",
+            ),
+            transactions=[
+                TransactionView(
+                    signature=t.signature,
+                    slot=t.slot,
+                    purpose=t.purpose,
+                    signatures=t.signatures,
+                    fee_lamports=t.fee_lamports,
+                    fee_payer=t.fee_payer,
+                )
+                for t in details.transactions
+            ],
+            signatures=sum(t.signatures for t in details.transactions),
+            rent_left_lamports=0 if escrow is None or closed else self._jobs.escrow_rent,
+            settled_at=_at(escrow.closed_at_ms) if escrow is not None else None,
+        )
+
+    def job(self, details: JobDetails) -> JobView:
+        """The whole job."""
+        allocation, latest = details.allocation, details.latest
+        spec = JobSpec.model_validate_json(allocation.spec)
+        reason = allocation.reason if allocation.reason is not Reason.RUNNING else None
+        node_id = latest.node_id if latest is not None else None
+        minutes, rest = divmod(allocation.max_ms, 60_000)
+        started = next((a.meter_at_ms for a in details.attempts if a.meter_at_ms is not None), None)
+        failed = allocation.terminal and allocation.status not in (JobStatus.COMPLETED, JobStatus.CANCELLED)
+        return JobView(
+            job_id=allocation.job_id,
+            status=allocation.status.value,
+            progress=allocation.progress,
+            miner_id=node_id,
+            created_at=Millis(allocation.created_at_ms),
+            started_at=_at(started),
+            completed_at=_at(allocation.completed_at_ms if allocation.terminal else None),
+            id=allocation.job_id,
+            node_id=node_id,
+            cost=self.amount(details.cost),
+            currency=self._jobs.currency,
+            reason=None if reason is None else reason.code,
+            reason_text=None if reason is None else MEANINGS[reason].text,
+            exit_code=latest.exit_code if latest is not None else None,
+            error=(
+                ErrorView(code=reason.code, message=allocation.error or MEANINGS[reason].text)
+                if failed and reason is not None
+                else None
+            ),
+            queue=_queue(details),
+            attempts=[self.attempt(a) for a in details.attempts],
+            settlement=self.settlement(details),
+            image=allocation.image,
+            image_digest=allocation.image_digest,
+            gpu=allocation.class_id,
+            gpu_count=allocation.gpu_count,
+            region=list(allocation.regions),
+            priority=allocation.priority.value,
+            requirements={
+                "gpu_type": allocation.class_id,
+                "gpu_count": allocation.gpu_count,
+                "disk_gb": spec.disk_gb,
+            },
+            output_config={},
+            timeout_seconds=allocation.max_ms // 1000,
+            max_minutes=None if rest else minutes,
+            env=spec.env,
+            secret_names=[],
+            name=allocation.name,
+            labels=dict(allocation.labels),
+            runtime=None if node_id is None else self._runtime_of(node_id),
+            assigned_at=_at(latest.assigned_at_ms if latest is not None else None),
+            estimated_cost=JsonNumber(deposit_for(allocation.ceiling_per_hour, allocation.max_ms), self._jobs.decimals),
+            estimated_time_seconds=allocation.max_ms // 1000,
+        )
+
+    def submitted(self, allocation: Allocation) -> SubmitView:
+        """The answer to a submit."""
+        cost = deposit_for(allocation.ceiling_per_hour, allocation.max_ms)
+        return SubmitView(
+            id=allocation.job_id,
+            status=allocation.status.value,
+            job_id=allocation.job_id,
+            estimated_cost=JsonNumber(cost, self._jobs.decimals),
+            estimated_time_seconds=allocation.max_ms // 1000,
+            currency=self._jobs.currency,
+            max_cost=self.amount(allocation.deposit),
+            quote_id=allocation.quote_id,
+            escrow=allocation.escrow,
+            transaction=allocation.open_signature,
+            created_at=Millis(allocation.created_at_ms),
+        )
+
+    def entry(self, allocation: Allocation, latest: Attempt | None) -> JobEntry:
+        """A line of the list."""
+        return JobEntry(
+            job_id=allocation.job_id,
+            status=allocation.status.value,
+            id=allocation.job_id,
+            image=allocation.image,
+            node_id=latest.node_id if latest is not None else None,
+            cost=self.amount(max(latest.paid, latest.amount) if latest is not None else 0),
+            created_at=Millis(allocation.created_at_ms),
+            completed_at=_at(allocation.completed_at_ms if allocation.terminal else None),
+            reason=None if allocation.reason is Reason.RUNNING else allocation.reason.code,
+        )
+
+
+def _at(at_ms: int | None) -> Millis | None:
+    return None if at_ms is None else Millis(at_ms)
+
+
+def _queue(details: JobDetails) -> QueueView | None:
+    allocation = details.allocation
+    if details.queue_position is None:
+        return None
+    return QueueView(
+        position=details.queue_position,
+        waiting_since=Millis(allocation.funded_at_ms or allocation.created_at_ms),
+        because=[BecauseCount(constraint=c, nodes_excluded=n) for c, n in details.because],
+    )

@@ -1,0 +1,318 @@
+"""`/v1/nodes`: browse, register, drain; and what a node says by POST. Source: api.md section 5.5."""
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+import base58
+import orjson
+from aiohttp import web
+from pydantic import Field, StringConstraints
+
+from marketplace.api.fields import (
+    Address,
+    DecimalText,
+    ExactNumber,
+    Flag,
+    JsonNumber,
+    MillisInstant,
+    NodeIdPath,
+    Page,
+    RequestModel,
+    ResponseModel,
+    SignatureText,
+)
+from marketplace.api.routes import NODE, Call, RateClass, Reply, Route, scope, scope_or_node
+from marketplace.domain.catalogue import UnknownName, find_class, find_region
+from marketplace.domain.ids import NodeId
+from marketplace.domain.money import (
+    AmountOverflow,
+    MalformedAmount,
+    format_amount,
+    hourly_from_gpu_second,
+    per_gpu_second,
+)
+from marketplace.domain.nodes import NodeStatus
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.errors import (
+    AlreadyAssigned,
+    AlreadyExists,
+    ChainUnavailable,
+    Conflict,
+    DetailCode,
+    Forbidden,
+    Invalid,
+    NotFound,
+    SignatureRequired,
+)
+from marketplace.protocol.control import Claim, ClaimAck, Hardware, Heartbeat, HeartbeatAck
+from marketplace.protocol.terms import canonical_json
+from marketplace.services.node_control import NodeControl
+from marketplace.services.nodes import NodeDetails, NodeQuery, NodeService, Registration
+from marketplace.services.principals import Scope
+
+_PLACES = 4
+
+
+class GpuView(ResponseModel):
+    model: str
+    uuid_hash: str | None
+    vram_gb: int
+
+
+class NodeView(ResponseModel):
+    id: str
+    class_: str = Field(serialization_alias="class")
+    region: str
+    reputation: ExactNumber
+    uptime: ExactNumber
+    name: str | None
+    status: str
+    available: bool
+    gpus: list[GpuView]
+    gpu_count: int
+    free_gpus: int
+    vcpu: int
+    ram_gb: int
+    disk_gb: int
+    cuda_version: str | None = None
+    data_center: str | None
+    price_floor_per_gpu_second: DecimalText
+    price_floor_per_hour: DecimalText
+    low_floor: DecimalText | None
+    operator: str
+    bond: DecimalText
+    stake: DecimalText
+    exposure: DecimalText
+    exposure_limit: DecimalText
+    commission_bps: int
+    benchmark: None = None
+    isolation: str | None
+    version: str | None
+    joined_at: MillisInstant
+    last_seen_at: MillisInstant | None
+    maintenance: list[str]
+    node_key: str
+    address: str
+
+
+class NodeList(ResponseModel):
+    nodes: list[NodeView]
+    total: int
+    has_more: bool
+
+
+class NodesQuery(Page):
+    class_: str | None = Field(default=None, alias="class")
+    gpu: str | None = None
+    region: str | None = None
+    status: Literal["pending", "benchmarking", "active", "draining", "suspended", "retired"] | None = None
+    available: Flag | None = None
+    min_reputation: Annotated[str, StringConstraints(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
+    max_price_per_gpu_second: str | None = None
+    sort: Literal["price", "reputation", "uptime"] = "price"
+
+
+class HardwareFields(RequestModel):
+    vcpu: int = Field(ge=1)
+    ram_bytes: int = Field(ge=1)
+    disk_bytes: int = Field(ge=0)
+    gpus: list[str] = Field(default_factory=list, max_length=64)
+
+
+class RegisterRequest(RequestModel):
+    node_key: Address
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    region: str = Field(max_length=64)
+    data_center: Annotated[str, StringConstraints(max_length=64)] | None = None
+    price_floor_per_gpu_second: str = Field(max_length=40)
+    low_floor: Annotated[str, StringConstraints(max_length=40)] | None = None
+    hardware: HardwareFields
+    class_: str | None = Field(default=None, alias="class", max_length=64)
+    node_signature: SignatureText
+
+    def signed(self) -> bytes:
+        """Canonical JSON of the body without its signature, as the node signed it."""
+        body = self.model_dump(mode="json", by_alias=True, exclude={"node_signature"}, exclude_unset=True)
+        return canonical_json(body)
+
+
+class RegisterView(ResponseModel):
+    id: str
+    status: str
+    node: str
+
+
+class DrainRequest(RequestModel):
+    drain: bool
+
+
+class HeartbeatRequest(RequestModel, Heartbeat):
+    """The body of the control channel's `heartbeat`."""
+
+
+class ClaimAgainRequest(RequestModel, Claim):
+    """The body of the control channel's `claim`."""
+
+
+def node_routes(nodes: NodeService, control: NodeControl) -> list[Route]:
+    """Everything of a node but its held connection."""
+
+    def view(details: NodeDetails) -> NodeView:
+        return _view(details, nodes.decimals, nodes.stake_decimals)
+
+    async def list_nodes(call: Call, query: NodesQuery) -> NodeList:
+        del call
+        found = nodes.list_nodes(_wanted(query, nodes.decimals))
+        page = found[query.offset : query.offset + query.limit]
+        return NodeList(
+            nodes=[view(details) for details in page],
+            total=len(found),
+            has_more=query.offset + len(page) < len(found),
+        )
+
+    async def get_node(call: Call, node_id: NodeIdPath) -> NodeView:
+        del call
+        return view(nodes.get(NodeId(node_id)))
+
+    async def register(call: Call, body: RegisterRequest) -> Reply[RegisterView]:
+        hardware = body.hardware
+        details = await nodes.register(
+            call.account,
+            call.idempotency,
+            Registration(
+                node_key=body.node_key,
+                region=body.region,
+                price_floor_per_gpu_second=body.price_floor_per_gpu_second,
+                low_floor=body.low_floor,
+                hardware=Hardware(
+                    vcpu=hardware.vcpu,
+                    ram_bytes=hardware.ram_bytes,
+                    disk_bytes=hardware.disk_bytes,
+                    gpus=tuple(hardware.gpus),
+                ),
+                node_signature=base58.b58decode(body.node_signature),
+                signed=body.signed(),
+                class_name=body.class_,
+                name=body.name,
+                data_center=body.data_center,
+            ),
+        )
+        answer = RegisterView(id=details.node.id, status=details.status.value, node=details.node.address)
+        return Reply(answer, status=201, headers={"Location": f"/v1/nodes/{details.node.id}"})
+
+    async def drain(call: Call, node_id: NodeIdPath, body: DrainRequest) -> NodeView:
+        return view(await nodes.drain(call.account, NodeId(node_id), drain=body.drain))
+
+    async def heartbeat(call: Call, node_id: NodeIdPath, body: HeartbeatRequest) -> web.Response:
+        del call
+        return _answer(await control.heartbeat(NodeId(node_id), body))
+
+    async def claim(call: Call, node_id: NodeIdPath, body: ClaimAgainRequest) -> web.Response:
+        del call
+        return _answer(control.claim_again(NodeId(node_id), body))
+
+    return [
+        Route("GET", "/v1/nodes", list_nodes, "Nodes", scope_or_node(Scope.READ), errors=(Invalid,)),
+        Route(
+            "POST", "/v1/nodes/register", register, "Register a node; the bond is signed by its operator",
+            scope(Scope.NODES), status=201, idempotent=True, keep_answer=False,
+            errors=(Invalid, Forbidden, AlreadyExists, Conflict, SignatureRequired, ChainUnavailable),
+        ),
+        Route("GET", "/v1/nodes/{node_id}", get_node, "A node", scope_or_node(Scope.READ), errors=(NotFound,)),
+        Route(
+            "POST", "/v1/nodes/{node_id}/drain", drain, "Take no more work, or take it again", scope(Scope.NODES),
+            errors=(NotFound, Conflict),
+        ),
+        Route(
+            "POST", "/v1/nodes/{node_id}/heartbeat", heartbeat, "A heartbeat, for nodes without a held connection",
+            NODE, rate=RateClass.UNCOUNTED, errors=(NotFound,),
+        ),
+        Route(
+            "POST", "/v1/nodes/{node_id}/claim", claim, "The answer to a claim that was sent before", NODE,
+            errors=(AlreadyAssigned,),
+        ),
+    ]  # fmt: skip
+
+
+def _answer(answer: HeartbeatAck | ClaimAck) -> web.Response:
+    """The control channel's own message, as JSON."""
+    return web.Response(text=answer.model_dump_json(), content_type="application/json")
+
+
+def _wanted(query: NodesQuery, decimals: int) -> NodeQuery:
+    name = query.class_ or query.gpu
+    try:
+        class_id = None if name is None else find_class(name).id
+    except UnknownName as unknown:
+        raise Invalid.field(
+            "class", DetailCode.UNKNOWN_GPU, "is no class we know", suggestions=unknown.suggestions
+        ) from unknown
+    try:
+        region = None if query.region is None else find_region(query.region)
+    except UnknownName as unknown:
+        raise Invalid.field(
+            "region", DetailCode.UNKNOWN_REGION, "is no region we know", suggestions=unknown.suggestions
+        ) from unknown
+    price: Tokens | None = None
+    if query.max_price_per_gpu_second is not None:
+        try:
+            price = hourly_from_gpu_second(query.max_price_per_gpu_second, 1, decimals, ceiling=True)
+        except (MalformedAmount, AmountOverflow) as error:
+            raise Invalid.field(
+                "max_price_per_gpu_second", DetailCode.NOT_ALLOWED, "must be a decimal amount"
+            ) from error
+    return NodeQuery(
+        class_id=class_id,
+        region=region,
+        status=None if query.status is None else NodeStatus(query.status),
+        available=query.available,
+        min_reputation=None if query.min_reputation is None else Fraction(query.min_reputation),
+        max_price_per_hour=price,
+        sort=query.sort,
+    )
+
+
+def _view(details: NodeDetails, decimals: int, stake_decimals: int) -> NodeView:
+    node, chain = details.node, details.chain
+    measured = Hardware.model_validate_json(node.hardware or node.declared)
+    vram = find_class(node.class_id).vram_gb
+    capabilities = orjson.loads(node.capabilities) if node.capabilities is not None else {}
+    gib = 1 << 30
+    return NodeView(
+        id=node.id,
+        class_=node.class_id,
+        region=node.region,
+        reputation=_ratio(details.reputation),
+        uptime=_ratio(details.uptime),
+        name=node.name,
+        status=details.status.value,
+        available=details.available,
+        gpus=[GpuView(model=name, uuid_hash=None, vram_gb=vram) for name in measured.gpus],
+        gpu_count=node.slots,
+        free_gpus=details.free_slots,
+        vcpu=measured.vcpu,
+        ram_gb=round(measured.ram_bytes / gib),
+        disk_gb=measured.disk_bytes // gib,
+        data_center=node.data_center,
+        price_floor_per_gpu_second=per_gpu_second(node.floor_per_hour, 1, decimals),
+        price_floor_per_hour=format_amount(node.floor_per_hour, decimals),
+        low_floor=None if node.low_floor_per_hour is None else per_gpu_second(node.low_floor_per_hour, 1, decimals),
+        operator=node.operator,
+        bond=format_amount(chain.bond if chain else 0, stake_decimals),
+        stake=format_amount(chain.stake if chain else 0, stake_decimals),
+        exposure=format_amount(chain.exposure if chain else 0, decimals),
+        exposure_limit=format_amount(chain.exposure_limit if chain else 0, decimals),
+        commission_bps=chain.commission_bps if chain else 0,
+        isolation=capabilities.get("runtime"),
+        version=node.version,
+        joined_at=Millis(node.joined_at_ms),
+        last_seen_at=None if node.last_seen_at_ms is None else Millis(node.last_seen_at_ms),
+        maintenance=[],
+        node_key=node.node_key,
+        address=node.address,
+    )
+
+
+def _ratio(value: Fraction) -> JsonNumber:
+    """Four places, rounded down: nobody is shown better than it is."""
+    return JsonNumber(int(value * 10**_PLACES), _PLACES)

@@ -1,0 +1,180 @@
+"""`POST /v1/quote`, `GET /v1/quotes/{id}`. Source: api.md section 5.1."""
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from marketplace.api.fields import (
+    DecimalText,
+    ExactNumber,
+    JsonNumber,
+    MillisInstant,
+    QuoteIdPath,
+    ResponseModel,
+)
+from marketplace.api.json_bodies import dump_model
+from marketplace.api.native.job_bodies import QuoteRequest
+from marketplace.api.routes import Call, Route, scope
+from marketplace.domain.ids import QuoteId
+from marketplace.domain.money import format_amount, per_gpu_second
+from marketplace.domain.quantities import Millis
+from marketplace.errors import Invalid, NotFound
+from marketplace.services.chain_port import ChainPort
+from marketplace.services.job_orders import read_order
+from marketplace.services.principals import Scope
+from marketplace.services.quotes import Nearest, Quote, QuoteService
+
+
+class FeesView(ResponseModel):
+    market_bps: int
+    protocol_bps: int
+    node_share_bps: int
+    included: bool = True
+
+
+class ChainCostsView(ResponseModel):
+    signatures: int
+    lamports_fees: int
+    lamports_rent_refundable: int
+    paid_by: str = "market"
+
+
+class SampleView(ResponseModel):
+    node_id: str
+    region: str
+    reputation: str
+    image_present: bool
+
+
+class BecauseView(ResponseModel):
+    constraint: str
+    wanted: str
+    best: str | None
+    nodes_excluded: int
+
+
+class NearestView(ResponseModel):
+    change: dict[str, str]
+    nodes_then: int
+    price_per_hour: DecimalText
+
+
+class QuoteView(ResponseModel):
+    id: str
+    quote: str | None
+    estimated_cost: ExactNumber | None
+    estimated_time_seconds: int
+    expected_cost: DecimalText | None
+    max_total: DecimalText | None
+    price_per_gpu_second: DecimalText | None
+    price_per_hour: DecimalText | None
+    price_per_hour_units: int | None
+    currency: str
+    fees: FeesView
+    chain_costs: ChainCostsView
+    class_: str = Field(serialization_alias="class")
+    gpu_count: int
+    regions: list[str]
+    max_seconds: int
+    priority: str
+    spec_hash: str
+    nodes_now: int
+    sample: list[SampleView]
+    expires_at: MillisInstant
+    match: bool
+    because: list[BecauseView]
+    nearest: NearestView | None
+
+
+def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[Route]:
+    """Give and read."""
+
+    def view(quote: Quote) -> QuoteView:
+        decimals, terms, price = chain.terms.decimals, chain.terms, quote.price_per_hour
+
+        def amount(units: int | None) -> str | None:
+            return None if units is None else format_amount(units, decimals)
+
+        return QuoteView(
+            id=quote.id,
+            quote=quote.token,
+            estimated_cost=None if quote.max_total is None else JsonNumber(quote.max_total, decimals),
+            estimated_time_seconds=-(-quote.expected_ms // 1000),
+            expected_cost=amount(quote.expected_cost),
+            max_total=amount(quote.max_total),
+            price_per_gpu_second=None if price is None else per_gpu_second(price, quote.gpu_count, decimals),
+            price_per_hour=amount(price),
+            price_per_hour_units=price,
+            currency=currency,
+            fees=FeesView(
+                market_bps=terms.fee_bps - terms.protocol_bps,
+                protocol_bps=terms.protocol_bps,
+                node_share_bps=terms.node_share_bps,
+            ),
+            chain_costs=ChainCostsView(
+                signatures=quote.signatures,
+                lamports_fees=quote.lamports_fees,
+                lamports_rent_refundable=quote.lamports_rent,
+            ),
+            class_=quote.class_id,
+            gpu_count=quote.gpu_count,
+            regions=list(quote.regions),
+            max_seconds=quote.max_seconds,
+            priority=quote.priority,
+            spec_hash=quote.spec_hash,
+            nodes_now=quote.nodes_now,
+            sample=[
+                SampleView(node_id=s.node_id, region=s.region, reputation=s.reputation, image_present=s.image_present)
+                for s in quote.sample
+            ],
+            expires_at=Millis(quote.expires_at_ms),
+            match=quote.match,
+            because=[
+                BecauseView(
+                    constraint=b.constraint,
+                    wanted=_money(b.constraint, b.wanted, decimals),
+                    best=None if b.best is None else _money(b.constraint, b.best, decimals),
+                    nodes_excluded=b.nodes_excluded,
+                )
+                for b in quote.because
+            ],
+            nearest=None if quote.nearest is None else _nearest(quote.nearest, decimals),
+        )
+
+    async def quote(call: Call, body: QuoteRequest) -> QuoteView:
+        order = read_order(
+            body.fields(seconds=body.seconds), decimals=chain.terms.decimals, image_needed=False
+        )
+        return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
+
+    async def get_quote(call: Call, quote_id: QuoteIdPath) -> web.Response:
+        text = quotes.find(call.account_id, QuoteId(quote_id))
+        return web.Response(body=orjson.dumps(orjson.loads(text)), content_type="application/json")
+
+    return [
+        Route(
+            "POST", "/v1/quote", quote, "What a job would cost, and who could take it", scope(Scope.READ),
+            errors=(Invalid,),
+        ),
+        Route(
+            "GET", "/v1/quotes/{quote_id}", get_quote, "A quote as it was given", scope(Scope.READ),
+            errors=(NotFound,),
+        ),
+    ]  # fmt: skip
+
+
+def _money(constraint: str, text: str, decimals: int) -> str:
+    """Prices and exposure as decimal text, everything else as it is."""
+    return format_amount(int(text), decimals) if constraint in ("price", "exposure") and text.isdecimal() else text
+
+
+def _nearest(nearest: Nearest, decimals: int) -> NearestView:
+    change = {
+        field: format_amount(int(value), decimals) if field.startswith("max_price") else value
+        for field, value in nearest.change
+    }
+    return NearestView(
+        change=change,
+        nodes_then=nearest.nodes_then,
+        price_per_hour=format_amount(nearest.price_per_hour, decimals),
+    )

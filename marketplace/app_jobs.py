@@ -1,0 +1,194 @@
+"""Composition of everything that runs jobs: nodes, scheduler, meter, settlement, and their routes and duties.
+
+Part of the composition root (`marketplace.app`), in a file of its own for its size. Nothing here starts before
+`take_stock`: chain read, store loaded, events caught up; until then every use case answers `starting`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from solders.pubkey import Pubkey
+
+from marketplace.api.native.control import ControlChannels, control_routes
+from marketplace.api.native.job_logs import log_routes
+from marketplace.api.native.jobs import job_routes
+from marketplace.api.native.nodes import node_routes
+from marketplace.api.native.quotes import quote_routes
+from marketplace.api.routes import Route
+from marketplace.api.streams import Streams
+from marketplace.chain.bootstrap import OperatorKeys
+from marketplace.chain.outbox import OutboxStore
+from marketplace.chain.program import AnchorCodec
+from marketplace.chain.rpc import RpcClient
+from marketplace.chain.sender import Sender
+from marketplace.chain.watcher import Watcher
+from marketplace.domain.ids import NodeId
+from marketplace.protocol.control import Capabilities
+from marketplace.services.chain_acts import MarketKeys, MeterKey, SolanaChain
+from marketplace.services.chain_events import ChainEvents
+from marketplace.services.claims import Claims
+from marketplace.services.clock import Clock, Ids, RandomSource
+from marketplace.services.duties import Duty
+from marketplace.services.jobs import JobService
+from marketplace.services.live import Live
+from marketplace.services.logs import JobLogs
+from marketplace.services.meter import Meter
+from marketplace.services.node_control import NodeControl
+from marketplace.services.node_registry import NodeRegistry
+from marketplace.services.nodes import NodeService
+from marketplace.services.quotes import QuoteService
+from marketplace.services.receipts import ReceiptService
+from marketplace.services.scheduler import Scheduler
+from marketplace.services.settlement import Settlement
+from marketplace.services.transactions import TransactionService
+from marketplace.settings import Settings
+from marketplace.store.allocations import Attempts
+from marketplace.store.engine import Store
+
+_log = structlog.get_logger(__name__)
+
+CHAIN_LOOK_MS = 5_000
+"""Chosen: how often the chain's clock and the nodes' accounts are read again."""
+CLEANING_MS = 60_000
+
+
+@dataclass
+class JobMarket:
+    """Built once; `routes` and `duties` are taken over by the market's process."""
+
+    chain: SolanaChain
+    live: Live
+    registry: NodeRegistry
+    events: ChainEvents
+    scheduler: Scheduler
+    settlement: Settlement
+    control: NodeControl
+    channels: ControlChannels
+    logs: JobLogs
+    store: Store
+    clock: Clock
+    routes: list[Route]
+    ready: asyncio.Event
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        *,
+        store: Store,
+        clock: Clock,
+        random: RandomSource,
+        ids: Ids,
+        keys: OperatorKeys,
+        rpc: RpcClient,
+        codec: AnchorCodec,
+        market: Pubkey,
+        sender: Sender,
+        outbox: OutboxStore,
+        transactions: TransactionService,
+        streams: Streams,
+    ) -> "JobMarket":
+        """Everything, constructed and not yet started."""
+        currency = settings.market.currency
+        chain = SolanaChain(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
+        live = Live(store, clock, ids, chain, currency)
+        registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
+        watcher = Watcher(rpc, codec)
+        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, observe=watcher.observed)
+        settlement = Settlement(store, chain, registry, events)
+        scheduler = Scheduler(live, chain, registry, Claims(chain, registry), settlement, clock, random)
+        meter = Meter(store, chain, live, clock, MeterKey(keys.meter))
+        control = NodeControl(
+            store, chain, live, registry, meter, scheduler, clock, heartbeat_ms=settings.market.heartbeat_s * 1000
+        )
+        logs = JobLogs(store, live, clock)
+        channels = ControlChannels(control, logs)
+        quotes = QuoteService(
+            store,
+            chain,
+            registry,
+            clock,
+            ids,
+            bytes(keys.quote)[:32],
+            bytes(keys.quote.pubkey()),
+            lambda account, image, limit: store.peek(lambda tx: Attempts(tx).list_runs(account, image, limit)),
+        )
+        jobs = JobService(store, chain, live, scheduler, quotes, transactions, clock, ids, currency)
+        nodes = NodeService(store, chain, registry, scheduler, transactions, clock, ids, currency)
+        receipts = ReceiptService(store, chain, currency)
+        return cls(
+            chain=chain,
+            live=live,
+            registry=registry,
+            events=events,
+            scheduler=scheduler,
+            settlement=settlement,
+            control=control,
+            channels=channels,
+            logs=logs,
+            store=store,
+            clock=clock,
+            routes=[
+                *quote_routes(quotes, chain, currency),
+                *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
+                *log_routes(jobs, logs, streams),
+                *node_routes(nodes, control),
+                *control_routes(channels),
+            ],
+            ready=asyncio.Event(),
+        )
+
+    async def take_stock(self) -> None:
+        """Find out where everything stands, before anything is spent. Raises MarketError, chain errors."""
+        await self.chain.open()
+        await self.live.load()
+        await self.registry.load()
+        await self.events.catch_up()
+        self.ready.set()
+        _log.info("jobs.ready", live=len(list(self.live)), nodes=len(list(self.registry)))
+
+    def duties(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What runs beside the listener, by name; each waits for `take_stock`."""
+
+        def leased(kind: str, work: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[None]]:
+            return self._once_ready(Duty(kind, self.store, self.clock, work).run)
+
+        return {
+            "scheduler": self._once_ready(self.scheduler.run),
+            "chain-events": self._once_ready(self.events.run),
+            "node-watch": leased("node-watch", self.control.watch),
+            "contests": leased("contests", self.settlement.close_contests),
+            "chain-look": leased("chain-look", self._look),
+            "log-cleaning": leased("log-cleaning", self._clean),
+        }
+
+    async def stop(self) -> None:
+        """Say goodbye to nodes; what runs on them is not touched."""
+        await self.channels.stop()
+        await self.control.close()
+
+    def _once_ready(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def run() -> None:
+            await self.ready.wait()
+            await work()
+
+        return run
+
+    async def _look(self) -> int:
+        await self.chain.set_clock()
+        await self.registry.refresh()
+        return CHAIN_LOOK_MS
+
+    async def _clean(self) -> int:
+        await self.logs.forget_old()
+        return CLEANING_MS
+
+
+def _runtime(registry: NodeRegistry, node_id: str) -> str | None:
+    """What the node runs work with, as it said itself."""
+    presence = registry.find(NodeId(node_id))
+    if presence is None or presence.node.capabilities is None:
+        return None
+    return Capabilities.model_validate_json(presence.node.capabilities).runtime
