@@ -9,17 +9,23 @@ from marketplace.chain.accounts import EscrowAccount, EscrowState
 from marketplace.chain.addresses import class_name
 from marketplace.chain.builders import EscrowRef
 from marketplace.chain.reader import Located
+from marketplace.domain.ids import AllocationId
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import Conflict, NotFound
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.transactions import Prepared, TransactionService
+from marketplace.store.allocations import Allocations
+from marketplace.store.engine import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
 class EscrowView:
-    """An escrow account; amounts in base units, instants in chain time. attempt, node: 0 and None before the first."""
+    """An escrow account; amounts in base units, instants in chain time. attempt, node: 0 and None before the first.
+
+    allocation_id: what it pays for, None where the market knows of no such submission.
+    """
 
     address: str
     state: str
@@ -39,12 +45,14 @@ class EscrowView:
     attempt: int
     node: str | None
     rent_lamports: int
+    allocation_id: AllocationId | None
 
 
 class EscrowService:
     """Lists escrows of a wallet and prepares their cancellation."""
 
-    def __init__(self, link: ChainLink, transactions: TransactionService, currency: str) -> None:
+    def __init__(self, store: Store, link: ChainLink, transactions: TransactionService, currency: str) -> None:
+        self._store = store
         self._link = link
         self._transactions = transactions
         self.currency = currency
@@ -57,13 +65,15 @@ class EscrowService:
     async def list_for_wallet(self, wallet: str, state: str | None) -> Sequence[EscrowView]:
         """Open escrows, the newest first. Raises ChainUnavailable."""
         found = await self._link.reader.list_escrows_of_wallet(Pubkey.from_string(wallet))
-        views = [_view(entry) for entry in found]
+        paid_for = await self._allocations([str(entry.address) for entry in found])
+        views = [_view(entry, paid_for.get(str(entry.address))) for entry in found]
         views.sort(key=lambda view: (-view.opened_at, view.address))
         return [view for view in views if state is None or view.state == state]
 
     async def get(self, wallet: str, address: str) -> EscrowView:
         """One escrow of the wallet. Raises NotFound, for a closed one and for another's too."""
-        return _view(await self._find(wallet, address))
+        found = await self._find(wallet, address)
+        return _view(found, (await self._allocations([address])).get(address))
 
     async def prepare_cancellation(self, caller: AccountPrincipal, key: KeyInUse, address: str) -> Prepared:
         """Close an open escrow, or stop an assigned one in 300 s. Raises NotFound, Conflict, ChainUnavailable."""
@@ -82,6 +92,13 @@ class EscrowService:
         )
         return await self._transactions.prepare(caller, key, "escrow.cancel", [call], summary)
 
+    async def _allocations(self, escrows: Sequence[str]) -> dict[str, AllocationId]:
+        def look(tx: Transaction) -> dict[str, AllocationId]:
+            found = ((escrow, Allocations(tx).find_by_escrow(escrow)) for escrow in escrows)
+            return {escrow: allocation.id for escrow, allocation in found if allocation is not None}
+
+        return await self._store.read(look)
+
     async def _find(self, wallet: str, address: str) -> Located[EscrowAccount]:
         info = await self._link.rpc.find_account(Pubkey.from_string(address))
         if info is None or info.owner != self._link.codec.program:
@@ -94,7 +111,7 @@ class EscrowService:
         return found
 
 
-def _view(entry: Located[EscrowAccount]) -> EscrowView:
+def _view(entry: Located[EscrowAccount], allocation_id: AllocationId | None) -> EscrowView:
     account = entry.account
     running = account.attempt
     return EscrowView(
@@ -116,4 +133,5 @@ def _view(entry: Located[EscrowAccount]) -> EscrowView:
         attempt=running.number,
         node=str(running.node) if running.number else None,
         rent_lamports=entry.lamports,
+        allocation_id=allocation_id,
     )

@@ -35,6 +35,7 @@ class EscrowEntry(ResponseModel):
     attempt: int
     node: str | None
     rent_lamports: int
+    allocation_id: str | None
 
 
 class EscrowList(ResponseModel):
@@ -68,6 +69,7 @@ def escrow_routes(escrows: EscrowService) -> list[Route]:
             attempt=view.attempt,
             node=view.node,
             rent_lamports=view.rent_lamports,
+            allocation_id=view.allocation_id,
         )
 
     async def list_escrows(call: Call, query: EscrowsQuery) -> EscrowList:
