@@ -19,6 +19,7 @@ from marketplace.client.errors import (
     MalformedAnswer,
     NotConfirmed,
     SignatureNeeded,
+    TransactionExpired,
     TransactionFailed,
     TransactionRefused,
 )
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
 
 _JOBS: Final = "/v1/jobs"
 _POLL_S: Final = 0.5
+_LANDING_S: Final = 90
+"""Longer than a blockhash lives (150 blocks), so that a transaction has landed or expired by then."""
 _SIGNING_ROUNDS: Final = 5
 """How often one submission may ask for a signature again: its blockhash expired, the chain was slow. Chosen."""
 
@@ -184,18 +187,24 @@ class ReaverClient:
         Raises TransactionRefused when the escrow to sign is not exactly that of request and quote.
         """
         with self._open_intent(f"POST {_JOBS}", request.body()) as intent:
-            signed: list[str] = []
             agreed = await self._agreed(intent, quote)
             agreed_price(request, agreed, await self._market())
-            for _ in range(_SIGNING_ROUNDS):
-                body = request.body() | {"quote_id": agreed.id}
+            sent: dict[str, str] = {}
+            waited_s = 0.0
+            while waited_s < _LANDING_S and len(sent) <= _SIGNING_ROUNDS:
                 # The quote is the ceiling; the API refuses a second one beside it.
+                body = request.body() | {"quote_id": agreed.id}
                 body.pop("max_price_per_hour", None)
                 try:
                     reply = await self._send("POST", _JOBS, body, key=intent.key)
                 except SignatureNeeded as needed:
-                    checked = await self._check_escrow(needed, request, agreed, intent.key)
-                    signed.append(await self._sign_and_send(checked))
+                    if needed.transaction in sent:
+                        # It landed, or is about to: the market has not seen it yet and offers the same bytes.
+                        await self._sleep(_POLL_S)
+                        waited_s += _POLL_S
+                    else:
+                        checked = await self._check_escrow(needed, request, agreed, intent.key)
+                        sent[needed.transaction] = await self._land(checked)
                 except ApiError as error:
                     if error.code == "quote_expired" and agreed.id != quote.id:
                         # Nothing was bound to the key yet: go on under the fresh quote.
@@ -207,7 +216,7 @@ class ReaverClient:
                 else:
                     job = reply.read(SubmittedJob)
                     intent.answered()
-                    return Submission(job, intent.resumed, tuple(dict.fromkeys(signed)))
+                    return Submission(job, intent.resumed, tuple(s for s in sent.values() if s))
             raise NotConfirmed(
                 "the escrow was signed and sent, but the market has not seen it land; repeat the same command to go on"
             )
@@ -381,6 +390,22 @@ class ReaverClient:
         intent.remember(json.dumps({"quote": quote.model_dump_json(by_alias=True)}))
         return quote
 
+    async def _land(self, checked: "CheckedTransaction") -> str:
+        """Sign, send, and wait; the signature, empty where it expired: the market then offers new bytes.
+
+        Raises TransactionFailed when it landed and failed.
+        """
+        try:
+            signature = await self._sign_and_send(checked)
+            await self._confirmed(signature)
+        except TransactionExpired:
+            return ""
+        except ApiError as error:
+            if error.code != "transaction_expired":
+                raise
+            return ""
+        return signature
+
     async def _sign_and_send(self, checked: "CheckedTransaction") -> str:
         signed = checked.signed_by(self._signer())
         if self._relay is not None:
@@ -393,7 +418,7 @@ class ReaverClient:
             raise MalformedAnswer("the market names another signature than that of the transaction it was given")
         return sent.signature
 
-    async def _confirmed(self, signature: str, timeout_s: float = 90) -> None:
+    async def _confirmed(self, signature: str, timeout_s: float = _LANDING_S) -> None:
         """Until the chain has it. Raises TransactionFailed, NotConfirmed."""
         if self._relay is not None:
             await self._relay.confirmed(signature, timeout_s)
@@ -406,7 +431,7 @@ class ReaverClient:
             if found.state == "failed":
                 raise TransactionFailed(f"transaction {signature} failed on chain ({found.error}); no money moved")
             if found.state == "expired":
-                raise TransactionFailed(
+                raise TransactionExpired(
                     f"transaction {signature} was not taken in time and can no longer land; no money moved. "
                     "Repeat the command"
                 )

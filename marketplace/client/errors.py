@@ -13,7 +13,8 @@ ClientError
 │    └─ TransactionRefused  the transaction
 ├─ MarketChanged        the market's program, cluster or address differ from those remembered for this URL
 ├─ NotConfirmed         a sent transaction was not seen to land in time
-└─ TransactionFailed    it landed and failed, or can never land
+└─ TransactionFailed    it landed and failed
+     └─ TransactionExpired   it can never land; nothing was spent
 """
 
 from collections.abc import Mapping
@@ -132,3 +133,7 @@ class NotConfirmed(ClientError):
 
 class TransactionFailed(ClientError):
     """A transaction failed on chain, or can no longer land; no money moved but a landed one's fee."""
+
+
+class TransactionExpired(TransactionFailed):
+    """A transaction was not taken in time and can no longer land: nothing was spent."""

@@ -84,6 +84,8 @@ class FakeMarket:
     log: list[str] = field(default_factory=lambda: ["one", "two", "three"])
     log_breaks_after: list[int] = field(default_factory=list)
     log_never_ends: bool = False
+    states: list[str] = field(default_factory=list)
+    unseen: int = 0
     exit_code: int = 0
     token_life_s: int = 3600
 
@@ -327,7 +329,9 @@ class FakeMarket:
         if body["quote_id"] not in self.quotes:
             return error(409, "quote_expired", "take a new quote")
         if idempotency_key not in self.by_key:
-            if not (self.allowance or idempotency_key in self.landed_keys):
+            landed = idempotency_key in self.landed_keys and self.unseen == 0
+            self.unseen = max(0, self.unseen - (idempotency_key in self.landed_keys))
+            if not (self.allowance or landed):
                 return self._signature_required(wallet, body, idempotency_key)
             self._new_job(body, idempotency_key)
         job = self.jobs[self.by_key[idempotency_key]]
@@ -366,7 +370,8 @@ class FakeMarket:
         steps: Steps = [] if self.vault_exists else [build.open_vault(owner, owner)]
         steps.append(build.deposit(owner, owner, deposit))
         steps.append(build.open_escrow(reference, owner, terms))
-        transaction = self.compile(steps, owner)
+        live = [text for text, owner_key in self.pending.items() if owner_key == idempotency_key]
+        transaction = live[0] if live else self.compile(steps, owner)
         self.pending[transaction] = idempotency_key
         return web.json_response(
             {
@@ -573,13 +578,17 @@ class FakeMarket:
         signature = str(transaction.signatures[0])
         self.transactions[signature] = ("confirmed", raw)
         blank = unsigned(transaction.message)
-        if blank in self.pending:
+        if blank in self.pending and "expired" not in self.states:
             self.landed_keys.add(self.pending[blank])
         return web.json_response({"signature": signature, "state": "sent"}, status=202)
 
     async def _transaction(self, request: web.Request) -> web.Response:
         self._caller(request)
-        state, _ = self.transactions[request.match_info["signature"]]
+        state, raw = self.transactions[request.match_info["signature"]]
+        if self.states:
+            state = self.states.pop(0)
+        if state == "expired":
+            self.pending.pop(unsigned(VersionedTransaction.from_bytes(raw).message), None)
         return web.json_response({"state": state, "slot": 5, "error": None})
 
     def own_tokens(self, owner: Pubkey) -> Pubkey:

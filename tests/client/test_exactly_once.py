@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marketplace.client.client import ReaverClient
-from marketplace.client.errors import ApiError, Unreachable
+from marketplace.client.errors import ApiError, NotConfirmed, TransactionFailed, Unreachable
 from marketplace.client.intents import KEPT_S, IntentStore
 from marketplace.client.requests import JobRequest
 from tests.client.fake_market import FakeMarket, error
@@ -156,3 +156,38 @@ def test_a_damaged_intent_is_a_new_one(tmp_path: Path) -> None:
     (file,) = tmp_path.glob("intent-*")
     file.write_text("{")
     assert _open(tmp_path, {}) != first
+
+
+async def test_a_landed_escrow_that_the_market_has_not_seen_is_signed_once(
+    market: FakeMarket, client: ReaverClient
+) -> None:
+    market.states = ["sent", "sent"]
+    market.unseen = 3
+    job, _ = await submit(client)
+    assert list(market.jobs) == [job]
+    assert len(market.signed) == 1
+
+
+async def test_an_expired_transaction_is_replaced_for_the_same_escrow(market: FakeMarket, client: ReaverClient) -> None:
+    market.states = ["sent", "expired"]
+    submission = await client.submit_job(JOB, await client.quote(JOB))
+    assert len(set(market.signed)) == 2, "new bytes, signed once each"
+    assert len(submission.signed) == 1
+    assert len({call.key for call in market.spent("/v1/jobs")}) == 1
+
+
+async def test_an_expired_transaction_refused_by_the_relay_is_replaced(
+    market: FakeMarket, client: ReaverClient
+) -> None:
+    market.before["POST /v1/transactions"] = [error(409, "transaction_expired", "too late")]
+    with pytest.raises(NotConfirmed):
+        # This market goes on offering the same bytes; the client neither signs nor sends them again.
+        await submit(client)
+    assert market.signed == []
+    assert len(market.spent("/v1/transactions")) == 1
+
+
+async def test_an_escrow_that_failed_on_chain_is_an_error(market: FakeMarket, client: ReaverClient) -> None:
+    market.states = ["failed"]
+    with pytest.raises(TransactionFailed):
+        await submit(client)
