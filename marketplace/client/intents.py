@@ -88,6 +88,7 @@ class IntentStore:
         route, body: what the key binds to. now_s: Unix seconds, decides whether an old intent is still good.
         """
         make_private_folder(self._folder)
+        self._forget_old(now_s)
         call = hashlib.sha256(canonical_json([api_url, wallet, route, body])).hexdigest()[:40]
         for number in range(_MAX_PARALLEL):
             path = self._folder / f"intent-{call}-{number}.json"
@@ -95,6 +96,19 @@ class IntentStore:
             if intent is not None:
                 return intent
         raise RuntimeError(f"{_MAX_PARALLEL} processes run the same command at once")
+
+    def _forget_old(self, now_s: int) -> None:
+        """Delete files of intents too old to be taken up, so that they don't pile up; a locked one is in use."""
+        for path in self._folder.glob("intent-*.json"):
+            with suppress(FileNotFoundError):
+                if now_s - path.stat().st_mtime <= KEPT_S:
+                    continue
+                descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    if _locked(descriptor) and _same_file(path, descriptor):
+                        path.unlink()
+                finally:
+                    os.close(descriptor)
 
     def _take(self, path: Path, now_s: int) -> Intent | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)

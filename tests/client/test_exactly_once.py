@@ -2,6 +2,7 @@
 
 import multiprocessing
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,3 +192,14 @@ async def test_an_escrow_that_failed_on_chain_is_an_error(market: FakeMarket, cl
     market.states = ["failed"]
     with pytest.raises(TransactionFailed):
         await submit(client)
+
+
+def test_old_intents_do_not_pile_up(tmp_path: Path) -> None:
+    now_s = int(time.time())
+    _open(tmp_path, {"a": 1}, now_s=now_s)
+    _open(tmp_path, {"b": 1}, now_s=now_s + KEPT_S - 60)
+    assert len(intent_files(tmp_path)) == 2
+    with IntentStore(tmp_path).open(api_url="u", wallet="w", route="r", body={}, now_s=now_s) as held:
+        _open(tmp_path, {"c": 1}, now_s=now_s + 2 * KEPT_S)
+        assert len(intent_files(tmp_path)) == 2, "the new one, and the one that is in use"
+        held.answered()
