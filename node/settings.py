@@ -6,6 +6,7 @@ silently without effect.
 
 import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -214,7 +215,7 @@ def load(file: Path) -> Settings:
         raise ConfigUnusable(f"{file}: {'; '.join(lines)}") from error
 
 
-def update(file: Path, changes: dict[str, dict[str, str | int]]) -> None:
+def update(file: Path, changes: Mapping[str, Mapping[str, str | int | Sequence[str]]]) -> None:
     """Set values (section, name) in the file; comments, order and everything else stay as a person left them."""
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     for section, values in changes.items():
