@@ -31,7 +31,9 @@ RpcUrl = Annotated[
 ]
 Program = Annotated[
     str | None,
-    typer.Option("--program", envvar="REAVER_PROGRAM", metavar="ADDRESS", help="Accept this settlement program only."),
+    typer.Option(
+        "--program", envvar="REAVER_PROGRAM_ID", metavar="ADDRESS", help="Accept this settlement program only."
+    ),
 ]
 MarketAddress = Annotated[
     str | None,

@@ -31,7 +31,7 @@ app = typer.Typer(
       REAVER_API      address of the market (default http://127.0.0.1:8787)
       REAVER_KEYPAIR  wallet's keypair file (default ~/.config/solana/id.json)
       REAVER_RPC      Solana RPC to send through instead of the market
-      REAVER_PROGRAM, REAVER_MARKET  the only program and market to accept
+      REAVER_PROGRAM_ID, REAVER_MARKET  the only program and market to accept
 
     reaver decodes every transaction that the market asks it to sign, and signs nothing but what was asked for.
 

@@ -70,6 +70,17 @@ def test_a_quote_without_a_match_says_why_and_what_would_help(market: FakeMarket
     assert "max_price_per_hour = 0.350000" in done.stdout
 
 
+def test_a_quote_without_a_price_says_so(market: FakeMarket, reaver: Reaver) -> None:
+    nothing = dict.fromkeys(("quote", "price_per_hour", "price_per_hour_units", "max_total", "price_per_gpu_second"))
+    market.quote_change = lambda q: q | nothing | {"match": False, "nodes_now": 0}
+    done = reaver("quote", "--gpu", "cpu-small")
+    assert "none: nobody offers this yet" in done.stdout
+    assert "None" not in done.stdout
+    refused = reaver(*RUN)
+    assert refused.exit_code == Exit.REFUSED
+    assert "--max-price-per-hour" in refused.stderr
+
+
 def test_run_signs_an_escrow_where_there_is_no_allowance(market: FakeMarket, reaver: Reaver) -> None:
     done = reaver(*RUN, "--env", "A=b=c", "--region", "eu", "--", "echo", "--flag")
     assert done.exit_code == 0, done.stderr

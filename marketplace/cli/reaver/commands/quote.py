@@ -75,10 +75,17 @@ def show_quote(output: Output, found: "Quote") -> None:
         [
             ("class", found.class_ + (f" x {found.gpu_count}" if found.gpu_count > 1 else "")),
             ("region", ", ".join(found.regions) or "any"),
-            ("price", f"{found.price_per_hour} {currency} an hour, fees included"),
+            (
+                "price",
+                "none: nobody offers this yet"
+                if found.price_per_hour is None
+                else f"{found.price_per_hour} {currency} an hour, fees included",
+            ),
             (
                 "at most",
-                f"{found.max_total} {currency} for {_duration(found.max_seconds)}; what is not used comes back",
+                None
+                if found.max_total is None
+                else f"{found.max_total} {currency} for {_duration(found.max_seconds)}; the unused part comes back",
             ),
             ("expected", None if found.expected_cost is None else f"{found.expected_cost} {currency}"),
             (

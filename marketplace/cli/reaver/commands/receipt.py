@@ -37,7 +37,7 @@ def verify(
     ] = None,
     program: Annotated[
         str | None,
-        typer.Option("--program", envvar="REAVER_PROGRAM", metavar="ADDRESS", help="Accept this program only."),
+        typer.Option("--program", envvar="REAVER_PROGRAM_ID", metavar="ADDRESS", help="Accept this program only."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
