@@ -7,10 +7,11 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
-from marketplace.domain.ids import ALPHABET, AccountId, NodeId
+from marketplace.domain.ids import ALPHABET, AccountId
 from marketplace.domain.instants import instant_text
+from marketplace.domain.nodes import NodeStatus
 from marketplace.domain.quantities import Millis
 from marketplace.errors import (
     ChallengeExpired,
@@ -31,6 +32,7 @@ from marketplace.services.principals import LOGIN_SCOPES
 from marketplace.services.tokens import LIFETIME_S, Tokens
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.logins import Account, Accounts, Challenge, Challenges, Login, Logins
+from marketplace.store.nodes import Nodes
 
 CHALLENGE_MS: Final = 300_000
 """Specified: api.md section 4.2."""
@@ -50,14 +52,6 @@ class Purpose(StrEnum):
 
     LOGIN = "login"
     NODE = "node"
-
-
-class NodeKeys(Protocol):
-    """Which node a node key belongs to."""
-
-    def find_node(self, tx: Transaction, node_key: str) -> NodeId | None:
-        """The registered node with this key, in any state but retired."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +112,6 @@ class LoginService:
         random: RandomSource,
         ids: Ids,
         *,
-        node_keys: NodeKeys | None = None,
         count: Callable[[str], None] = lambda _outcome: None,
     ) -> None:
         self._store = store
@@ -128,13 +121,10 @@ class LoginService:
         self._clock = clock
         self._random = random
         self._ids = ids
-        self._node_keys = node_keys
         self._count = count
 
     async def issue_challenge(self, wallet: str, purpose: Purpose, client_address: str) -> IssuedChallenge:
-        """A text for `wallet` (canonical base58) to sign within 5 minutes. Raises Invalid."""
-        if purpose is Purpose.NODE and self._node_keys is None:
-            raise Invalid.field("purpose", DetailCode.NOT_ALLOWED, "this market has no nodes", allowed=("login",))
+        """A text for `wallet` (canonical base58; under purpose node a node's key) to sign within 5 minutes."""
         now = self._clock.now()
         nonce = self._nonce()
         fields = self._text.fields(wallet, purpose, nonce, now)
@@ -228,10 +218,10 @@ class LoginService:
         subject: str
         scope = ""
         if challenge.purpose == Purpose.NODE:
-            node_id = self._node_keys.find_node(tx, challenge.wallet) if self._node_keys is not None else None
-            if node_id is None:
-                raise Unauthenticated("this node key is not registered; run `reaver-node register`")
-            subject = node_id
+            node = Nodes(tx).find_by_key(challenge.wallet)
+            if node is None or node.status is NodeStatus.RETIRED:
+                raise Unauthenticated("this node key is not registered here; run `reaver-node register`")
+            subject = node.id
         else:
             subject = self._account_of(tx, challenge.wallet, now)
             scope = " ".join(sorted(LOGIN_SCOPES))

@@ -6,32 +6,43 @@ import base58
 import pytest
 from nacl.signing import SigningKey
 
-from marketplace.domain.ids import NodeId, new_id
-from marketplace.errors import ChallengeExpired, Invalid, Unauthenticated
+from marketplace.domain import quantities
+from marketplace.domain.ids import AccountId, NodeId, new_id
+from marketplace.domain.nodes import Node, NodeStatus
+from marketplace.errors import ChallengeExpired, Unauthenticated
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.key_ring import create_key_ring
 from marketplace.services.logins import LoginService, Purpose, SignInText
 from marketplace.services.principals import AccountPrincipal, NodePrincipal
 from marketplace.services.tokens import Tokens
 from marketplace.store.engine import Store
+from marketplace.store.nodes import Nodes
 
 NODE_ID = NodeId(new_id("node", 1, 1))
 
 
-class OneNode:
-    """A directory with one registered node key."""
-
-    def __init__(self, key):
-        self.key = key
-
-    def find_node(self, tx, node_key):
-        return NODE_ID if node_key == self.key else None
+def node_with(key, status=NodeStatus.ACTIVE):
+    return Node(
+        id=NODE_ID,
+        node_key=key,
+        address="address",
+        operator="operator",
+        account_id=AccountId("acct_operator"),
+        class_id="cpu-small",
+        region="eu",
+        floor_per_hour=quantities.Tokens(1),
+        status=status,
+        declared="{}",
+        joined_at_ms=0,
+        register_key="k",
+        body_hash=b"",
+    )
 
 
 class Parts:
     """A login service over a real store."""
 
-    def __init__(self, folder, node_key=None):
+    def __init__(self, folder):
         self.clock, random = ManualClock(), SystemRandom()
         self.store = Store(folder / "market.sqlite3")
         ring = create_key_ring(folder / "tokens.json", random)
@@ -44,7 +55,6 @@ class Parts:
             self.clock,
             random,
             Ids(self.clock, random),
-            node_keys=OneNode(node_key) if node_key else None,
         )
 
 
@@ -63,8 +73,9 @@ def sign(key, text):
 
 @pytest.fixture
 async def parts(tmp_path, key):
-    parts = Parts(tmp_path, address(key))
+    parts = Parts(tmp_path)
     await parts.store.open()
+    await parts.store.write(lambda tx: Nodes(tx).create(node_with(address(key))))
     yield parts
     await parts.store.close()
 
@@ -104,10 +115,11 @@ async def test_an_unregistered_node_key_is_refused_and_its_challenge_stays(parts
             await verify(parts, stranger, issued)
 
 
-async def test_a_market_without_nodes_issues_no_node_challenge(tmp_path, key):
-    parts = Parts(tmp_path / "other")
-    with pytest.raises(Invalid):
-        await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
+async def test_a_retired_node_is_refused(parts, key):
+    await parts.store.write(lambda tx: Nodes(tx).update(node_with(address(key), NodeStatus.RETIRED)))
+    issued = await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
+    with pytest.raises(Unauthenticated, match="not registered"):
+        await verify(parts, key, issued)
 
 
 async def test_of_two_verifies_at_once_one_wins(parts, key):
