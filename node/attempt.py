@@ -64,6 +64,8 @@ from node.runtime.port import Container, ContainerSpec, Image, Network, Outcome,
 
 _ENGINE_RETRY_S: Final = 1.0
 _CHAIN_RETRY_S: Final = 1.0
+# Chosen: how far our RPC may be behind the market's is a slot or two; the renter waits meanwhile.
+_CHAIN_LAG_S: Final = 0.1
 # Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
 _LOG_END_S: Final = 60.0
 _REMEMBERED_VOUCHERS: Final = 16
@@ -397,7 +399,7 @@ class AttemptRunner:
     async def _told_or_soon(self) -> None:
         """Until the market says `assigned`; once it has, until the chain may be asked again."""
         if self._assigned.is_set():
-            await asyncio.sleep(_CHAIN_RETRY_S)
+            await asyncio.sleep(_CHAIN_LAG_S)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CHAIN_RETRY_S):

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -36,6 +36,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+@app.callback()
+def _every_command() -> None:
+    # Standard output is the command's answer; whatever the modules log goes beside it.
+    _log_to_stderr(as_json=False)
 
 
 @app.command()
@@ -331,13 +337,21 @@ async def _tell_market(settings: "Settings", *, on: bool) -> str | None:
 
     if not settings.node.id:
         return "not registered"
-    try:
-        key = load(settings.path(settings.keys.node))
-        async with MarketHttp(settings.market.url, key, "node") as http:
-            await http.post(f"/v1/nodes/{settings.node.id}/drain", {"drain": on})
-    except (NodeError, KeyUnusable) as error:
-        return str(error)
-    return None
+    # The node may say it of itself, the operator of any of his nodes; a market may take only the operator's word.
+    credentials: tuple[tuple[Path, Literal["login", "node"]], ...] = (
+        (settings.keys.node, "node"),
+        (settings.keys.operator, "login"),
+    )
+    problem: str | None = None
+    for file, purpose in credentials:
+        try:
+            async with MarketHttp(settings.market.url, load(settings.path(file)), purpose) as http:
+                await http.post(f"/v1/nodes/{settings.node.id}/drain", {"drain": on})
+        except (NodeError, KeyUnusable) as error:
+            problem = problem or str(error)
+        else:
+            return None
+    return problem
 
 
 def _print_findings(findings: "list[Finding]", *, as_json: bool) -> None:

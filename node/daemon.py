@@ -51,8 +51,6 @@ async def serve(settings: Settings, *, drain_on_stop: bool, announce: Callable[[
         stack.push_async_callback(runtime.close)
         found = await runtime.capabilities()
         check_isolation(settings, found)
-        for note in found.notes:
-            _log.warning(note, action="capability")
         chain = None
         if settings.chain.rpc_url:
             chain = await stack.enter_async_context(SolanaChain(settings.chain.rpc_url, identity.program_id, key))
