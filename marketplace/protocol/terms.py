@@ -7,9 +7,13 @@ The spec itself stays private: chain and strangers see the hash only.
 
 import hashlib
 import json
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+DEFAULT_DISK_GB: Final = 10
+"""Chosen, where the design says 20: a machine with 32 GB free, which is common, could offer nothing otherwise."""
 
 
 class JobSpec(BaseModel):
@@ -34,7 +38,7 @@ class JobSpec(BaseModel):
     class_id: str
     gpu_count: int = 1
     regions: tuple[str, ...] = Field(default=(), strict=False)
-    disk_gb: int = 20
+    disk_gb: int = DEFAULT_DISK_GB
     limit_ms: int
     network: Literal["egress", "none"] = "egress"
     stop_grace_s: int = 10
