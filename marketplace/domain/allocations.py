@@ -133,6 +133,7 @@ class Allocation:
     gpu_count: int
     image: str
     egress: bool
+    disk_gb: int
     priority: Priority
     ceiling_per_hour: Tokens
     deposit: Tokens

@@ -22,6 +22,7 @@ class Constraint(StrEnum):
     STATUS = "status"
     EXCLUDED = "excluded"
     NETWORK = "network"
+    DISK = "disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Request:
     max_price_per_hour: Tokens | None
     exposure: Tokens
     egress: bool = True
+    disk_gb: int = 0
     excluded: frozenset[NodeId] = field(default_factory=frozenset)
 
 
@@ -60,6 +62,7 @@ class Candidate:
     reputation: Fraction
     accepts_work: bool
     can_egress: bool
+    max_disk_gb: int = 0
     images: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -75,6 +78,7 @@ def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
         (candidate.node_id not in request.excluded, Constraint.EXCLUDED),
         (candidate.accepts_work, Constraint.STATUS),
         (candidate.can_egress or not request.egress, Constraint.NETWORK),
+        (candidate.max_disk_gb >= request.disk_gb, Constraint.DISK),
         (candidate.free_slots >= request.gpu_count, Constraint.CAPACITY),
         (candidate.exposure_room >= request.exposure, Constraint.EXPOSURE),
         (

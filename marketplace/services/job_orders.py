@@ -10,7 +10,7 @@ from marketplace.domain.money import AmountOverflow, MalformedAmount, hourly_fro
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import Detail, DetailCode, Invalid
-from marketplace.protocol.terms import JobSpec, canonical_json
+from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, canonical_json
 
 DEFAULT_SECONDS: Final = 3_600
 MAX_SECONDS: Final = 86_400
@@ -117,7 +117,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         class_id=class_id,
         gpu_count=fields.gpu_count,
         regions=regions,
-        disk_gb=fields.disk_gb if fields.disk_gb is not None else 20,
+        disk_gb=fields.disk_gb if fields.disk_gb is not None else DEFAULT_DISK_GB,
         limit_ms=seconds * 1000,
         network=fields.network,
         stop_grace_s=fields.stop_grace_seconds,

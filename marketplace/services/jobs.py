@@ -172,6 +172,7 @@ class JobService:
             gpu_count=order.spec.gpu_count,
             image=order.spec.image,
             egress=order.spec.network == "egress",
+            disk_gb=order.spec.disk_gb,
             priority=order.priority,
             ceiling_per_hour=ceiling,
             deposit=self._quotes.deposit(ceiling, order.limit),

@@ -54,6 +54,7 @@ class Presence:
     node: Node
     slots: int
     egress: bool = False
+    max_disk_gb: int = 0
     link: NodeLink | None = None
     last_beat_ms: int | None = None
     images: frozenset[str] = frozenset()
@@ -205,6 +206,7 @@ class NodeRegistry:
             reputation=reputation(chain.record if chain else Record(0, 0, 0)),
             accepts_work=self.accepts_work(presence),
             can_egress=presence.egress,
+            max_disk_gb=presence.max_disk_gb,
             images=presence.images,
         )
 
@@ -234,6 +236,7 @@ class NodeRegistry:
             _log.info("node stays pending", action="nodes.measure", node=presence.node.id, fitting=fitting)
         presence.slots = slots
         presence.egress = capabilities.egress
+        presence.max_disk_gb = capabilities.max_disk_gb
         presence.node = replace(
             presence.node,
             status=status,

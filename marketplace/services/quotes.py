@@ -263,6 +263,7 @@ class QuoteService:
             max_price_per_hour=price,
             exposure=exposure or Tokens(0),
             egress=order.spec.network == "egress",
+            disk_gb=order.spec.disk_gb,
             excluded=frozenset(barred),
         )
 
@@ -313,6 +314,9 @@ def _changes(order: Order, request: Request, candidates: list[Candidate]) -> lis
         changes.append(_Change("exclude_nodes", "[]", lambda r: replace(r, excluded=frozenset())))
     if request.egress:
         changes.append(_Change("network", "none", lambda r: replace(r, egress=False)))
+    room = max((c.max_disk_gb for c in own), default=0)
+    if 0 < room < request.disk_gb:
+        changes.append(_Change("disk_gb", str(room), lambda r: replace(r, disk_gb=room)))
     changes.extend(
         _Change("gpu_count", str(count), _with_count(count)) for count in range(request.gpu_count - 1, 0, -1)
     )
@@ -360,15 +364,18 @@ def _wanted(found: Constraint, request: Request) -> str:
         Constraint.STATUS: "active",
         Constraint.EXCLUDED: "not excluded",
         Constraint.NETWORK: "egress",
+        Constraint.DISK: str(request.disk_gb),
     }[found]
 
 
-def _best(found: Constraint, nodes: list[Candidate]) -> str | None:
+def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR0911 - one for each constraint
     match found:
         case Constraint.PRICE:
             return str(min(c.floor_per_hour for c in nodes))
         case Constraint.CAPACITY:
             return str(max(c.free_slots for c in nodes))
+        case Constraint.DISK:
+            return str(max(c.max_disk_gb for c in nodes))
         case Constraint.EXPOSURE:
             return str(max(c.exposure_room for c in nodes))
         case Constraint.REGION:

@@ -350,6 +350,7 @@ class Scheduler:
             max_price_per_hour=allocation.ceiling_per_hour,
             exposure=exposure,
             egress=allocation.egress,
+            disk_gb=allocation.disk_gb,
             excluded=frozenset(barred),
         )
 

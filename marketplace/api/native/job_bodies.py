@@ -50,7 +50,7 @@ class JobRequest(RequestModel):
 
     image: str | None = Field(default=None, min_length=1, max_length=1024)
     gpu: str | None = Field(default=None, max_length=64)
-    requirements: Requirements = Requirements()
+    requirements: Requirements = Field(default_factory=Requirements)
     region: str | None = Field(default=None, max_length=64)
     regions: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(default=None, max_length=32)
     max_minutes: int | None = Field(default=None, alias="maxMinutes")

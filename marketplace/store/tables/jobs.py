@@ -30,6 +30,7 @@ class AllocationRow(SQLModel, table=True):
     gpu_count: int
     image: str
     egress: bool
+    disk_gb: int
     priority: str
     ceiling_per_hour: int = Field(sa_type=BigInteger)
     deposit: int = Field(sa_type=BigInteger)

@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("gpu_count", sa.Integer, nullable=False),
         sa.Column("image", sa.String, nullable=False),
         sa.Column("egress", sa.Boolean, nullable=False),
+        sa.Column("disk_gb", sa.Integer, nullable=False),
         sa.Column("priority", sa.String, nullable=False),
         sa.Column("ceiling_per_hour", sa.BigInteger, nullable=False),
         sa.Column("deposit", sa.BigInteger, nullable=False),
