@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
@@ -11,12 +11,13 @@ import structlog
 from marketplace.redaction import redact_fields
 
 
-def configure_logs(form: Literal["json", "console"], level: str) -> None:
-    """Set up structlog for this process. Called once, by a command."""
+def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO | None = None) -> None:
+    """Set up structlog for this process, on standard error or `stream`. Called by a command, the last call counts."""
+    target = stream or sys.stderr
     final: list[Any] = (
         [structlog.processors.JSONRenderer(serializer=_dumps)]
         if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [structlog.dev.ConsoleRenderer(colors=target.isatty())]
     )
     threshold = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
@@ -38,7 +39,7 @@ def configure_logs(form: Literal["json", "console"], level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(target)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

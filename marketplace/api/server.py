@@ -194,9 +194,13 @@ class _Server:
         exchange = request[EXCHANGE]
         principal = self._admit(route, request, exchange)
         arguments = self._arguments(route, request)
-        if isinstance(principal, NodePrincipal) and arguments.get("node_id", principal.node_id) != principal.node_id:
-            # A node's key is good for its own node; another one is, to it, not there.
-            raise NotFound
+        # What any account may read of a node, a node may too; to act, its key is good for its own node only, and
+        # another one is, to it, not there.
+        readable = route.method == "GET" and route.access.accounts
+        if isinstance(principal, NodePrincipal) and not readable:
+            own = principal.node_id
+            if arguments.get("node_id", own) != own:
+                raise NotFound
         body_hash = b""
         if route.body_model is not None:
             raw = await _read_body(request, route.max_body)

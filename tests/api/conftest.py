@@ -46,8 +46,8 @@ class Caller:
             body = await response.json() if raw and "json" in response.content_type else raw
             return response.status, body, response.headers
 
-    async def login(self, wallet: Wallet) -> dict:
-        _, challenge, _ = await self("GET", f"/v1/auth/challenge?wallet={wallet.address}")
+    async def login(self, wallet: Wallet, purpose: str = "login") -> dict:
+        _, challenge, _ = await self("GET", f"/v1/auth/challenge?wallet={wallet.address}&purpose={purpose}")
         body = {"wallet": wallet.address, "signature": wallet.sign(challenge["message"])}
         status, session, _ = await self("POST", "/v1/auth/verify", json=body)
         assert status == 200, session
@@ -110,7 +110,8 @@ async def live_market(tmp_path, chain):
     market = Market.build(settings_in(tmp_path, chain.folder / "keys", chain.rpc))
     await market.start()
     async with asyncio.timeout(20):
-        await market.connected.wait()
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
     yield market
     await market.stop()
 
@@ -124,11 +125,23 @@ async def live_call(live_market):
 class Renter(Wallet):
     """A funded wallet that is logged in, signs what it is given and waits until it landed."""
 
-    def __init__(self, call):
-        super().__init__()
+    def __init__(self, call, seed=None):
+        super().__init__(seed)
         self.keypair = Keypair.from_seed(bytes(self.key))
         self.call = call
         self.token = ""
+
+    @classmethod
+    async def funded(cls, wallet, chain, market, call):
+        """The wallet with what the faucet gives, logged in."""
+        renter = cls(call, bytes(wallet.key))
+        await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
+        async with asyncio.timeout(20):
+            # The faucet answers before its transfers are `confirmed`, which is where the market looks.
+            while (await market.vaults.get(renter.address)).wallet_balance == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        renter.token = (await call.login(renter))["token"]
+        return renter
 
     async def __call__(self, method, path, **more):
         return await self.call(method, path, token=self.token, **more)
@@ -160,11 +173,4 @@ class Renter(Wallet):
 
 @pytest.fixture
 async def renter(chain, live_market, live_call):
-    renter = Renter(live_call)
-    await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
-    async with asyncio.timeout(20):
-        # The faucet answers before its transfers are `confirmed`, which is where the market looks.
-        while (await live_market.vaults.get(renter.address)).wallet_balance == 0:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-    renter.token = (await live_call.login(renter))["token"]
-    return renter
+    return await Renter.funded(Wallet(), chain, live_market, live_call)

@@ -1,5 +1,6 @@
 """What is planted in requests is in no log line: tokens, signatures, keys, bodies, queries."""
 
+import io
 import logging
 
 import pytest
@@ -9,12 +10,14 @@ from marketplace.logs import configure_logs
 
 
 @pytest.fixture
-def log_lines(capsys):
+def log_lines():
+    stream = io.StringIO()
     handlers, level = logging.getLogger().handlers, logging.getLogger().level
-    configure_logs("json", "debug")
-    yield lambda: capsys.readouterr().err
+    configure_logs("json", "debug", stream)
+    yield stream.getvalue
     structlog.reset_defaults()
-    logging.getLogger().handlers, logging.getLogger().level = handlers, level
+    logging.getLogger().handlers = handlers
+    logging.getLogger().setLevel(level)
 
 
 async def test_nothing_secret_is_logged(log_lines, call, wallet):

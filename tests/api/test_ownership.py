@@ -5,52 +5,125 @@ may see it.
 """
 
 import asyncio
-import hashlib
 import re
 
-from marketplace.chain.builders import EscrowRef, EscrowTerms
-from marketplace.chain.outbox import MemoryOutbox
-from marketplace.chain.rpc import RpcClient
-from marketplace.chain.sender import Sender
-from marketplace.chain.transactions import Assembler
-from tests.api.conftest import Wallet
+import base58
+import pytest
+from nacl.signing import SigningKey
 
-PUBLIC: set[str] = set()
+from marketplace.app import Market
+from marketplace.domain.ids import AccountId, NodeId, new_id
+from marketplace.domain.nodes import Node, NodeStatus
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.store.engine import Store
+from marketplace.store.logins import Accounts
+from marketplace.store.nodes import Nodes
+from tests.api.conftest import Renter, Wallet, settings_in
+
+PUBLIC = {"GET /v1/nodes/{node_id}"}
 """Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""
+BODIES = {"POST /v1/nodes/{node_id}/drain": {"drain": True}}
+"""Bodies of routes that need one: what is refused must be the id."""
+NODE_ID = NodeId(new_id("node", 1, 1))
+NODE_KEY = SigningKey.generate()
 
 
-async def belongings(renter, market, chain) -> dict[str, str]:
-    """One of everything that an id can name, all of it the renter's."""
+@pytest.fixture
+def owner():
+    return Wallet()
+
+
+@pytest.fixture
+async def live_market(tmp_path, chain, owner):
+    """A market that knew the owner's account and node before it started."""
+    settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    store = Store(settings.database)
+    await store.open()
+    account_id = AccountId(new_id("acct", 1, 1))
+    node = Node(
+        id=NODE_ID,
+        node_key=base58.b58encode(bytes(NODE_KEY.verify_key)).decode(),
+        address="1" * 32,
+        operator=owner.address,
+        account_id=account_id,
+        class_id="cpu-small",
+        region="eu",
+        floor_per_hour=Tokens(1),
+        status=NodeStatus.ACTIVE,
+        declared="{}",
+        joined_at_ms=0,
+        register_key="k",
+        body_hash=b"",
+    )
+
+    def known(tx):
+        Accounts(tx).create(account_id, owner.address, Millis(0))
+        Nodes(tx).create(node)
+
+    await store.write(known)
+    await store.close()
+    market = Market.build(settings)
+    await market.start()
+    async with asyncio.timeout(20):
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
+    yield market
+    await market.stop()
+
+
+async def belongings(renter) -> dict[str, str]:
+    """One of everything that an id can name, all of it the renter's; made as anybody would."""
     signature = await renter.deposit("5")
-    wallet = renter.keypair.pubkey()
-    reference = EscrowRef(wallet=wallet, opener=wallet, nonce=1, market=market.link.facts.market, rent_payer=wallet)
-    terms = EscrowTerms(1, bytes(16), hashlib.sha256(b"terms").digest(), 1_000_000, 1_000_000, 3_600_000, 3)
-    async with RpcClient([chain.rpc]) as rpc:
-        step = market.link.calls.open_escrow(reference, wallet, terms)
-        signed = (await Assembler(rpc, market.link.codec).assemble([step], wallet)).sign([renter.keypair])
-        sender = Sender(rpc, MemoryOutbox(), tick_s=0.03)
-        loop = asyncio.create_task(sender.run())
-        await sender.submit("open", signed.raw, signed.last_valid_block_height)
-        await sender.wait(signed.signature, timeout_s=30)
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
-    return {"signature": signature, "address": str(market.link.calls.escrow_address(reference))}
+    caps = {"per_job": "1", "per_day": "5", "total": "20", "max_price_per_hour": "2"}
+    _, grant, _ = await renter("POST", "/v1/allowance", json=caps | {"expires_at": "2099-01-01T00:00:00Z"})
+    await renter.send(grant)
+    wanted = {"image": "docker.io/library/busybox:1", "gpu": "cpu-small", "maxMinutes": 2}
+    status, quote, _ = await renter("POST", "/v1/quote", json=wanted)
+    assert status == 200, quote
+    status, job, _ = await renter("POST", "/v1/jobs", json=wanted | {"max_price_per_hour": "1"})
+    assert status == 201, job
+    return {
+        "signature": signature,
+        "address": job["escrow"],
+        "quote_id": quote["id"],
+        "job_id": job["id"],
+        "node_id": NODE_ID,
+    }
 
 
-async def test_a_strangers_id_is_not_found(renter, live_market, live_call, chain):
+async def test_a_strangers_id_is_not_found(owner, live_market, live_call, chain):
     named = [
         route
         for route in live_market.routes
         if "{" in route.path and route.access.accounts and route.name not in PUBLIC
     ]
     assert named
-    own = await belongings(renter, live_market, chain)
+    renter = await Renter.funded(owner, chain, live_market, live_call)
+    own = await belongings(renter)
     unknown = {name for route in named for name in re.findall(r"{(\w+)}", route.path)} - own.keys()
     assert not unknown, "say whose these are"
     stranger = (await live_call.login(Wallet()))["token"]
-    for route in named:
-        path = route.path.format(**own)
-        status, answer, _ = await live_call(route.method, path, token=stranger)
-        assert (status, answer["error"]) == (404, "not_found"), route.name
-        if route.method == "GET":
-            assert (await live_call("GET", path, token=renter.token))[0] == 200, route.name
+    # The owner's own calls come last: some of them end what they name.
+    for token, found in ((stranger, False), (renter.token, True)):
+        for route in named:
+            path = route.path.format(**own)
+            status, answer, _ = await live_call(route.method, path, token=token, json=BODIES.get(route.name))
+            if found:
+                assert status != 404, (route.name, answer)
+            else:
+                assert (status, answer["error"]) == (404, "not_found"), route.name
+
+
+async def test_a_node_acts_for_itself_only(live_market, live_call):
+    node = Wallet(bytes(NODE_KEY))
+    token = (await live_call.login(node, purpose="node"))["token"]
+    other = NodeId(new_id("node", 2, 2))
+    nodes_only = [route for route in live_market.routes if route.access.nodes and "{node_id}" in route.path]
+    assert nodes_only
+    for route in nodes_only:
+        status, _, _ = await live_call(route.method, route.path.format(node_id=other), token=token)
+        assert status == 404, route.name
+    for route in live_market.routes:
+        if not route.access.nodes and not route.access.everybody:
+            path = re.sub(r"{\w+}", "x", route.path)
+            assert (await live_call(route.method, path, token=token))[0] == 403, route.name
