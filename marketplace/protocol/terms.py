@@ -11,7 +11,6 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 DEFAULT_DISK_GB: Final = 10
 """Chosen, where the design says 20: a machine with 32 GB free, which is common, could offer nothing otherwise."""
 
