@@ -515,7 +515,8 @@ class AttemptRunner:
         crash_point("node.before_final_voucher")
         self._report_exit(ending)
         crash_point("node.after_final_voucher")
-        _log.info("ended", action="ended", reason=ending.reason.code, exit_code=ending.exit_code, **self._names)
+        facts = {"reason": ending.reason.code, "exit_code": ending.exit_code, "detail": ending.detail}
+        _log.info("ended", action="ended", **facts, **self._names)
 
     def _report_exit(self, ending: Ending) -> None:
         voucher = None
