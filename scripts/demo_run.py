@@ -22,7 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scripts.local_stack import BIN, ROOT, Stack, StackError, engine, images
+from marketplace.domain.ids import created_at_ms
+from scripts.local_stack import BIN, ROOT, Stack, StackError, clean, engine, images
 
 HOME = ROOT / ".reaver" / "demo"
 KEPT = HOME / "kept.json"
@@ -60,7 +61,7 @@ def main() -> int:
             console.print("\n".join(f"  export {name}={value}" for name, value in stack.environment.items()))
             console.print("End it with: scripts/demo --stop")
     except StackError as error:
-        console.print(f"[red]the demo failed:[/] {error}", markup=True)
+        console.print("[red]the demo failed:[/]", str(error), markup=True, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("interrupted: everything is being ended")
@@ -74,8 +75,8 @@ def main() -> int:
 def keep(stack: Stack) -> None:
     """Notes what is up, so that `--stop` finds it."""
     groups = {p.name: p.running.pid for p in stack.processes() if p.running is not None and p.alive}
-    deployments = [node.deployment for node in stack.nodes.values()]
-    note = {"home": str(stack.home), "processes": groups, "deployments": deployments, "docker": stack.docker_host}
+    configs = [str(node.config) for node in stack.nodes.values()]
+    note = {"home": str(stack.home), "processes": groups, "nodes": configs, "docker": stack.docker_host}
     KEPT.write_text(json.dumps(note))
 
 
@@ -97,8 +98,8 @@ def stop_kept() -> int:
                 time.sleep(0.1)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
-    for deployment in note["deployments"]:
-        stack.remove_labelled(deployment)
+    for config in note["nodes"]:
+        clean(Path(config))
     KEPT.unlink()
     stack.stop(remove=True)
     return 0
@@ -333,8 +334,9 @@ class Money:
 def attempt_timings(job: dict[str, Any]) -> dict[str, int]:
     """Milliseconds between the moments that the market noted for the last attempt."""
     attempt = job["attempts"][-1]
-    created = moment(job["created_at"])
-    claimed, ready, ended = (moment(attempt[name]) for name in ("claimed_at", "ready_at", "ended_at"))
+    # the id holds the milliseconds that the seed's `created_at` leaves out
+    created = created_at_ms(job["job_id"]) / 1000
+    claimed, ready, ended = moment(attempt["claimed_at"]), moment(attempt["ready_at"]), moment(job["completed_at"])
     settled = moment(job["settlement"]["settled_at"])
     return {
         "submit_to_claimed": round((claimed - created) * 1000),

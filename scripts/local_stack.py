@@ -5,6 +5,7 @@ Everything is done with the product's own commands, as a user would; keys, ports
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -23,7 +24,11 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 from solders.keypair import Keypair
 
-from node.runtime.naming import DEPLOYMENT
+from node.engines import build_runtime
+from node.errors import ConfigUnusable
+from node.runtime.firewall import Firewall
+from node.runtime.naming import DEPLOYMENT, Namespace
+from node.settings import RuntimeKind, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -172,7 +177,7 @@ class Stack:
             "api": {"port": api_port},
             # one renter polls for all: the published limit is for people
             "limits": {"wallet": 6000, "address": 6000, "challenge": 600, "login": 600},
-            "log": {"format": "console", "level": "info"},
+            "log": {"format": "console", "level": "warning"},
         }
         for name, values in self.settings.items():
             sections.setdefault(name, {}).update(values)
@@ -323,7 +328,8 @@ class Stack:
 
     def reaver(self, *words: str) -> Any:
         """A command of the renter's CLI; what its --json prints."""
-        text = self.command("reaver", *words, "--json", environment=self.environment)
+        at = words.index("--") if "--" in words else len(words)
+        text = self.command("reaver", *words[:at], "--json", *words[at:], environment=self.environment)
         return json.loads(text) if text.strip() else None
 
     def _engine(self) -> dict[str, str]:
@@ -452,7 +458,7 @@ class Stack:
             if process is not None:
                 process.stop()
         for node in self.nodes.values():
-            self.remove_containers(node)
+            clean(node.config)
         if remove:
             shutil.rmtree(self.home, ignore_errors=True)
 
@@ -464,10 +470,7 @@ class Stack:
 
     def remove_containers(self, node: NodeFolder) -> None:
         """What a killed node left running ends, as it would in a power cut."""
-        self.remove_labelled(node.deployment)
-
-    def remove_labelled(self, deployment: str) -> None:
-        if self.docker_host and (found := self.containers(deployment)):
+        if found := self.containers(node.deployment):
             self._docker("rm", "-f", *found)
 
     def _docker(self, *words: str) -> str:
@@ -480,6 +483,23 @@ class Stack:
             env={**os.environ, **self._engine()},
         )
         return done.stdout
+
+
+def clean(config: Path) -> None:
+    """Removes everything that a node that will not start again left on its engine and machine."""
+
+    async def sweep() -> None:
+        settings = load(config)
+        runtime = build_runtime(settings)
+        try:
+            await runtime.sweep(frozenset(), older_than_s=0)
+        finally:
+            await runtime.close()
+        if settings.runtime.kind is RuntimeKind.DOCKER:
+            await Firewall(Namespace(settings.runtime.deployment).interfaces).remove()
+
+    with contextlib.suppress(ConfigUnusable):
+        asyncio.run(sweep())
 
 
 def engine() -> str:

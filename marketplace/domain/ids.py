@@ -38,3 +38,14 @@ def is_id(prefix: str, text: str) -> bool:
     """Whether `text` has the form of an id with this prefix; says nothing of its existence."""
     body = text.removeprefix(f"{prefix}_")
     return len(body) == BODY_LENGTH and len(text) == BODY_LENGTH + len(prefix) + 1 and all(c in ALPHABET for c in body)
+
+
+def created_at_ms(text: str) -> int:
+    """Milliseconds since the Unix epoch at which an id was made. Raises ValueError for what is no id."""
+    prefix, _, body = text.rpartition("_")
+    if not is_id(prefix, text):
+        raise ValueError(f"not an id: {text[:64]}")
+    number = 0
+    for character in body:
+        number = number * 58 + ALPHABET.index(character)
+    return number >> _RANDOM_BITS

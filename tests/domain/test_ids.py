@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketplace.domain.ids import is_id, new_id
+from marketplace.domain.ids import created_at_ms, is_id, new_id
 
 times = st.integers(0, 2**48 - 1)
 randoms = st.integers(0, 2**80 - 1)
@@ -25,3 +26,13 @@ def test_text_that_is_no_id_is_told_apart():
     assert not is_id("job", "history")
     assert not is_id("job", "job_" + "0" * 22)
     assert not is_id("job", "job_" + "1" * 23)
+
+
+@given(times, randoms)
+def test_an_id_tells_when_it_was_made(now, random):
+    assert created_at_ms(new_id("job", now, random)) == now
+
+
+def test_what_is_no_id_has_no_time():
+    with pytest.raises(ValueError, match="not an id"):
+        created_at_ms("history")
