@@ -36,6 +36,7 @@ UNSTARTED: Final = frozenset(
     {Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED}
 )
 """Reasons 7..10: the matcher may release an attempt of which nothing is settled (program.md section 4)."""
+WHOLE_SECOND_MS: Final = 1_000
 LOOK_AGAIN_MS: Final = 500
 LOOK_LATER_MS: Final = 5_000
 
@@ -103,7 +104,8 @@ class Settlement:
     async def close_contests(self) -> int:
         """Close every contest whose window has passed; in how many milliseconds to look again."""
         contests = await self._store.read(lambda tx: Contests(tx).list_open())
-        now = self._chain.now()
+        # The chain counts whole seconds, and the window has to be over, not just full.
+        now = self._chain.now() - WHOLE_SECOND_MS
         for contest in contests:
             if now >= contest.due_chain_ms:
                 await self._close_contest(contest)
@@ -134,7 +136,7 @@ class Settlement:
         terms = self._chain.terms
         voucher = last_voucher(attempt)
         alive = max(voucher.at_ms if voucher else 0, attempt.assigned_chain_ms or 0)
-        wait = alive + terms.lost_after - self._chain.now()
+        wait = alive + terms.lost_after + WHOLE_SECOND_MS - self._chain.now()
         if wait > 0:
             return wait
         view = await self._chain.find_escrow(allocation.escrow)

@@ -80,7 +80,7 @@ class Compensation(ResponseModel):
 class TransactionView(ResponseModel):
     signature: str
     slot: int
-    purpose: str
+    kind: str
     signatures: int
     fee_lamports: int
     fee_payer: str
@@ -223,7 +223,7 @@ class JobViews:
                 TransactionView(
                     signature=t.signature,
                     slot=t.slot,
-                    purpose=t.purpose,
+                    kind=t.purpose,
                     signatures=t.signatures,
                     fee_lamports=t.fee_lamports,
                     fee_payer=t.fee_payer,
