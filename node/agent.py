@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +18,8 @@ import structlog
 from marketplace.crash import crash_point
 from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.reasons import Reason
+from marketplace.protocol.control import Capabilities as Announced
 from marketplace.protocol.control import (
-    Capabilities,
     ClaimRequest,
     Command,
     CommandType,
@@ -41,7 +41,7 @@ from node.journal import Attempt, Journal, Step, Stop
 from node.keys import KeyPair
 from node.metering import Identity
 from node.runtime.errors import EngineUnavailable
-from node.runtime.port import AttemptKey, Runtime
+from node.runtime.port import AttemptKey, Capabilities, Runtime
 
 # Specified: system.md section 5, step 8.
 SILENT_INTERVALS: Final = 3
@@ -60,14 +60,16 @@ _log = structlog.get_logger("node.agent")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What this node is and offers; measured once at the start.
+    """What this node is and offers.
 
-    runtime: the runtime's kind, as the market knows it.
+    capabilities: as measured at the start. announce: how the market is told what the runtime can give by now
+    (room on the disk comes and goes).
     """
 
     version: str
     hardware: Hardware
     capabilities: Capabilities
+    announce: Callable[[Capabilities], Announced]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Agent:
         channel: Callable[["Agent", Connector], ControlChannel] | None = None,
     ) -> None:
         self._machine = machine
+        self._capabilities = machine.capabilities
         self._policy = policy
         self._limits = limits
         self._identity = identity
@@ -159,12 +162,12 @@ class Agent:
 
     # --- the channel's receiver ----------------------------------------------------------------------------------
 
-    def hello(self) -> Hello:
+    async def hello(self) -> Hello:
         """Who we are and what we hold."""
         return Hello(
             version=self._machine.version,
             hardware=self._machine.hardware,
-            capabilities=self._machine.capabilities,
+            capabilities=await self._capabilities_now(),
             slots=self._policy.slots,
             free_slots=self.free_slots,
             images=tuple(self._images),
@@ -228,13 +231,14 @@ class Agent:
         if welcome is None:
             raise ClaimRefused(RefuseCode.MARKET, "not welcomed yet")
         await self._check_clock(request.chain_time_ms)
+        room_gb = (await self._capabilities_now()).max_disk_gb
         held = self._journal.find(key)
         if held is not None:
             # Asked again because our answer was lost: it is on its way again already, with the same signature.
             return None
         spec = examine(
             request,
-            policy=self._policy,
+            policy=replace(self._policy, max_disk_gb=room_gb),
             identity=self._identity,
             key=self._key,
             free_slots=self.free_slots,
@@ -257,6 +261,14 @@ class Agent:
         while len(self._images) > _REMEMBERED_IMAGES:
             self._images.pop(next(iter(self._images)))
         return AttemptRunner(record, spec, self._tools(), self._terms())
+
+    async def _capabilities_now(self) -> Announced:
+        """What the machine can give by now; while its engine is silent, what it gave before."""
+        try:
+            self._capabilities = await self._runtime.capabilities()
+        except EngineUnavailable as error:
+            _log.warning("engine silent", action="engine_silent", error=str(error))
+        return self._machine.announce(self._capabilities)
 
     async def _check_clock(self, claimed_ms: int) -> None:
         """Our signatures carry the chain's time: the market's idea of it must be the chain's."""

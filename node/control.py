@@ -56,7 +56,7 @@ class Connector(Protocol):
 class Receiver(Protocol):
     """What the market's frames are given to."""
 
-    def hello(self) -> Hello:
+    async def hello(self) -> Hello:
         """The first frame of a connection."""
         ...
 
@@ -187,7 +187,7 @@ class ControlChannel:
         socket = await self._connector.connect()
         self._socket = socket
         try:
-            hello = self._frame(FrameType.HELLO, self._receiver.hello(), None)
+            hello = self._frame(FrameType.HELLO, await self._receiver.hello(), None)
             await self._send(hello)
             await self._receiver.on_welcome(await self._welcome(socket, hello.id))
             self.connections += 1

@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from solders.pubkey import Pubkey
@@ -61,7 +62,8 @@ async def serve(settings: Settings, *, drain_on_stop: bool, announce: Callable[[
             machine=Machine(
                 version=importlib.metadata.version("reaver-market"),
                 hardware=measure(settings.data).message(),
-                capabilities=announced(settings, found),
+                capabilities=found,
+                announce=partial(announced, settings),
             ),
             policy=Policy(
                 class_id=settings.node.class_id,

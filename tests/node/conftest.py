@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from marketplace.protocol.control import Capabilities, Hardware
+from marketplace.protocol.control import Capabilities as Announced
+from marketplace.protocol.control import Hardware
 from node.acceptance import Policy
 from node.agent import Agent, Limits, Machine
 from node.chain import Chain, Windows
 from node.clock import SystemClock
 from node.control import ControlChannel
+from node.hardware import GB
 from node.journal import Journal
 from node.keys import KeyPair, generate
 from node.market import MarketHttp, NodeConnector
 from node.metering import Identity
 from node.runtime.fake import FakeEngine, FakeOutput, FakeProgram, FakeRuntime
-from node.runtime.port import Network
+from node.runtime.port import Capabilities, DiskLimit, Network
 from tests.node.scripted_market import NODE_ID, ScriptedMarket
 
 IDENTITY = Identity(program_id=b"\x01" * 32, genesis_hash=b"\x02" * 32, market=b"\x03" * 32, node=b"\x04" * 32)
@@ -54,7 +56,10 @@ LIMITS = Limits(
 MACHINE = Machine(
     version="0.1.0",
     hardware=Hardware(vcpu=2, ram_bytes=1 << 32, disk_bytes=1 << 36),
-    capabilities=Capabilities(runtime="fake", egress=True, disk_limit=False, max_disk_gb=10),
+    capabilities=Capabilities("fake", False, frozenset(Network), DiskLimit.NONE, DiskLimit.NONE, 10 * GB, ()),
+    announce=lambda found: Announced(
+        runtime="fake", egress=True, disk_limit=False, max_disk_gb=min(10, found.max_disk_bytes // GB)
+    ),
 )
 
 

@@ -92,3 +92,15 @@ async def test_a_full_or_draining_node_refuses(node: Node, market: ScriptedMarke
     await market.until(lambda: len(market.refusals) == 2)
     assert [r.code for r in market.refusals] == [RefuseCode.CAPACITY, RefuseCode.DRAINING]
     await market.until(lambda: market.beats[-1].draining)
+
+
+async def test_the_disk_is_what_is_left_now_and_the_market_hears_of_it(node: Node, market: ScriptedMarket) -> None:
+    await market.until(lambda: market.hellos)
+    assert market.hellos[-1].capabilities.max_disk_gb == 10
+    node.engine.max_disk_bytes = 3_000_000_000
+    await market.offer(spec("busy", disk_gb=4))
+    await market.until(lambda: market.refusals)
+    assert market.refusals[0].code == RefuseCode.DISK
+    await market.disconnect()
+    await market.until(lambda: len(market.hellos) >= 2)
+    assert market.hellos[-1].capabilities.max_disk_gb == 3
