@@ -1,0 +1,180 @@
+"""Allocations, attempts, logs, leases, books: what is written is what is read, and stale writers lose."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketplace.domain.allocations import Opener
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.lifecycle import AllocationState, JobStatus
+from marketplace.domain.reasons import Reason
+from marketplace.errors import StaleLease, UniqueViolation
+from marketplace.services.jobs import status_filter
+from marketplace.store.allocations import AllocationFilter, Allocations, Attempts, Contest, Contests
+from marketplace.store.books import Books, ChainEscrow, Movement, StoredEvent
+from marketplace.store.engine import Store
+from marketplace.store.leases import Leases
+from marketplace.store.log_lines import LogLines, StoredLine
+from marketplace.store.nodes import Nodes
+from tests.services.test_meter import ALLOCATION, ATTEMPT
+
+FULL = replace(
+    ALLOCATION, regions=("eu", "na"), excluded=(NodeId("node_2"),), labels=(("team", "a"),), name="n", opening=True
+)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = Store(tmp_path / "market.sqlite3")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_an_allocation_and_its_attempt_come_back_as_they_went(store):
+    def write(tx):
+        Allocations(tx).create(FULL)
+        Attempts(tx).create(replace(ATTEMPT, voucher=b"v", node_signature=b"s"))
+
+    await store.write(write)
+    found = store.peek(lambda tx: (Allocations(tx).find(FULL.id), Attempts(tx).find(FULL.id, 1)))
+    assert found == (FULL, replace(ATTEMPT, voucher=b"v", node_signature=b"s"))
+
+
+async def test_a_key_a_nonce_and_an_escrow_are_given_once(store):
+    await store.write(lambda tx: Allocations(tx).create(FULL))
+    other = replace(FULL, id=AllocationId("alloc_2"), key="k2", nonce=2, escrow="e2")
+    for twin in (replace(other, key=FULL.key), replace(other, nonce=FULL.nonce), replace(other, escrow=FULL.escrow)):
+        with pytest.raises(UniqueViolation):
+            await store.write(lambda tx, twin=twin: Allocations(tx).create(twin))
+    await store.write(lambda tx: Allocations(tx).create(replace(other, nonce=FULL.nonce, opener=Opener.WALLET)))
+    assert store.peek(lambda tx: Allocations(tx).list_nonces(FULL.wallet, Opener.MARKET)) == {1}
+
+
+async def test_a_write_that_names_an_old_version_is_stale(store):
+    await store.write(lambda tx: Allocations(tx).create(FULL))
+    newer = await store.write(lambda tx: Allocations(tx).update(replace(FULL, progress=5)))
+    assert newer.version == 1
+    with pytest.raises(StaleLease):
+        await store.write(lambda tx: Allocations(tx).update(replace(FULL, progress=6)))
+
+
+async def test_lists_narrow_by_word_class_and_label_and_never_show_the_unfunded(store):
+    funded = replace(FULL, funded_at_ms=1)
+    rows = [
+        replace(FULL, id=AllocationId("alloc_0"), key="0", nonce=10, escrow="e0"),
+        replace(funded, id=AllocationId("alloc_1"), key="1", nonce=11, escrow="e1", state=AllocationState.RESERVING),
+        replace(
+            funded, id=AllocationId("alloc_2"), key="2", nonce=12, escrow="e2", state=AllocationState.RELEASED,
+            reason=Reason.COMPLETED, labels=(),
+        ),
+        replace(
+            funded, id=AllocationId("alloc_3"), key="3", nonce=13, escrow="e3", state=AllocationState.FAILED,
+            reason=Reason.NODE_LOST, created_at_ms=9,
+        ),
+    ]  # fmt: skip
+
+    def write(tx):
+        for row in rows:
+            Allocations(tx).create(row)
+
+    await store.write(write)
+
+    def ids(**fields):
+        wanted = AllocationFilter(account_id=FULL.account_id, **fields)
+        page, total = store.peek(lambda tx: Allocations(tx).page(wanted, limit=10, offset=0))
+        assert total == len(page)
+        return [a.id for a in page]
+
+    assert ids() == ["alloc_3", "alloc_2", "alloc_1"]
+    assert ids(states=status_filter([JobStatus.QUEUED])) == ["alloc_1"]
+    assert ids(states=status_filter([JobStatus.COMPLETED])) == ["alloc_2"]
+    assert ids(states=status_filter([JobStatus.FAILED, JobStatus.QUEUED])) == ["alloc_3", "alloc_1"]
+    assert ids(label=("team", "a")) == ["alloc_3", "alloc_1"]
+    assert ids(label=("team", "b")) == []
+    assert ids(class_id="a100") == []
+
+
+async def test_a_batch_of_vouchers_never_puts_an_older_one_back(store):
+    def write(tx):
+        Allocations(tx).create(FULL)
+        Attempts(tx).create(replace(ATTEMPT, voucher=b"new", voucher_sequence=9))
+        Attempts(tx).write_vouchers([replace(ATTEMPT, voucher=b"old", voucher_sequence=8)])
+
+    await store.write(write)
+    assert store.peek(lambda tx: Attempts(tx).find(FULL.id, 1)).voucher == b"new"
+
+
+async def test_log_lines_come_back_in_order_from_any_point(store):
+    lines = [StoredLine(1, n, n, 1, f"line {n} ✓") for n in range(1, 8)]
+
+    def write(tx):
+        LogLines(tx).append(FULL.id, lines[:3], 30, 1)
+        LogLines(tx).append(FULL.id, lines[3:], 40, 2)
+        LogLines(tx).append(FULL.id, [StoredLine(2, 1, 9, 2, "again")], 5, 3)
+
+    await store.write(write)
+    read = store.peek
+    assert read(lambda tx: LogLines(tx).position(FULL.id, 1)) == (8, 70)
+    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 2)))[:2] == lines[2:4]
+    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 7)))[0].text == "again"
+    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(0, 0), attempt=1)) == lines
+    assert [x.seq for x in read(lambda tx: LogLines(tx).tail(FULL.id, 3))] == [6, 7, 1]
+    assert read(lambda tx: LogLines(tx).tail(FULL.id, 0)) == []
+
+
+async def test_a_lease_has_one_holder_until_it_expires(store):
+    def acquire(token, now):
+        return lambda tx: Leases(tx).acquire("duty", "me", token, now, 100)
+
+    assert await store.write(acquire("a", 0))
+    assert not await store.write(acquire("b", 99))
+    await store.write(lambda tx: Leases(tx).renew("duty", "a", 99, 100))
+    assert not await store.write(acquire("b", 150))
+    assert await store.write(acquire("b", 199))
+    with pytest.raises(StaleLease):
+        await store.write(lambda tx: Leases(tx).renew("duty", "a", 199, 100))
+    await store.write(lambda tx: Leases(tx).release("duty", "a"))
+    assert not await store.write(acquire("c", 200))
+
+
+async def test_an_event_is_booked_once_and_balances(store):
+    event = StoredEvent("sig", 0, 5, 1, "EscrowOpened", "e", None, "{}")
+
+    def book(tx):
+        Books(tx).record(event, (Movement("vault:w", -10), Movement("escrow:e", 10)))
+
+    await store.write(book)
+    with pytest.raises(UniqueViolation):
+        await store.write(book)
+    with pytest.raises(AssertionError):
+        await store.write(lambda tx: Books(tx).record(replace(event, position=1), (Movement("vault:w", -10),)))
+    assert store.peek(lambda tx: Books(tx).sums("e")) == {"vault:w": -10, "escrow:e": 10}
+    await store.write(lambda tx: Books(tx).undo(["sig"]))
+    assert store.peek(lambda tx: Books(tx).sums("e")) == {}
+
+
+async def test_an_escrow_is_found_by_its_terms(store):
+    escrow = ChainEscrow("e", "w", "w", 3, b"t" * 32, 10, "open", "sig")
+    await store.write(lambda tx: Books(tx).put_escrow(escrow))
+    await store.write(lambda tx: Books(tx).put_escrow(replace(escrow, state="closed")))
+    found = store.peek(lambda tx: (Books(tx).find_by_terms("w", b"t" * 32), Books(tx).find_by_terms("x", b"t" * 32)))
+    assert found == (replace(escrow, state="closed"), None)
+
+
+async def test_a_contest_closes_once_and_outages_add_up(store):
+    contest = Contest("e", 1, FULL.id, 5)
+
+    def write(tx):
+        Contests(tx).create(contest)
+        Contests(tx).create(contest)
+        nodes = Nodes(tx)
+        nodes.begin_outage(NodeId("n"), 100)
+        nodes.begin_outage(NodeId("n"), 150)
+        nodes.end_outage(NodeId("n"), 200)
+        nodes.begin_outage(NodeId("n"), 300)
+        return Contests(tx).list_open(), nodes.down_ms(150, 350)
+
+    assert await store.write(write) == ([contest], {"n": 100})
+    await store.write(lambda tx: Contests(tx).close("e", 1))
+    assert store.peek(lambda tx: Contests(tx).list_open()) == []
