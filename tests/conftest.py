@@ -1,0 +1,21 @@
+"""What every test starts from, whatever shell, machine or user runs it."""
+
+import os
+import signal
+
+from hypothesis import settings
+
+KEPT = frozenset({"REAVER_CACHE", "REAVER_PROGRAM", "REAVER_KEEP_LOGS"})
+"""Settings of the test run itself; any other REAVER_… would be read by the code under test."""
+
+# A developer's own market, keypair or crash point would reach the commands that tests start.
+for _name in [name for name in os.environ if name.startswith("REAVER_") and name not in KEPT]:
+    del os.environ[_name]
+
+# A shell's background job starts with SIGINT ignored, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Two cores run two tests and their processes: how long one example took says nothing about the code.
+settings.register_profile("reaver", deadline=None)
+settings.load_profile("reaver")
