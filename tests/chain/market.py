@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -54,13 +55,18 @@ class Running:
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
+def program_file() -> Path:
+    """The program under test: scripts/test names the one it has just built."""
+    return Path(os.environ.get("REAVER_PROGRAM", ROOT / "programs/deploy/reaver_market.so"))
+
+
 @contextmanager
 def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "localnet.toml"
     config.write_text(
         f'[chain]\nrpc_port = 0\ndata = "data"\nslot_ms = {slot_ms}\nfinality_slots = 4\n'
-        f'program = "{ROOT}/programs/deploy/reaver_market.so"\n'
+        f'program = "{program_file()}"\n'
     )
     command = [LOCALNET_COMMAND, "start", "--config", str(config), "--json"]
     with (folder / "log").open("wb") as log:

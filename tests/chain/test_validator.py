@@ -19,7 +19,7 @@ from solders.pubkey import Pubkey
 from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
 from marketplace.chain.constants import LOCALNET
 from marketplace.chain.rpc import RpcClient
-from tests.chain.market import ROOT, Running
+from tests.chain.market import Running, program_file
 from tests.chain.test_lifecycle import (  # noqa: F401 - collected here too, with this module's chain
     test_a_job_is_opened_assigned_and_settled_in_two_transactions,
     test_a_lost_node_is_released_contested_and_compensated,
@@ -46,7 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         str(VALIDATOR), "--ledger", str(folder / "ledger"), "--reset", "--quiet", "--bind-address", "127.0.0.1",
         "--rpc-port", str(base), "--faucet-port", str(base + 3), "--gossip-port", str(base + 4),
         "--dynamic-port-range", f"{base + 10}-{base + 59}",
-        "--bpf-program", str(PROGRAM), str(ROOT / "programs" / "deploy" / "reaver_market.so"),
+        "--bpf-program", str(PROGRAM), str(program_file()),
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
