@@ -81,25 +81,27 @@ class NodeRegistry:
 
     async def load(self) -> None:
         """Take over registered nodes and their chain views. Missed heartbeats count from now, not from before."""
-        now = self._clock.now()
 
-        def read(tx: Transaction) -> tuple[list[Node], dict[NodeId, int]]:
+        def read(tx: Transaction) -> tuple[list[Node], set[NodeId]]:
             nodes = Nodes(tx)
-            return nodes.list_all(), nodes.down_ms(now - UPTIME_WINDOW_MS, now)
+            return nodes.list_all(), nodes.list_away()
 
         nodes, away = await self._store.read(read)
         for node in nodes:
             self._nodes[node.id] = Presence(
                 node, slots=node.slots, egress=_egress(node), last_beat_ms=self._clock.monotonic_ms(),
-                draining=node.status is NodeStatus.DRAINING, down_ms=away.get(node.id, 0),
+                draining=node.status is NodeStatus.DRAINING, lost=node.id in away,
             )  # fmt: skip
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read every node's account again. Raises ChainUnavailable."""
+        """Read every node's account again, and how long it was away. Raises ChainUnavailable."""
+        now = self._clock.now()
+        down = await self._store.read(lambda tx: Nodes(tx).down_ms(now - UPTIME_WINDOW_MS, now))
         views = {view.node_key: view for view in await self._chain.list_nodes()}
         for presence in self._nodes.values():
             presence.chain = views.get(presence.node.node_key, presence.chain)
+            presence.down_ms = down.get(presence.node.id, 0)
 
     async def refresh_one(self, node_id: NodeId) -> None:
         """Read one node's account again. Raises ChainUnavailable."""

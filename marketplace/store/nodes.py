@@ -61,6 +61,10 @@ class Nodes:
             {"node": node_id, "at": at_ms},
         )
 
+    def list_away(self) -> set[NodeId]:
+        """Nodes whose outage lasts."""
+        return {NodeId(row[0]) for row in self._tx.rows("SELECT node_id FROM node_outages WHERE ended_at_ms IS NULL")}
+
     def down_ms(self, since_ms: int, now_ms: int) -> dict[NodeId, int]:
         """Time away of each node between the two instants; nodes never away are left out."""
         rows = self._tx.rows(
