@@ -411,7 +411,7 @@ class Agent:
                 if runner.record.step < Step.ENDED:
                     await self._doubt(runner, silent_ms, most_ms, SILENT_INTERVALS * interval_ms)
                 else:
-                    await self._settle_without_market(runner)
+                    await self._settle_without_market(runner, out_of_patience=silent_ms > most_ms)
 
     async def _doubt(self, runner: AttemptRunner, silent_ms: int, most_ms: int, patience_ms: int) -> None:
         """Whether running work may go on unacknowledged. Source: system.md section 5, step 8."""
@@ -433,8 +433,13 @@ class Agent:
         if assignment.standing is Standing.OVER:
             runner.stop(_quit("the escrow is no longer assigned to this node"))
 
-    async def _settle_without_market(self, runner: AttemptRunner) -> None:
-        """Be paid by what the meter countersigned, at our own cost; the chain refuses a second time."""
+    async def _settle_without_market(self, runner: AttemptRunner, *, out_of_patience: bool) -> None:
+        """Be paid by what the meter countersigned, at our own cost; the chain refuses a second time.
+
+        A last voucher of both sides settles at once. Without one, quitting gives up what was not acknowledged and
+        sends finished work to another node: so it waits for the market as long as running work would, but not
+        until strangers may reap the escrow.
+        """
         record, chain = runner.record, self._chain
         if chain is None:
             return
@@ -445,10 +450,7 @@ class Agent:
             accepted = record.accepted
             if accepted is not None and record.voucher == accepted.voucher:
                 signature = await chain.settle(record, accepted)
-            elif accepted is None or await chain.time_ms() > (
-                accepted.message.at_ms + SILENT_INTERVALS * self._limits.windows.lost_after_ms
-            ):
-                # Earlier it would count as a loss (program.md section 4, quit).
+            elif self._may_quit(record, await chain.time_ms(), out_of_patience=out_of_patience):
                 signature = await chain.quit(record, accepted)
             else:
                 return
@@ -457,6 +459,15 @@ class Agent:
             return
         _log.info("settled without the market", action="self_settled", transaction=signature)
         runner.forget()
+
+    def _may_quit(self, record: Attempt, now_ms: int, *, out_of_patience: bool) -> bool:
+        # Earlier than three times lost_after it would count as a loss (program.md section 4, quit).
+        since_ms = record.accepted.message.at_ms if record.accepted else record.claim_at_ms
+        if now_ms <= since_ms + SILENT_INTERVALS * self._limits.windows.lost_after_ms:
+            return False
+        gave_up = record.ending is not None and record.ending.reason is Reason.NODE_QUIT
+        reapable_ms = record.claim_at_ms + record.start_limit_ms + record.request.max_ms
+        return gave_up or out_of_patience or now_ms > reapable_ms
 
     # --- cleanliness ---------------------------------------------------------------------------------------------
 

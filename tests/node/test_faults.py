@@ -329,6 +329,26 @@ async def test_work_unacknowledged_too_long_is_stopped_and_quit_with_the_best_vo
     assert [a and a.message.sequence for a in chain.quits] == [seen.countersigned[-1].sequence]
 
 
+async def test_finished_work_waits_for_the_market_instead_of_giving_up_its_pay(
+    chained: tuple[Node, ScriptedChain], market: ScriptedMarket
+) -> None:
+    node, chain = chained
+    seen = await market.offer(spec("done"))
+    await market.until(lambda: seen.countersigned)
+    market.silent = True
+    async with asyncio.timeout(15):
+        while node.journal.attempts()[0].ending is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    # Ten intervals, and many times lost_after: enough for a node without patience to quit.
+    frames = market.frames[FrameType.STATE]
+    await market.until(lambda: market.frames[FrameType.STATE] >= frames + 3)
+    assert not chain.quits
+    market.silent = False
+    await market.until(lambda: seen.final)
+    await node.until_clean()
+    assert reason(seen) is Reason.COMPLETED
+
+
 async def test_the_market_can_not_start_work_that_the_chain_does_not_know(
     chained: tuple[Node, ScriptedChain], market: ScriptedMarket
 ) -> None:
