@@ -65,8 +65,7 @@ def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "localnet.toml"
     config.write_text(
-        f'[chain]\nrpc_port = 0\ndata = "data"\nslot_ms = {slot_ms}\nfinality_slots = 4\n'
-        f'program = "{program_file()}"\n'
+        f'[chain]\nrpc_port = 0\ndata = "data"\nslot_ms = {slot_ms}\nfinality_slots = 4\nprogram = "{program_file()}"\n'
     )
     command = [LOCALNET_COMMAND, "start", "--config", str(config), "--json"]
     with (folder / "log").open("wb") as log:
