@@ -102,7 +102,9 @@ def run_market(stack: Stack, image: str) -> tuple[int, dict[str, Any]]:
 
     The CLI's start-up (a Python interpreter) is not the market's and is left out.
     """
-    answer = stack.reaver("run", "--image", image, "--gpu", "cpu-small", "--max-minutes", "5", "--", *WORK)
+    answer = stack.reaver(
+        "run", "--image", image, "--gpu", "cpu-small", "--max-minutes", "5", "--disk-gb", "1", "--", *WORK
+    )
     job = stack.wait_settled(answer["job_id"])
 
     created, ended = moment(job["created_at"]), moment(job["attempts"][-1]["ended_at"])

@@ -139,7 +139,7 @@ def first_job(stack: Stack, image: str) -> dict[str, Any]:
     """A job of about ten seconds, followed to its end, and its money."""
     say("[bold]A job:[/] hash the repository's lock file for about ten seconds, in a container.")
     started = time.monotonic()
-    stack.reaver("quote", "--gpu", "cpu-small", "--max-minutes", "5")
+    stack.reaver("quote", "--gpu", "cpu-small", "--max-minutes", "5", "--disk-gb", "1")
     quote_ms = round((time.monotonic() - started) * 1000)
     job_id = submit(stack, image, seconds=1)
     follow = [str(BIN / "reaver"), "jobs", "follow", job_id]
@@ -239,7 +239,7 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
 
 def submit(stack: Stack, image: str, *, seconds: int) -> str:
     answer = stack.reaver(
-        "run", "--image", image, "--gpu", "cpu-small", "--region", "eu", "--max-minutes", "5",
+        "run", "--image", image, "--gpu", "cpu-small", "--region", "eu", "--max-minutes", "5", "--disk-gb", "1",
         "--", "demo-job", "/work/data", str(seconds),
     )  # fmt: skip
     return str(answer["job_id"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from marketplace.domain.catalogue import ANY, find_class, find_region
-from marketplace.protocol.terms import JobSpec
+from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec
 
 DEFAULT_LIMIT_S: Final = 3600
 """Time limit of a job that names none; api.md section 5.2."""
@@ -19,7 +19,7 @@ class JobRequest:
     """A container job.
 
     image: None only for a price; a job needs one. gpu: class or alias.
-    region: None is anywhere. max_minutes: None is an hour.
+    region: None is anywhere. max_minutes: None is an hour. disk_gb: of the job's own files, None is the market's default.
     max_price_per_hour: decimal text in whole tokens, the most that the whole job may cost per hour.
     """
 
@@ -33,6 +33,7 @@ class JobRequest:
     name: str | None = None
     priority: str | None = None
     max_price_per_hour: str | None = None
+    disk_gb: int | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
@@ -47,6 +48,7 @@ class JobRequest:
             "name": self.name,
             "priority": self.priority,
             "max_price_per_hour": self.max_price_per_hour,
+            "requirements": None if self.disk_gb is None else {"disk_gb": self.disk_gb},
         }
         return {name: value for name, value in optional.items() if value is not None}
 
@@ -69,4 +71,5 @@ class JobRequest:
             class_id=find_class(self.gpu).id,
             regions=() if self.region is None or self.region.casefold() == ANY else (find_region(self.region),),
             limit_ms=self.limit_s() * 1000,
+            disk_gb=DEFAULT_DISK_GB if self.disk_gb is None else self.disk_gb,
         )

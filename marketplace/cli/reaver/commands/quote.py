@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marketplace.cli.reaver.commands.requests import (
+    DiskGb,
     Environment,
     Gpu,
     JobPriority,
@@ -29,6 +30,7 @@ def quote(
     env: Environment = None,
     priority: JobPriority = None,
     max_price_per_hour: MaxPrice = None,
+    disk_gb: DiskGb = None,
     command: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD…]", show_default=False)] = None,
     api: ApiUrl = DEFAULT_API,
     keypair: KeypairFile = None,
@@ -55,6 +57,7 @@ def quote(
         name=None,
         priority=priority,
         max_price_per_hour=max_price_per_hour,
+        disk_gb=disk_gb,
         entrypoint=None,
         command=command,
     )

@@ -31,6 +31,11 @@ MaxPrice = Annotated[
     typer.Option("--max-price-per-hour", metavar="AMOUNT", help="Highest price of the whole job per hour, in tokens."),
 ]
 
+DiskGb = Annotated[
+    int | None,
+    typer.Option("--disk-gb", min=1, max=2000, help="Room for the job's own files.  [default: 2]", show_default=False),
+]
+
 
 def job_request(
     *,
@@ -42,6 +47,7 @@ def job_request(
     name: str | None,
     priority: str | None,
     max_price_per_hour: str | None,
+    disk_gb: int | None,
     entrypoint: str | None,
     command: list[str] | None,
 ) -> "JobRequest":
@@ -67,4 +73,5 @@ def job_request(
         name=name,
         priority=priority,
         max_price_per_hour=max_price_per_hour,
+        disk_gb=disk_gb,
     )

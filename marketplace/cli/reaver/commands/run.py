@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from marketplace.cli.reaver.commands.requests import (
+    DiskGb,
     Environment,
     Gpu,
     JobPriority,
@@ -32,6 +33,7 @@ def run_job(
     name: Name = None,
     priority: JobPriority = None,
     max_price_per_hour: MaxPrice = None,
+    disk_gb: DiskGb = None,
     entrypoint: Annotated[str | None, typer.Option("--entrypoint", help="Replaces the image's entry point.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the log and end with the job's exit code.")
@@ -79,6 +81,7 @@ def run_job(
         name=name,
         priority=priority,
         max_price_per_hour=max_price_per_hour,
+        disk_gb=disk_gb,
         entrypoint=entrypoint,
         command=command,
     )
