@@ -1,0 +1,213 @@
+"""Jobs over HTTP with a scripted node: a real market, a real chain, the real program; only containers are missing."""
+
+import asyncio
+
+import base58
+import pytest
+from nacl.signing import SigningKey
+
+from marketplace.protocol.receipts import Receipt, verify_receipt
+from marketplace.protocol.vouchers import VoucherState
+from tests.api.conftest import Renter, Wallet
+from tests.api.scripted_node import ScriptedNode
+
+JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "region": "eu", "maxMinutes": 5}
+ALLOWANCE = {
+    "per_job": "5", "per_day": "50", "total": "50", "max_price_per_hour": "5", "expires_at": "2100-01-01T00:00:00Z",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def node(chain, live_market, live_call):
+    operator = await Renter.funded(Wallet(), chain, live_market, live_call)
+    scripted = ScriptedNode(operator)
+    await scripted.register()
+    welcome = await scripted.connect(live_call)
+    assert welcome["type"] == "hello"
+    yield scripted
+    await scripted.close()
+
+
+@pytest.fixture
+async def allowed(renter):
+    """A renter with a vault and an allowance."""
+    await renter.deposit("20")
+    _, prepared, _ = await renter("POST", "/v1/allowance", json=ALLOWANCE)
+    await renter.send(prepared)
+    return renter
+
+
+async def until(renter, job_id, *words):
+    async with asyncio.timeout(30):
+        while True:
+            status, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
+            assert status == 200, job
+            if job["status"] in words:
+                return job
+            await asyncio.sleep(0.05)
+
+
+async def submit(renter, key="k", **fields):
+    return await renter("POST", "/v1/jobs", json={**JOB, **fields}, headers={"Idempotency-Key": key})
+
+
+def balanced(job):
+    money = job["settlement"]
+    assert money["state"] == "closed"
+    units = lambda text: int(text.replace(".", ""))  # noqa: E731
+    assert units(money["deposit"]) == units(money["paid"]) + units(money["refunded"])
+    parts = units(money["operator_received"]) + sum(units(v) for v in money["fees"].values())
+    assert units(money["paid"]) == parts
+    assert money["rent_left_lamports"] == 0
+
+
+async def test_a_job_is_claimed_metered_settled_and_proved(allowed, node, live_market, live_call):
+    submitting = asyncio.create_task(submit(allowed, env={"A": "b"}, command=["echo"]))
+    attempt = await node.take()
+    status, answer, headers = await submitting
+    assert (status, headers["Location"]) == (201, f"/v1/jobs/{answer['id']}")
+    assert (attempt.spec.env, attempt.spec.command) == ({"A": "b"}, ("echo",))
+    job = await until(allowed, answer["id"], "assigned")
+    await attempt.ready(live_market.jobs.chain.now())
+    await until(allowed, job["id"], "running")
+    assert (await attempt.log("one", "two"))["body"] == {"next_seq": 3}
+    # what the market's clock has not seen is refused, and so is a foreign signature
+    early = await attempt.beat(attempt.voucher(5_000))
+    assert [(r["code"]) for r in early["refused"]] == ["clock"]
+    forged = await attempt.beat(attempt.voucher(1, at=attempt.started + 10, key=SigningKey.generate()))
+    assert [(r["code"]) for r in forged["refused"]] == ["signature"]
+    taken = await attempt.beat(attempt.voucher(500))
+    assert [c["sequence"] for c in taken["countersigned"]] == [3]
+    bad = await attempt.report("exited", reason=1, voucher=attempt.voucher(90_000, state=VoucherState.FINAL, reason=1))
+    assert (bad["type"], bad["body"]["code"]) == ("error", "voucher_invalid")
+    final = attempt.voucher(900, state=VoucherState.FINAL, reason=1)
+    ended = await attempt.report("exited", reason=1, exit_code=0, voucher=final)
+    assert ended["body"]["countersignature"]["sequence"] == 5
+    job = await until(allowed, job["id"], "completed")
+    balanced(job)
+    assert (job["settlement"]["billed_ms"], job["attempts"][0]["end_reason"]) == (900, "completed")
+    assert (len(job["settlement"]["transactions"]), job["settlement"]["signatures"]) == (2, 4)
+    # the receipt proves it offline
+    _, receipt, _ = await allowed("GET", f"/v1/jobs/{job['id']}/receipt")
+    found = verify_receipt(Receipt.model_validate(receipt), meter_key=str(live_market.keys.meter.pubkey()))
+    assert found.passed, [c for c in found.checks if not c.passed]
+    assert found.node_keys == (node.address,)
+    # the same key is the same job, another body under it is refused, and nobody else sees it
+    status, again, _ = await submit(allowed, env={"A": "b"}, command=["echo"])
+    assert (status, again["id"]) == (201, job["id"])
+    assert (await submit(allowed))[1]["error"] == "idempotency_key_reused"
+    stranger = (await live_call.login(Wallet()))["token"]
+    for path in ("", "/logs", "/receipt"):
+        assert (await live_call("GET", f"/v1/jobs/{job['id']}{path}", token=stranger))[0] == 404
+    _, text, _ = await allowed("GET", f"/v1/jobs/{job['id']}/logs")
+    assert text == b"one\ntwo\n"
+    _, stream, _ = await allowed("GET", f"/v1/jobs/{job['id']}/logs?follow=1")
+    assert b"id: 1.2\nevent: log" in stream
+    assert b'event: end\ndata: {"status":"completed","reason":"completed"}' in stream
+    assert (await allowed("POST", f"/v1/jobs/{job['id']}/cancel"))[1]["error"] == "already_terminal"
+
+
+async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed, node):
+    submitting = asyncio.create_task(submit(allowed))
+    attempt = await node.take()
+    _, answer, _ = await submitting
+    await until(allowed, answer["id"], "assigned")
+    assert (await attempt.report("exited", reason=8))["type"] == "ack"
+    job = await until(allowed, answer["id"], "queued")
+    assert [(a["number"], a["end_reason"], a["paid"]) for a in job["attempts"]] == [(1, "pull_failed", "0.000000")]
+    assert job["queue"]["because"] == [{"constraint": "excluded", "nodes_excluded": 1}]
+    lost = await attempt.report("ready", started_at_ms=1)
+    assert (lost["type"], lost["body"]["code"]) == ("error", "lease_lost")
+    status, _, _ = await allowed("DELETE", f"/v1/jobs/{answer['id']}")
+    assert status == 200
+    job = await until(allowed, answer["id"], "cancelled")
+    assert job["settlement"]["paid"] == "0.000000"
+
+
+async def test_without_an_allowance_the_wallet_signs_and_the_landed_escrow_is_the_submission(renter, live_market):
+    status, answer, _ = await submit(renter, max_price_per_hour="0.1")
+    assert (status, answer["error"], answer["blocked_by"]) == (402, "signature_required", "vault_short")
+    assert list(answer)[:3] == ["error", "message", "status"]
+    again = (await submit(renter, max_price_per_hour="0.1"))[1]
+    assert (again["transaction"], again["escrow"]) == (answer["transaction"], answer["escrow"])
+    assert (await renter("GET", "/v1/jobs"))[1]["total"] == 0
+    await renter.send(answer)
+    # nobody repeats the POST: the watcher starts the work
+    async with asyncio.timeout(20):
+        while (await renter("GET", "/v1/jobs"))[1]["total"] == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    status, submitted, _ = await submit(renter, max_price_per_hour="0.1")
+    assert (status, submitted["escrow"]) == (201, answer["escrow"])
+    status, job, _ = await renter("POST", f"/v1/jobs/{submitted['id']}/cancel")
+    assert status == 200
+    job = await until(renter, submitted["id"], "cancelled")
+    balanced(job)
+    assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.000000"
+
+
+async def test_neither_vault_nor_wallet_has_enough(live_call, live_market):
+    poor = Wallet()
+    token = (await live_call.login(poor))["token"]
+    body = {**JOB, "max_price_per_hour": "1"}
+    status, answer, _ = await live_call("POST", "/v1/jobs", token=token, json=body)
+    assert (status, answer["error"], answer["status"]) == (402, "insufficient_escrow", 402)
+    assert answer["message"] == "wallet balance below rate × maxMinutes"  # noqa: RUF001 - the seed's own words
+    assert (answer["required"], answer["shortfall"], answer["missing"]) == ("0.083333", "0.083333", "payment_token")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "code"),
+    [
+        ({"gpu": "cpu-smal"}, "gpu", "unknown_gpu"),
+        ({"image": "Not An Image"}, "image", "not_allowed"),
+        ({"input": "x"}, "input", "not_allowed"),
+        ({"retry": {}}, "retry", "not_allowed"),
+        ({"requirements": {"min_ram_gb": 1}}, "requirements.min_ram_gb", "not_allowed"),
+        ({"nonsense": 1}, "nonsense", "unknown_field"),
+        ({"maxMinutes": 0}, "maxMinutes", "out_of_range"),
+        ({"region": "mars"}, "region", "unknown_region"),
+        ({"queue_seconds": 90_000}, "queue_seconds", "out_of_range"),
+    ],
+)
+async def test_a_wrong_field_is_refused_by_name_before_anything_exists(live_call, fields, field, code):
+    token = (await live_call.login(Wallet()))["token"]
+    status, answer, _ = await live_call("POST", "/v1/jobs", token=token, json={**JOB, **fields})
+    assert (status, answer["error"]) == (422, "validation_error"), answer
+    assert (answer["details"][0]["field"], answer["details"][0]["code"]) == (field, code)
+
+
+async def test_a_quote_is_firm_or_says_what_would_match(renter, node):
+    status, quote, _ = await renter("POST", "/v1/quote", json={**JOB, "seconds": 300})
+    assert (status, quote["match"], quote["price_per_hour"], quote["class"]) == (200, True, "0.073440", "cpu-small")
+    assert (quote["estimated_cost"], quote["nodes_now"]) == (0.00612, 1)
+    assert (await renter("GET", f"/v1/quotes/{quote['id']}"))[1] == quote
+    status, cheap, _ = await renter("POST", "/v1/quote", json={**JOB, "max_price_per_hour": "0.01"})
+    assert (cheap["match"], cheap["because"][0]["constraint"], cheap["because"][0]["best"]) == (
+        False, "price", "0.072000",
+    )  # fmt: skip
+    assert cheap["nearest"] == {
+        "change": {"max_price_per_hour": "0.073440"}, "nodes_then": 1, "price_per_hour": "0.073440",
+    }  # fmt: skip
+    _, far, _ = await renter("POST", "/v1/quote", json={**JOB, "region": "na"})
+    assert far["nearest"]["change"] == {"region": "eu"}
+    status, answer, _ = await submit(renter, quote=quote["quote"], maxMinutes=6)
+    assert (status, answer["error"]) == (422, "quote_mismatch")
+
+
+async def test_nodes_are_listed_drained_and_owned(live_call, node, renter):
+    _, listed, _ = await renter("GET", "/v1/nodes?gpu=cpu-small&region=eu")
+    shown = next(n for n in listed["nodes"] if n["id"] == node.id)
+    assert (shown["available"], shown["status"], shown["free_gpus"]) == (True, "active", 2)
+    assert shown["reputation"] == 0.5
+    assert (await renter("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True}))[0] == 404
+    _, drained, _ = await node.operator("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True})
+    assert (drained["status"], drained["available"]) == ("draining", False)
+    _, back, _ = await node.operator("POST", f"/v1/nodes/{node.id}/drain", json={"drain": False})
+    assert (back["status"], back["available"]) == ("active", True)
+    forged = {
+        "node_key": Wallet().address, "region": "eu", "price_floor_per_gpu_second": "1",
+        "hardware": {"vcpu": 1, "ram_bytes": 1, "disk_bytes": 0, "gpus": []},
+        "node_signature": base58.b58encode(bytes(64)).decode(),
+    }  # fmt: skip
+    status, answer, _ = await renter("POST", "/v1/nodes/register", json=forged)
+    assert (status, answer["error"]) == (403, "forbidden")
