@@ -69,13 +69,13 @@ async def test_a_landed_signature_wakes_its_listener(actor: Actor) -> None:
     import asyncio
     import contextlib
 
-    subscriptions = Subscriptions(actor.running.ws)
-    loop = asyncio.create_task(subscriptions.run())
     wallet = Keypair()
     await actor.fund(wallet.pubkey())
+    subscriptions = Subscriptions(actor.running.ws)
     listener = subscriptions.listener()
     listener.watch_account(wallet.pubkey())
-    await listener.wait(10)  # connected, and everything watched again
+    loop = asyncio.create_task(subscriptions.run())
+    await listener.wait(10)  # connected, which wakes every listener that was there before
     await asyncio.sleep(0)
     woken = asyncio.create_task(listener.wait(30))
     async with asyncio.timeout(20):

@@ -33,6 +33,7 @@ START_S = 90
 
 pytestmark = [
     pytest.mark.validator,
+    pytest.mark.xdist_group("validator"),  # one at a time: each takes most of a core for most of a minute to start
     pytest.mark.timeout(240),
     pytest.mark.skipif(not VALIDATOR, reason="no solana-test-validator: set SOLANA_TEST_VALIDATOR (docs/localnet.md)"),
 ]

@@ -19,7 +19,7 @@ from solders.keypair import Keypair
 from tests.localnet.process import Localnet, Rpc
 from tests.localnet.transactions import as_base64, pay, signed
 
-pytestmark = [pytest.mark.validator, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.validator, pytest.mark.xdist_group("validator"), pytest.mark.timeout(180)]
 
 CONFIRMED = {"commitment": "confirmed"}
 SEND = {"encoding": "base64", "preflightCommitment": "confirmed"}
