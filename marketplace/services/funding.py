@@ -21,6 +21,8 @@ class BlockedBy(StrEnum):
     TOTAL = "total"
     PRICE = "price"
     VAULT_SHORT = "vault_short"
+    UNASSIGNED = "unassigned"
+    """Too many escrows of the wallet wait on the market's rent: further ones the wallet pays for."""
 
 
 def blocked_by(

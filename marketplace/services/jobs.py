@@ -53,6 +53,8 @@ CONFIRM_MS: Final = 20_000
 """How long a submit waits for its escrow to be confirmed (api.md section 1.3)."""
 CANCEL_MS: Final = 5_000
 """Chosen: how long a cancel waits for a job that nobody runs to be closed and refunded."""
+MAX_UNASSIGNED: Final = 20
+"""Unassigned escrows of a wallet whose rent the market has paid. Specified: api.md section 1.3."""
 MAX_LIVE: Final = 10_000
 """Specified: api.md section 5.2."""
 
@@ -223,6 +225,8 @@ class JobService:
     async def _fund_new(self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation) -> Allocation:
         funds = await self._funds(draft)
         obstacle = funds.obstacle(draft.ceiling_per_hour, self._chain.now())
+        if obstacle is None and self._waiting_on_our_rent(draft.wallet) >= MAX_UNASSIGNED:
+            obstacle = BlockedBy.UNASSIGNED
         opener = Opener.MARKET if obstacle is None else Opener.WALLET
         if obstacle is not None:
             self._require(funds)
@@ -236,6 +240,14 @@ class JobService:
         if obstacle is None:
             return await self._opened(intent.id)
         raise await self._signature_required(caller, key, intent, funds, obstacle)
+
+    def _waiting_on_our_rent(self, wallet: str) -> int:
+        return sum(
+            a.wallet == wallet
+            and a.opener is Opener.MARKET
+            and (a.opening or a.state is AllocationState.RESERVING)
+            for a in self._live
+        )
 
     async def _go_on(self, caller: AccountPrincipal, key: KeyInUse, known: Allocation) -> Allocation:
         """A key that was used before: the answer, or the next step towards it."""

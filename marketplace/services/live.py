@@ -54,6 +54,7 @@ class Live:
         self._allocations: dict[AllocationId, Allocation] = {}
         self._attempts: dict[AllocationId, Attempt] = {}
         self._by_escrow: dict[str, AllocationId] = {}
+        self._by_node: dict[NodeId, dict[AllocationId, Attempt]] = {}
         self._locks: dict[AllocationId, asyncio.Lock] = {}
         self._listeners: list[Listener] = []
         self._waiters: dict[AllocationId, list[tuple[Callable[[Allocation], bool], asyncio.Future[Allocation]]]] = {}
@@ -95,7 +96,7 @@ class Live:
 
     def attempts_of(self, node_id: NodeId) -> list[Attempt]:
         """Attempts that are not over, of one node."""
-        return [a for a in self._attempts.values() if a.node_id == node_id and a.phase is not AttemptPhase.ENDED]
+        return list(self._by_node.get(node_id, {}).values())
 
     async def create(self, allocation: Allocation, also: Callable[[Transaction], None] | None = None) -> None:
         """Write a new allocation. Raises UniqueViolation when its key, nonce or escrow is taken."""
@@ -128,7 +129,7 @@ class Live:
         """Put attempts with newer vouchers in place, which are in the store already. The caller holds the locks."""
         for attempt in attempts:
             if attempt.allocation_id in self._attempts:
-                self._attempts[attempt.allocation_id] = attempt
+                self._put_attempt(attempt.allocation_id, attempt)
 
     async def wait_for(
         self, allocation_id: AllocationId, done: Callable[[Allocation], bool], timeout_ms: int
@@ -182,7 +183,7 @@ class Live:
     def _put(self, allocation: Allocation, attempt: Attempt | None) -> None:
         if allocation.terminal:
             self._allocations.pop(allocation.id, None)
-            self._attempts.pop(allocation.id, None)
+            self._put_attempt(allocation.id, None)
             self._by_escrow.pop(allocation.escrow, None)
             self._locks.pop(allocation.id, None)
             return
@@ -191,10 +192,23 @@ class Live:
             self._by_escrow.pop(previous.escrow, None)
         self._allocations[allocation.id] = allocation
         self._by_escrow[allocation.escrow] = allocation.id
-        if attempt is not None:
-            self._attempts[allocation.id] = attempt
-        elif previous is not None and previous.attempt != allocation.attempt:
-            self._attempts.pop(allocation.id, None)
+        if attempt is not None or (previous is not None and previous.attempt != allocation.attempt):
+            self._put_attempt(allocation.id, attempt)
+
+    def _put_attempt(self, allocation_id: AllocationId, attempt: Attempt | None) -> None:
+        """Keep the latest attempt, and the index of who holds what: a decision looks at every node."""
+        previous = self._attempts.pop(allocation_id, None)
+        if previous is not None:
+            held = self._by_node.get(previous.node_id)
+            if held is not None:
+                held.pop(allocation_id, None)
+                if not held:
+                    del self._by_node[previous.node_id]
+        if attempt is None:
+            return
+        self._attempts[allocation_id] = attempt
+        if attempt.phase is not AttemptPhase.ENDED:
+            self._by_node.setdefault(attempt.node_id, {})[allocation_id] = attempt
 
     def _tell(self, allocation: Allocation) -> None:
         for done, arrived in self._waiters.get(allocation.id, ()):

@@ -7,7 +7,8 @@ counted here and only here: slots of attempts that hold a lease, and of offers t
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from fractions import Fraction
+from typing import Final, Protocol
 
 import orjson
 import structlog
@@ -27,6 +28,9 @@ from marketplace.store.engine import Store, Transaction
 from marketplace.store.nodes import Nodes
 
 _log = structlog.get_logger(__name__)
+
+
+NEWCOMER: Final = reputation(Record(0, 0, 0))
 
 
 class NodeLink(Protocol):
@@ -63,6 +67,9 @@ class Presence:
     offered_exposure: int = 0
     chain: NodeView | None = None
     down_ms: int = 0
+    reputation: Fraction = NEWCOMER
+    up_often_enough: bool = True
+    """As of the last look at the chain, kept because every decision asks for them of every node."""
     lost: bool = False
     acknowledged: set[str] = field(default_factory=set)
     """Ids of commands that the node has taken; they are not sent again."""
@@ -100,14 +107,22 @@ class NodeRegistry:
         down = await self._store.read(lambda tx: Nodes(tx).down_ms(now - UPTIME_WINDOW_MS, now))
         views = {view.node_key: view for view in await self._chain.list_nodes()}
         for presence in self._nodes.values():
-            presence.chain = views.get(presence.node.node_key, presence.chain)
+            self._see(presence, views.get(presence.node.node_key))
             presence.down_ms = down.get(presence.node.id, 0)
+            up = uptime(now, presence.node.joined_at_ms, presence.down_ms)
+            presence.up_often_enough = up >= LEAST_UPTIME
 
     async def refresh_one(self, node_id: NodeId) -> None:
         """Read one node's account again. Raises ChainUnavailable."""
         presence = self._nodes.get(node_id)
         if presence is not None:
-            presence.chain = await self._chain.find_node(presence.node.node_key) or presence.chain
+            self._see(presence, await self._chain.find_node(presence.node.node_key))
+
+    def _see(self, presence: Presence, view: NodeView | None) -> None:
+        """Take over what the chain shows; an account that wasn't found is no evidence of anything."""
+        if view is not None:
+            presence.chain = view
+            presence.reputation = reputation(view.record)
 
     def add(self, node: Node) -> None:
         """A node that was just registered."""
@@ -205,7 +220,7 @@ class NodeRegistry:
             floor_per_hour=Tokens(floor * slots),
             free_slots=self.free_slots(presence),
             exposure_room=Tokens(room),
-            reputation=reputation(chain.record if chain else Record(0, 0, 0)),
+            reputation=presence.reputation,
             accepts_work=self.accepts_work(presence),
             can_egress=presence.egress,
             max_disk_gb=presence.max_disk_gb,
@@ -221,7 +236,7 @@ class NodeRegistry:
             and presence.node.status is NodeStatus.ACTIVE
             and presence.chain is not None
             and presence.chain.status == "active"
-            and uptime(self._clock.now(), presence.node.joined_at_ms, presence.down_ms) >= LEAST_UPTIME
+            and presence.up_often_enough
         )
 
     async def _measure(

@@ -4,11 +4,13 @@ import asyncio
 
 import base58
 import pytest
+from aiohttp import ClientSession
 from nacl.signing import SigningKey
 
+from marketplace.app import Market
 from marketplace.protocol.receipts import Receipt, verify_receipt
 from marketplace.protocol.vouchers import VoucherState
-from tests.api.conftest import Renter, Wallet
+from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
 
 JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "region": "eu", "maxMinutes": 5}
@@ -211,3 +213,35 @@ async def test_nodes_are_listed_drained_and_owned(live_call, node, renter):
     }  # fmt: skip
     status, answer, _ = await renter("POST", "/v1/nodes/register", json=forged)
     assert (status, answer["error"]) == (403, "forbidden")
+
+
+async def test_a_server_with_an_empty_store_recognises_the_escrow_of_a_key(allowed, chain, live_market, tmp_path):
+    status, first, _ = await submit(allowed, max_price_per_hour="0.1")
+    assert (status, first["status"]) == (201, "queued")
+    await live_market.stop()
+    fresh = Market.build(settings_in(tmp_path / "fresh", chain.folder / "keys", chain.rpc))
+    await fresh.start()
+    try:
+        async with asyncio.timeout(20):
+            while not fresh.readiness.ready:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        async with ClientSession() as session:
+            allowed.call = Caller(session, f"http://127.0.0.1:{fresh.port}")
+            allowed.token = (await allowed.call.login(allowed))["token"]
+            locked = (await allowed("GET", "/v1/vault"))[1]["locked"]
+            status, second, _ = await submit(allowed, max_price_per_hour="0.1")
+            assert (status, second["escrow"], second["status"]) == (201, first["escrow"], "queued")
+            assert second["id"] != first["id"]
+            assert (await allowed("GET", "/v1/vault"))[1]["locked"] == locked
+            await allowed("POST", f"/v1/jobs/{second['id']}/cancel")
+            balanced(await until(allowed, second["id"], "cancelled"))
+    finally:
+        await fresh.stop()
+
+
+async def test_a_wallet_s_twenty_first_waiting_escrow_is_its_own_to_pay_for(allowed):
+    for number in range(20):
+        status, answer, _ = await submit(allowed, f"k{number}", max_price_per_hour="0.02")
+        assert status == 201, answer
+    status, answer, _ = await submit(allowed, "k20", max_price_per_hour="0.02")
+    assert (status, answer["error"], answer["blocked_by"]) == (402, "signature_required", "unassigned")
