@@ -344,10 +344,10 @@ def _settled(seen: _Seen, event: SettledEvent, allocation: Allocation, attempt: 
     paid = _paid(attempt, event)
     if event.state == VoucherState.RUNNING or attempt.phase is AttemptPhase.ENDED:
         return Change(allocation, paid)
-    over = ended(paid, Reason(event.reason), seen.at_ms)
+    over = ended(paid, _reason(event.reason), seen.at_ms)
     if event.state == VoucherState.FINAL:
         # The close follows in the same transaction; until then the job shows its last word.
-        reason = allocation.reason if allocation.reason is not Reason.RUNNING else Reason(event.reason)
+        reason = allocation.reason if allocation.reason is not Reason.RUNNING else _reason(event.reason)
         return Change(replace(allocation, state=AllocationState.RELEASING, reason=reason), over)
     return _goes_on(allocation, over, seen.at_ms)
 
@@ -355,7 +355,7 @@ def _settled(seen: _Seen, event: SettledEvent, allocation: Allocation, attempt: 
 def _released(seen: _Seen, event: ReleasedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
     if attempt is None or attempt.number != event.attempt or attempt.phase is AttemptPhase.ENDED:
         return None
-    return _goes_on(allocation, ended(attempt, Reason(event.reason), seen.at_ms), seen.at_ms)
+    return _goes_on(allocation, ended(attempt, _reason(event.reason), seen.at_ms), seen.at_ms)
 
 
 def _goes_on(allocation: Allocation, over: Attempt, at_ms: int) -> Change:
@@ -377,7 +377,7 @@ def _closed(
     reason = allocation.reason
     if reason is Reason.RUNNING:
         # Somebody else closed it: the wallet or a reaper. A reason we don't know is our own fault to explain.
-        reason = Reason(event.reason) if event.reason else Reason.CANCELLED
+        reason = _reason(event.reason) if event.reason else Reason.CANCELLED
     over = attempt
     if attempt is not None and attempt.phase is not AttemptPhase.ENDED:
         over = ended(attempt, reason, seen.at_ms)
@@ -391,6 +391,14 @@ def _closed(
         progress=100 if reason is Reason.COMPLETED else allocation.progress,
     )
     return Change(done, over, (f"job.{done.status.value}",))
+
+
+def _reason(number: int) -> Reason:
+    """The reason of an event. Node and wallet may sign any number: one we don't know must not stop the reader."""
+    try:
+        return Reason(number)
+    except ValueError:
+        return Reason.MARKET_ERROR
 
 
 def _paid(attempt: Attempt, event: SettledEvent) -> Attempt:

@@ -143,13 +143,13 @@ class Settlement:
         if view is not None and view.contested_attempt:
             # One contest at a time: the earlier loss of this escrow is decided first.
             return LOOK_AGAIN_MS
-        reason = attempt.reason if attempt.reason is not Reason.RUNNING else Reason.NODE_LOST
         act = ReleaseLost(
             escrow=allocation.escrow,
             wallet=allocation.wallet,
             opener=allocation.opener,
             node_key=attempt.node_key,
-            reason=reason,
+            # The chain takes no other reason from the meter; why the work ended is the allocation's.
+            reason=Reason.NODE_LOST,
             voucher=voucher,
             node_signature=attempt.node_signature,
         )
