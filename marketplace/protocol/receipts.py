@@ -155,9 +155,7 @@ def _vouchers(receipt: Receipt) -> tuple[list[VoucherMessage], list[Check]]:
     return vouchers, [Check("the vouchers can be read", passed=True, detail=f"{len(vouchers)}")]
 
 
-def _voucher_checks(
-    receipt: Receipt, index: int, voucher: VoucherMessage, meter_key: str | None
-) -> list[Check]:
+def _voucher_checks(receipt: Receipt, index: int, voucher: VoucherMessage, meter_key: str | None) -> list[Check]:
     named = (
         ("program", voucher.program_id, receipt.program_id),
         ("genesis hash", voucher.genesis_hash, receipt.genesis_hash),
@@ -202,10 +200,11 @@ def _payment_checks(receipt: Receipt, vouchers: Sequence[VoucherMessage]) -> lis
         amount, price = Tokens(int(payment.amount)), Tokens(int(payment.price_per_hour))
         if payment.voucher is not None and payment.voucher < len(vouchers):
             voucher = vouchers[payment.voucher]
-            same = (
-                (voucher.attempt, voucher.billed_ms, voucher.amount) == (payment.attempt, payment.billed_ms, amount)
-                and base58.b58encode(voucher.node).decode() == payment.node
-            )
+            same = (voucher.attempt, voucher.billed_ms, voucher.amount) == (
+                payment.attempt,
+                payment.billed_ms,
+                amount,
+            ) and base58.b58encode(voucher.node).decode() == payment.node
             checks.append(
                 Check(f"payment {index} is what its voucher says", passed=same, detail=f"{amount} base units")
             )

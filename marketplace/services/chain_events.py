@@ -325,9 +325,7 @@ def _opened(seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Cha
     return Change(funded, attempt, ("job.queued",))
 
 
-def _assigned(
-    seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None
-) -> Change | None:
+def _assigned(seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
     if attempt is None or attempt.number != event.attempt or attempt.phase is not AttemptPhase.CLAIMED:
         return None
     assigned = replace(
@@ -371,9 +369,7 @@ def _goes_on(allocation: Allocation, over: Attempt, at_ms: int) -> Change:
     return Change(waiting, over, ("job.attempt_failed",))
 
 
-def _closed(
-    seen: _Seen, event: EscrowClosedEvent, allocation: Allocation, attempt: Attempt | None
-) -> Change | None:
+def _closed(seen: _Seen, event: EscrowClosedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
     reason = allocation.reason
     if reason is Reason.RUNNING:
         # Somebody else closed it: the wallet or a reaper. A reason we don't know is our own fault to explain.
@@ -521,4 +517,3 @@ def _cursor_of(text: str) -> WatchCursor:
         ),
         pending=tuple(PendingSignature(Signature.from_string(s), slot) for s, slot in data["pending"]),
     )
-

@@ -247,4 +247,3 @@ def _check_env(env: dict[str, str], found: _Findings) -> None:
             break
     if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
         found.add("env", DetailCode.OUT_OF_RANGE, "takes more than 64 KiB")
-

@@ -243,9 +243,7 @@ class JobService:
 
     def _waiting_on_our_rent(self, wallet: str) -> int:
         return sum(
-            a.wallet == wallet
-            and a.opener is Opener.MARKET
-            and (a.opening or a.state is AllocationState.RESERVING)
+            a.wallet == wallet and a.opener is Opener.MARKET and (a.opening or a.state is AllocationState.RESERVING)
             for a in self._live
         )
 
@@ -415,9 +413,7 @@ class JobService:
                 escrow=books.find_escrow(present.escrow),
                 transactions=books.list_transactions(present.escrow),
                 queue_position=self._scheduler.queue_position(present) if queued else None,
-                because=tuple(
-                    (c.value, n) for c, n in (self._scheduler.obstacles(present) if queued else {}).items()
-                ),
+                because=tuple((c.value, n) for c, n in (self._scheduler.obstacles(present) if queued else {}).items()),
             )
 
         return self._store.peek(read)

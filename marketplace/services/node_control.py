@@ -383,9 +383,7 @@ def _progressed(report: StateReport) -> Callable[[Allocation, Attempt | None], C
         phase = attempt.phase
         if report.state is AttemptState.PULLING and phase is AttemptPhase.ASSIGNED:
             phase = AttemptPhase.PULLING
-        seen = replace(
-            allocation, image_digest=allocation.image_digest or report.image_digest
-        )
+        seen = replace(allocation, image_digest=allocation.image_digest or report.image_digest)
         return Change(seen, replace(attempt, phase=phase, report_sequence=report.sequence))
 
     return decide
@@ -418,5 +416,3 @@ def _settled(allocation_id: str, number: int) -> Command:
         allocation_id=allocation_id,
         attempt=number,
     )
-
-

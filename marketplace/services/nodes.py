@@ -287,4 +287,3 @@ def _order(sort: SortBy) -> Callable[[NodeDetails], tuple[Fraction | int, str]]:
             return lambda d: (-d.reputation, d.node.id)
         case "uptime":
             return lambda d: (-d.uptime, d.node.id)
-

@@ -135,11 +135,7 @@ class QuoteService:
     def find(self, account_id: AccountId, quote_id: QuoteId) -> str:
         """The answer as it was given. Raises NotFound, for another account's too."""
         stored = self._store.peek(lambda tx: Quotes(tx).find(quote_id))
-        if (
-            stored is None
-            or stored.account_id != account_id
-            or stored.expires_at_ms + RETENTION_MS < self._clock.now()
-        ):
+        if stored is None or stored.account_id != account_id or stored.expires_at_ms + RETENTION_MS < self._clock.now():
             raise NotFound
         return stored.body
 
@@ -304,9 +300,7 @@ def _changes(order: Order, request: Request, candidates: list[Candidate]) -> lis
         floors = [c.floor_per_hour for c in own if obstacle(asked, c) is None] or [c.floor_per_hour for c in own]
         if floors and with_priority(min(floors), order.priority) > request.max_price_per_hour:
             price = firm_price(Tokens(min(floors)), order.priority)
-            changes.append(
-                _Change("max_price_per_hour", str(price), lambda r: replace(r, max_price_per_hour=price))
-            )
+            changes.append(_Change("max_price_per_hour", str(price), lambda r: replace(r, max_price_per_hour=price)))
     if request.regions:
         elsewhere = sorted({c.region for c in own} - request.regions)
         changes.extend(_Change("region", region, _with_region(region)) for region in elsewhere)
@@ -384,4 +378,3 @@ def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR
             return ",".join(sorted({c.class_id for c in nodes}))
         case _:
             return None
-

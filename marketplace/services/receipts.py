@@ -140,6 +140,5 @@ def _b58(raw: bytes) -> str:
     return base58.b58encode(raw).decode()
 
 
-
 def _instant(at_ms: int | None) -> str | None:
     return None if at_ms is None else instant_text(at_ms)

@@ -269,9 +269,7 @@ class Scheduler:
             raise ActPending(f"escrow {allocation.escrow} is not open for another attempt")
         return view.time_left, view.deposit_left
 
-    async def _claim(
-        self, allocation: Allocation, terms: tuple[Millis, Tokens] | None = None
-    ) -> Attempt | None:
+    async def _claim(self, allocation: Allocation, terms: tuple[Millis, Tokens] | None = None) -> Attempt | None:
         """Ask nodes, best draw first, until one signs; its attempt, written. None when none is free or willing."""
         max_ms, deposit = terms or (allocation.max_ms, allocation.deposit)
         asked: set[NodeId] = set()
@@ -336,9 +334,7 @@ class Scheduler:
         await claim.link.answer_claim(claim.claim, attempt.lease_token if ours else None)
         return written if ours else None
 
-    def _request(
-        self, allocation: Allocation, exposure: Tokens, asked: frozenset[NodeId] = frozenset()
-    ) -> Request:
+    def _request(self, allocation: Allocation, exposure: Tokens, asked: frozenset[NodeId] = frozenset()) -> Request:
         barred = set(allocation.excluded) | asked
         if allocation.only_nodes:
             barred |= {p.node.id for p in self._registry if p.node.id not in allocation.only_nodes}
@@ -493,9 +489,7 @@ def exit_attempt(
             return Change(allocation, over)
         final = Reason.CANCELLED if allocation.cancelling and reason in RETRIED else reason
         return Change(
-            replace(
-                allocation, state=AllocationState.RELEASING, reason=final, completed_at_ms=at_ms, error=detail
-            ),
+            replace(allocation, state=AllocationState.RELEASING, reason=final, completed_at_ms=at_ms, error=detail),
             over,
         )
 

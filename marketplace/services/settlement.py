@@ -32,9 +32,7 @@ from marketplace.store.engine import Store
 
 _log = structlog.get_logger(__name__)
 
-UNSTARTED: Final = frozenset(
-    {Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED}
-)
+UNSTARTED: Final = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED})
 """Reasons 7..10: the matcher may release an attempt of which nothing is settled (program.md section 4)."""
 WHOLE_SECOND_MS: Final = 1_000
 LOOK_AGAIN_MS: Final = 500

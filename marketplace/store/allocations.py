@@ -178,9 +178,7 @@ class Attempts:
 
     def list_unfinished(self) -> list[Attempt]:
         """Attempts that are not over on chain."""
-        rows = self._tx.execute(
-            select(_ATTEMPTS).where(_ATTEMPTS.c.phase != AttemptPhase.ENDED.value)
-        ).mappings()
+        rows = self._tx.execute(select(_ATTEMPTS).where(_ATTEMPTS.c.phase != AttemptPhase.ENDED.value)).mappings()
         return [from_row(Attempt, row) for row in rows]
 
     def list_runs(self, account_id: AccountId, image: str, limit: int) -> list[int]:

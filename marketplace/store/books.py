@@ -131,9 +131,7 @@ class Books:
     def find_by_terms(self, wallet: str, terms_hash: bytes) -> ChainEscrow | None:
         """The wallet's escrow with these terms: the proof that a key was used, also before this store existed."""
         row = (
-            self._tx.execute(
-                select(_ESCROWS).where(_ESCROWS.c.wallet == wallet, _ESCROWS.c.terms_hash == terms_hash)
-            )
+            self._tx.execute(select(_ESCROWS).where(_ESCROWS.c.wallet == wallet, _ESCROWS.c.terms_hash == terms_hash))
             .mappings()
             .first()
         )

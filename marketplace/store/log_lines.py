@@ -81,9 +81,7 @@ class LogLines:
         """Delete chunks older than `at_ms`; how many."""
         return self._tx.change("DELETE FROM log_chunks WHERE at_ms < :at", {"at": at_ms})
 
-    def _walk(
-        self, allocation_id: AllocationId, after: tuple[int, int], attempt: int | None
-    ) -> Iterator[StoredLine]:
+    def _walk(self, allocation_id: AllocationId, after: tuple[int, int], attempt: int | None) -> Iterator[StoredLine]:
         position = after
         while True:
             rows = self._tx.rows(

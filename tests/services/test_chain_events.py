@@ -58,7 +58,23 @@ def assigned(number=1):
 
 def settled(state, paid=100, number=1, reason=1):
     return SettledEvent(
-        KEY["escrow"], number, KEY["node"], NULL, 1, state, reason, 10, paid, paid, paid - 5, 2, 2, 1, False, 0, bytes(32)
+        KEY["escrow"],
+        number,
+        KEY["node"],
+        NULL,
+        1,
+        state,
+        reason,
+        10,
+        paid,
+        paid,
+        paid - 5,
+        2,
+        2,
+        1,
+        False,
+        0,
+        bytes(32),
     )
 
 

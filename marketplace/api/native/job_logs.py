@@ -103,4 +103,3 @@ def _line(line: StoredLine) -> dict[str, object]:
 
 def _event(line: StoredLine) -> ServerEvent:
     return ServerEvent(f"{line.attempt}.{line.seq}", "log", _line(line))
-

@@ -48,9 +48,7 @@ class ReceiptView(ResponseModel, Receipt):
     """The receipt's own model, as an answer."""
 
 
-def job_routes(
-    jobs: JobService, receipts: ReceiptService, runtime_of: Callable[[str], str | None]
-) -> list[Route]:
+def job_routes(jobs: JobService, receipts: ReceiptService, runtime_of: Callable[[str], str | None]) -> list[Route]:
     """Everything of a job. runtime_of: what a node runs work with."""
     views = JobViews(jobs, runtime_of)
 

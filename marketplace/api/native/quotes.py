@@ -142,9 +142,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
         )
 
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
-        order = read_order(
-            body.fields(seconds=body.seconds), decimals=chain.terms.decimals, image_needed=False
-        )
+        order = read_order(body.fields(seconds=body.seconds), decimals=chain.terms.decimals, image_needed=False)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 
     async def get_quote(call: Call, quote_id: QuoteIdPath) -> web.Response:
