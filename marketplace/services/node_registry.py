@@ -190,6 +190,10 @@ class NodeRegistry:
         used = sum(a.slots for a in self._live.attempts_of(presence.node.id) if a.live)
         return max(0, presence.slots - used - presence.offered)
 
+    def free_capacity(self) -> int:
+        """Free slots of all nodes that take work now."""
+        return sum(self.free_slots(p) for p in self._nodes.values() if self.accepts_work(p))
+
     @contextmanager
     def offer(self, node_id: NodeId, slots: int, exposure: int) -> Iterator[None]:
         """Hold capacity of a node while its answer to an offer is awaited."""
