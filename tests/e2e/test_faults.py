@@ -32,7 +32,7 @@ def test_a_market_killed_while_it_submits_neither_loses_the_job_nor_pays_twice(s
     # the same command again completes the same submission
     job_id = stack.reaver(*arguments, "--", "echo", "once")["job_id"]
     job = ended(stack, job_id)
-    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1), job["attempts"]
     assert escrows_opened(stack, before) == {job["settlement"]["escrow"]}
     logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
     assert logs.split() == ["once"]
@@ -46,7 +46,7 @@ def test_a_market_killed_while_it_settles_pays_once(stack, image_names, point):
     stack.market.wait_dead()
     stack.start_market()
     job = ended(stack, job_id)
-    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1), job["attempts"]
 
 
 def test_a_market_killed_in_mid_run_touches_no_running_work(stack, image_names):
@@ -55,7 +55,7 @@ def test_a_market_killed_in_mid_run_touches_no_running_work(stack, image_names):
     stack.market.kill()
     stack.start_market()
     job = ended(stack, job_id)
-    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1), job["attempts"]
     logs = stack.command("reaver", "jobs", "logs", job_id, environment=stack.environment)
     assert logs.splitlines() == [f"line {n}" for n in range(1, 7)]
 
@@ -103,7 +103,7 @@ def test_a_chain_killed_before_settling_is_waited_for(stack, image_names):
     )
     stack.start_chain()
     job = ended(stack, job_id)
-    assert (job["status"], len(job["attempts"])) == ("completed", 1)
+    assert (job["status"], len(job["attempts"])) == ("completed", 1), job["attempts"]
 
 
 def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on(stack, image_names):
