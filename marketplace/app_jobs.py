@@ -116,7 +116,7 @@ class JobMarket:
             lambda account, image, limit: store.peek(lambda tx: Attempts(tx).list_runs(account, image, limit)),
         )
         jobs = JobService(store, chain, live, scheduler, quotes, transactions, clock, ids, currency)
-        nodes = NodeService(store, chain, registry, scheduler, transactions, clock, ids, currency)
+        nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         receipts = ReceiptService(store, chain, currency)
         return cls(
             chain=chain,
@@ -146,6 +146,7 @@ class JobMarket:
         await self.live.load()
         await self.registry.load()
         await self.events.catch_up()
+        self.live.open()
         self.ready.set()
         _log.info("jobs.ready", live=len(list(self.live)), nodes=len(list(self.registry)))
 

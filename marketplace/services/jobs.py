@@ -130,6 +130,7 @@ class JobService:
 
         The same key again goes on where the first call stood, and pays once.
         """
+        self._live.require_open()
         known = self._store.peek(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
         if known is not None:
             if known.body_hash != key.body_sha256:
@@ -433,6 +434,7 @@ class JobService:
 
     async def cancel(self, account_id: AccountId, job_id: JobId) -> Allocation:
         """Stop it. What nobody runs is refunded at once. Raises NotFound, AlreadyTerminal."""
+        self._live.require_open()
         allocation = self.get(account_id, job_id)
         if allocation.terminal:
             raise AlreadyTerminal(extra={"state": allocation.status.value})

@@ -14,6 +14,7 @@ from marketplace.domain.ids import AllocationId, EventId, NodeId
 from marketplace.domain.lifecycle import AllocationState, may_follow
 from marketplace.domain.money import format_amount
 from marketplace.domain.reasons import Reason
+from marketplace.errors import Starting
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock, Ids
 from marketplace.store.allocations import Allocations, Attempts
@@ -57,6 +58,7 @@ class Live:
         self._by_node: dict[NodeId, dict[AllocationId, Attempt]] = {}
         self._locks: dict[AllocationId, asyncio.Lock] = {}
         self._listeners: list[Listener] = []
+        self._ready = False
         self._waiters: dict[AllocationId, list[tuple[Callable[[Allocation], bool], asyncio.Future[Allocation]]]] = {}
 
     async def load(self) -> None:
@@ -74,6 +76,15 @@ class Live:
         allocations, attempts = await self._store.read(read)
         for allocation in allocations:
             self._put(allocation, attempts.get(allocation.id))
+
+    def open(self) -> None:
+        """The start-up sweep is over: what stands here is everything, and may be changed."""
+        self._ready = True
+
+    def require_open(self) -> None:
+        """Raise Starting before that: whoever asked would take what isn't loaded yet for gone."""
+        if not self._ready:
+            raise Starting
 
     def on_change(self, listener: Listener) -> None:
         """Call `listener` after each durable change, on the event loop. It must not block."""

@@ -95,7 +95,8 @@ class NodeControl:
     # what nodes say
 
     async def hello(self, node_id: NodeId, link: NodeLink, hello: Hello) -> Welcome:
-        """The node is connected; what it obeys, and what it may forget."""
+        """The node is connected; what it obeys, and what it may forget. Raises Starting."""
+        self._live.require_open()
         await self._registry.connect(node_id, link, hello)
         held = {(h.allocation_id, h.attempt) for h in hello.holding}
         for attempt in self._live.attempts_of(node_id):
@@ -123,7 +124,8 @@ class NodeControl:
         self._registry.disconnect(node_id, link)
 
     async def heartbeat(self, node_id: NodeId, beat: Heartbeat) -> HeartbeatAck:
-        """Countersignatures, refusals and commands."""
+        """Countersignatures, refusals and commands. Raises Starting."""
+        self._live.require_open()
         presence = self._registry.find(node_id)
         could_take = presence is not None and self._registry.accepts_work(presence)
         await self._registry.heard_of(node_id, draining=beat.draining, images=beat.images)
@@ -142,7 +144,8 @@ class NodeControl:
         )
 
     def claim_again(self, node_id: NodeId, claim: Claim) -> ClaimAck:
-        """A claim whose answer was lost. Raises AlreadyAssigned when it is not the one that was taken."""
+        """A claim whose answer was lost. Raises AlreadyAssigned when it is not the one that was taken, Starting."""
+        self._live.require_open()
         attempt = self._live.attempt(AllocationId(claim.allocation_id))
         if (
             attempt is None
@@ -156,6 +159,7 @@ class NodeControl:
 
     async def state(self, node_id: NodeId, report: StateReport) -> StateAck:
         """Take a change of an attempt's state. Raises StaleLease, NotReady, VoucherInvalid, Malformed."""
+        self._live.require_open()
         allocation_id = AllocationId(report.allocation_id)
         attempt = self._holder(node_id, report)
         if attempt is None or report.sequence <= attempt.report_sequence:

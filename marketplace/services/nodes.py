@@ -30,6 +30,7 @@ from marketplace.protocol.terms import canonical_json
 from marketplace.services.chain_port import ChainPort, NodeView
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.idempotency import KeyInUse
+from marketplace.services.live import Live
 from marketplace.services.node_registry import NodeRegistry, Presence
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.scheduler import Scheduler
@@ -91,6 +92,7 @@ class NodeService:
         self,
         store: Store,
         chain: ChainPort,
+        live: Live,
         registry: NodeRegistry,
         scheduler: Scheduler,
         transactions: TransactionService,
@@ -100,6 +102,7 @@ class NodeService:
     ) -> None:
         self._store = store
         self._chain = chain
+        self._live = live
         self._registry = registry
         self._scheduler = scheduler
         self._transactions = transactions
@@ -122,6 +125,7 @@ class NodeService:
 
         Raises AlreadyExists when the key is registered by another request, Invalid, Forbidden, ChainUnavailable.
         """
+        self._live.require_open()
         node = self._draft(caller, key, registration)
         known = self._store.peek(lambda tx: Nodes(tx).find_by_key(node.node_key))
         if known is not None:
@@ -147,20 +151,23 @@ class NodeService:
         return self.get(node.id)
 
     def get(self, node_id: NodeId) -> NodeDetails:
-        """Raises NotFound."""
+        """Raises NotFound, Starting."""
+        self._live.require_open()
         presence = self._registry.find(node_id)
         if presence is None:
             raise NotFound
         return self._details(presence)
 
     def list_nodes(self, wanted: NodeQuery) -> list[NodeDetails]:
-        """Nodes that pass, in the asked order."""
+        """Nodes that pass, in the asked order. Raises Starting."""
+        self._live.require_open()
         found = [d for d in map(self._details, self._registry) if _passes(d, wanted)]
         found.sort(key=_order(wanted.sort))
         return found
 
     async def drain(self, caller: AccountPrincipal, node_id: NodeId, *, drain: bool) -> NodeDetails:
         """Take no more work, or take work again. Running work finishes. Raises NotFound, Forbidden, Conflict."""
+        self._live.require_open()
         presence = self._registry.find(node_id)
         if presence is None or presence.node.account_id != caller.account_id:
             raise NotFound
