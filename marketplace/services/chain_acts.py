@@ -34,7 +34,7 @@ from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler, CreateTokenAccount, SignedTransaction, Step
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Opener
-from marketplace.domain.catalogue import class_bytes
+from marketplace.domain.catalogue import CLASSES, class_bytes
 from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import BPS_SCALE, Bps, Lamports, Millis, Stake, Tokens
 from marketplace.domain.reputation import Record
@@ -130,6 +130,7 @@ class SolanaChain:
         self._calls: CallBuilder | None = None
         self._terms: MarketTerms | None = None
         self._exposure: tuple[int, int] = (0, 0)
+        self._bonds: dict[bytes, int] = {}
         self._chain_ms = 0
         self._read_at = 0
 
@@ -139,6 +140,10 @@ class SolanaChain:
             deployment = await self._reader.get_deployment()
             config = await self._reader.get_config()
             market = await self._reader.get_market(self._market)
+            for entry in CLASSES:
+                known = await self._reader.find_class(class_bytes(entry.id))
+                if known is not None:
+                    self._bonds[class_bytes(entry.id)] = known.minimum_bond
             rent = await self._rpc.get_minimum_balance_for_rent_exemption(
                 self._reader.codec.account_bytes(EscrowAccount)
             )
@@ -315,6 +320,7 @@ class SolanaChain:
             status=NodeStatus(account.status).name.lower(),
             record=Record(account.attempts_well, account.attempts_lost, account.attempts_quit),
             bond=Stake(bond),
+            bond_needed=Stake(self._bonds.get(bytes(account.class_id), 0) + account.held),
             stake=Stake(pool.active_stake),
             exposure=Tokens(account.exposure),
             exposure_limit=Tokens(pool.active_stake * rate * multiple // _RATE_SCALE),

@@ -152,7 +152,10 @@ class EscrowView:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A Node account with its pool. status: active, draining, suspended, retired."""
+    """A Node account with its pool. status: active, draining, suspended, retired.
+
+    bond_needed: the class's bond and what is held of it for noted compensations; below it nothing is assigned.
+    """
 
     address: str
     node_key: str
@@ -162,6 +165,7 @@ class NodeView:
     status: str
     record: Record
     bond: Stake
+    bond_needed: Stake
     stake: Stake
     exposure: Tokens
     exposure_limit: Tokens
