@@ -261,7 +261,8 @@ class Money:
         self.settlement = job["settlement"]
         self.transactions = [self._transaction(stack, entry) for entry in self.settlement["transactions"]]
         self.signatures = sum(t["fee"] for t in self.transactions) // LAMPORTS_PER_SIGNATURE
-        account = stack.rpc("getAccountInfo", self.settlement["escrow"], {"encoding": "base64"})
+        asked = {"encoding": "base64", "commitment": "confirmed"}  # as the market closed its books
+        account = stack.rpc("getAccountInfo", self.settlement["escrow"], asked)
         self.rent_left = account["value"]["lamports"] if account["value"] else 0
         require(self.rent_left == 0, f"rent is left in {self.settlement['escrow']}", stack)
         require(
