@@ -19,7 +19,7 @@ class JobRequest:
     """A container job.
 
     image: None only for a price; a job needs one. gpu: class or alias.
-    region: None is anywhere. max_minutes: None is an hour. disk_gb: of the job's own files, None is the market's default.
+    region: None is anywhere. max_minutes: None is an hour. disk_gb: of the job itself; None is the market's default.
     max_price_per_hour: decimal text in whole tokens, the most that the whole job may cost per hour.
     """
 
