@@ -43,6 +43,7 @@ from marketplace.chain.watcher import (
     Watcher,
     WatcherRpc,
 )
+from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.quantities import Tokens
@@ -256,6 +257,9 @@ class ChainEvents:
         if allocation is None:
             await self._store.write(lambda tx: self._record(tx, seen, settle_attempt=True))
             return
+        if isinstance(seen.event, EscrowOpenedEvent):
+            # Confirmed and not yet recorded, whether our act or the watcher saw it first.
+            crash_point("market.after_confirm")
 
         def decide(present: Allocation, attempt: Attempt | None) -> Change:
             current = attempt is not None and attempt.number == getattr(seen.event, "attempt", None)

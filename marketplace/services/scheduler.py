@@ -224,7 +224,6 @@ class Scheduler:
         except ActRefused as refused:
             await self._open_refused(allocation, attempt, refused)
             return 0
-        crash_point("market.after_confirm")
         return await self._absorbed(landed)
 
     async def _open_refused(self, allocation: Allocation, attempt: Attempt | None, refused: ActRefused) -> None:
