@@ -6,7 +6,13 @@ from typing import Final, Literal
 
 from marketplace.domain.catalogue import REGIONS, UnknownName, find_class, find_region
 from marketplace.domain.ids import NodeId
-from marketplace.domain.money import AmountOverflow, MalformedAmount, hourly_from_gpu_second, parse_amount
+from marketplace.domain.money import (
+    AmountOverflow,
+    MalformedAmount,
+    deposit_for,
+    hourly_from_gpu_second,
+    parse_amount,
+)
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import Detail, DetailCode, Invalid
@@ -19,13 +25,18 @@ MAX_ENV_BYTES: Final = 64 << 10
 RESERVED_ENV: Final = "REAVER_"
 """Specified: api.md section 5.2."""
 
+MAX_REFERENCE: Final = 512
+"""Specified: api.md section 5.2."""
+_MAX_NAME: Final = 255
+_MAX_PORT: Final = 65_535
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_HOST: Final = rf"{_LABEL}(?:\.{_LABEL})*(?::[0-9]{{1,5}})?"
+_HOST: Final = rf"{_LABEL}(?:\.{_LABEL})*"
 _IMAGE: Final = re.compile(
-    rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+    rf"(?P<name>(?:(?P<host>{_HOST})(?::(?P<port>[0-9]{{1,5}}))?/)?{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
-"""A reference as the distribution specification writes it: [host/]path[:tag][@digest]."""
+"""A reference as the distribution specification writes it: [host[:port]/]path[:tag][@digest]."""
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -90,12 +101,14 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
     class_id = _class(fields, found)
     regions = _regions(fields, found)
     seconds = _seconds(fields, found)
-    price = _price(fields, decimals, found)
+    price = _price(fields, seconds, decimals, found)
     if fields.image is None:
         if image_needed:
             found.add("image", DetailCode.REQUIRED, "name the image to run")
-    elif len(fields.image) > 512 or not _IMAGE.fullmatch(fields.image):
+    elif not _is_reference(fields.image):
         found.add("image", DetailCode.NOT_ALLOWED, "is not an image reference such as docker.io/org/name:tag")
+    if fields.workdir is not None and not fields.workdir.startswith("/"):
+        found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
     _check_env(fields.env, found)
     try:
         priority = Priority(fields.priority)
@@ -162,6 +175,18 @@ class _Findings:
             raise Invalid(f"{first.field}: {first.message}", details=self._details)
 
 
+def _is_reference(text: str) -> bool:
+    """Whether every engine reads this as an image's name: what none can pull opens no escrow."""
+    match = _IMAGE.fullmatch(text) if len(text) <= MAX_REFERENCE else None
+    if match is None or len(match["name"]) > _MAX_NAME:
+        return False
+    host, port = match["host"], match["port"]
+    if port is not None:
+        return 0 < int(port) <= _MAX_PORT
+    # Without a dot or a port the first part is a user of the default registry, in lower case as all names are.
+    return host is None or "." in host or host == host.lower()
+
+
 def _class(fields: OrderFields, found: _Findings) -> str:
     given = [(name, text) for name, text in (("gpu", fields.gpu), ("requirements.gpu_type", fields.gpu_type)) if text]
     if not given:
@@ -207,13 +232,14 @@ def _seconds(fields: OrderFields, found: _Findings) -> int:
     }
     for name, value in given.items():
         if not 1 <= value <= MAX_SECONDS:
-            found.add(name, DetailCode.OUT_OF_RANGE, f"must lie between 1 second and {MAX_SECONDS} seconds")
+            most = MAX_SECONDS // 60 if name == "maxMinutes" else MAX_SECONDS
+            found.add(name, DetailCode.OUT_OF_RANGE, f"must lie between 1 and {most}")
     if len(set(given.values())) > 1:
         found.add(next(iter(given)), DetailCode.CONFLICT, f"{' and '.join(given)} name different times")
     return next(iter(given.values()), DEFAULT_SECONDS)
 
 
-def _price(fields: OrderFields, decimals: int, found: _Findings) -> Tokens | None:
+def _price(fields: OrderFields, seconds: int, decimals: int, found: _Findings) -> Tokens | None:
     second, hour = fields.max_price_per_gpu_second, fields.max_price_per_hour
     if second is not None and hour is not None:
         found.add("max_price_per_hour", DetailCode.CONFLICT, "give one of the two max_price fields")
@@ -233,6 +259,11 @@ def _price(fields: OrderFields, decimals: int, found: _Findings) -> Tokens | Non
         return None
     if price <= 0:
         found.add(name, DetailCode.OUT_OF_RANGE, "must be above zero")
+        return None
+    try:
+        deposit_for(price, Millis(min(max(seconds, 1), MAX_SECONDS) * 1000))
+    except AmountOverflow:
+        found.add(name, DetailCode.OUT_OF_RANGE, "times the job's time is more than the chain can hold")
         return None
     return price
 

@@ -35,14 +35,25 @@ def test_an_unknown_class_is_refused_with_suggestions():
 
 @pytest.mark.parametrize(
     "image",
-    ["Busybox", "a//b", "http://x/y", "x:", "x@sha256:1", "-x", "x y", "x\n", "../x", "a/b:" + "t" * 129, "x" * 600],
-)
+    [
+        "Busybox", "a//b", "http://x/y", "x:", "x@sha256:1", "-x", "x y", "x\n", "../x", "a/b:" + "t" * 129, "x" * 600,
+        "UPPER/x", "localhost:99999/x", "localhost:0/x", "a/" * 130 + "b",
+    ],
+)  # fmt: skip
 def test_an_invalid_image_reference_is_refused(image):
     assert ("image", DetailCode.NOT_ALLOWED) in codes(image=image)
 
 
 @pytest.mark.parametrize(
-    "image", ["busybox", "docker.io/org/job:latest", "127.0.0.1:5000/a/b@sha256:" + "0" * 64, "a_b/c__d/e-f:1.2"]
+    "image",
+    [
+        "busybox",
+        "Registry.Example/x",
+        "UPPER:5000/x",
+        "docker.io/org/job:latest",
+        "127.0.0.1:5000/a/b@sha256:" + "0" * 64,
+        "a_b/c__d/e-f:1.2",
+    ],
 )
 def test_a_valid_image_reference_is_taken(image):
     assert order(image=image).spec.image == image
@@ -69,6 +80,12 @@ def test_everything_wrong_is_said_at_once():
         ({"max_price_per_hour": "0"}, ("max_price_per_hour", DetailCode.OUT_OF_RANGE)),
         ({"max_price_per_hour": "x"}, ("max_price_per_hour", DetailCode.NOT_ALLOWED)),
         ({"nodes": ("x",)}, ("nodes", DetailCode.NOT_ALLOWED)),
+        ({"workdir": "tmp"}, ("workdir", DetailCode.NOT_ALLOWED)),
+        ({"workdir": ""}, ("workdir", DetailCode.NOT_ALLOWED)),
+        (
+            {"max_price_per_hour": "18446744073709.551615", "max_minutes": 1440},
+            ("max_price_per_hour", DetailCode.OUT_OF_RANGE),
+        ),
     ],
 )
 def test_each_refusal_names_its_field(fields, expected):
