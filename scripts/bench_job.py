@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.domain.ids import created_at_ms
-from scripts.demo_run import LAMPORTS_PER_SIGNATURE, attempt_timings, moment
+from scripts.job_money import LAMPORTS_PER_SIGNATURE, attempt_timings, moment
 from scripts.local_stack import ROOT, Stack, engine, images
 
 WORK = ("sleep", "5")

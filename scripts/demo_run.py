@@ -14,21 +14,19 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime
-from decimal import Decimal
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
-from marketplace.domain.ids import created_at_ms
-from scripts.local_stack import BIN, ROOT, Stack, StackError, clean, engine, images
+from scripts import demo_folders
+from scripts.job_money import Money, attempt_timings, moment, require, units
+from scripts.local_stack import BIN, NodeFolder, Stack, StackError, engine, images
 
-HOME = ROOT / ".reaver" / "demo"
-KEPT = HOME / "kept.json"
-DECIMALS = 6
-LAMPORTS_PER_SIGNATURE = 5_000
+if TYPE_CHECKING:
+    from pathlib import Path
+
 FLOOR = "0.00002"
 TERMINAL = ("completed", "failed", "cancelled", "timed_out", "expired")
 
@@ -41,67 +39,69 @@ def main() -> int:
     parser.add_argument("--stop", action="store_true", help="end what --keep left up")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    if arguments.json:
-        console.stderr = True
+    # with --json, standard output has the object alone
+    console.stderr = arguments.json
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
     if arguments.stop:
-        return stop_kept()
-    if KEPT.exists():
-        stop_kept()
-    stack = Stack(HOME / time.strftime("%Y%m%d-%H%M%S"), docker_host=engine())
-    kept = False
+        return stop()
+    for home in demo_folders.abandoned():
+        say(f"A demo was killed; ending what it left ({home.name}).")
+        demo_folders.remove(home)
+    for other in demo_folders.kept():
+        say(f"An earlier market is still up ({other.name}); `scripts/demo --stop` ends it.")
+    try:
+        with demo_folders.new_folder() as home:
+            return demo(home, keep=arguments.keep, as_json=arguments.json)
+    except KeyboardInterrupt:
+        say("Interrupted; everything was ended.")
+        return 130
+
+
+def demo(home: Path, *, keep: bool, as_json: bool) -> int:
+    """The whole demo in this folder, which is gone afterwards unless it is kept."""
+    stack = Stack(home, docker_host=engine())
     try:
         answer = run(stack)
-        if arguments.keep:
-            keep(stack)
-            kept = True
-        if arguments.json:
-            print(json.dumps(answer))
-        elif arguments.keep:
-            console.print("\nEverything is still up. For the CLI:")
-            console.print("\n".join(f"  export {name}={value}" for name, value in stack.environment.items()))
-            console.print("End it with: scripts/demo --stop")
     except StackError as error:
-        console.print("[red]the demo failed:[/]", str(error), markup=True, soft_wrap=True)
+        console.print("[red]The demo failed:[/]", Text(str(error)), soft_wrap=True)
+        end(home)
         return 1
-    except KeyboardInterrupt:
-        console.print("interrupted: everything is being ended")
-        return 130
-    finally:
-        if not kept:
-            stack.stop(remove=True)
+    except BaseException:
+        end(home)
+        raise
+    if keep:
+        demo_folders.keep(home)
+        say("\nEverything is still up. For the commands in .venv/bin:\n")
+        say("\n".join(f"  export {name}={value}" for name, value in stack.environment.items()))
+        say("\nEnd it with: scripts/demo --stop")
+    else:
+        end(home)
+    if as_json:
+        print(json.dumps(answer))
     return 0
 
 
-def keep(stack: Stack) -> None:
-    """Notes what is up, so that `--stop` finds it."""
-    groups = {p.name: p.running.pid for p in stack.processes() if p.running is not None and p.alive}
-    configs = [str(node.config) for node in stack.nodes.values()]
-    note = {"home": str(stack.home), "processes": groups, "nodes": configs, "docker": stack.docker_host}
-    KEPT.write_text(json.dumps(note))
+def end(home: Path) -> None:
+    """Ends and removes all of it. A second Ctrl-C doesn't cut it short."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    demo_folders.remove(home)
 
 
-def stop_kept() -> int:
-    """Ends what --keep left; saying so when there is nothing."""
-    if not KEPT.exists():
-        console.print("nothing is up")
-        return 0
-    note = json.loads(KEPT.read_text())
-    stack = Stack(Path(note["home"]), docker_host=note["docker"])
-    for name, pid in reversed(note["processes"].items()):
-        command = Path(f"/proc/{pid}/cmdline")
-        # the number may belong to somebody else by now
-        if command.exists() and b"reaver-" in command.read_bytes():
-            console.print(f"ending {name}")
-            os.killpg(pid, signal.SIGTERM)
-            deadline = time.monotonic() + 15
-            while command.exists() and command.read_bytes() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-    for config in note["nodes"]:
-        clean(Path(config))
-    KEPT.unlink()
-    stack.stop(remove=True)
+def interrupted(*_signal: object) -> NoReturn:
+    """Being told to end is cleaned up after, as Ctrl-C is."""
+    raise KeyboardInterrupt
+
+
+def stop() -> int:
+    """Ends what --keep left, and what killed demos did; saying so when there is nothing."""
+    folders = [*demo_folders.kept(), *demo_folders.abandoned()]
+    for home in folders:
+        names = demo_folders.remove(home)
+        say(f"Ended {home.name}: {', '.join(names) or 'no process was left'}.")
+    if not folders:
+        say("Nothing is up.")
     return 0
 
 
@@ -138,15 +138,21 @@ def run(stack: Stack) -> dict[str, Any]:
 def first_job(stack: Stack, image: str) -> dict[str, Any]:
     """A job of about ten seconds, followed to its end, and its money."""
     say("[bold]A job:[/] hash the repository's lock file for about ten seconds, in a container.")
+    stack.token()
     started = time.monotonic()
-    stack.reaver("quote", "--gpu", "cpu-small", "--max-minutes", "5", "--disk-gb", "1")
+    quote = stack.post(
+        "/v1/quote", {"gpu": "cpu-small", "regions": ["eu"], "maxMinutes": 5, "requirements": {"disk_gb": 1}}
+    )
     quote_ms = round((time.monotonic() - started) * 1000)
+    say(f"Firm quote: {quote['price_per_hour']} USDC an hour, at most {quote['max_total']} USDC for 5 minutes.")
     job_id = submit(stack, image, seconds=1)
-    follow = [str(BIN / "reaver"), "jobs", "follow", job_id]
+    say(f"{job_id} is submitted; its log:")
+    # --json sends the log to standard error, and the finished job, which is shown below, to standard output
     code = subprocess.run(
-        follow,
+        [str(BIN / "reaver"), "jobs", "follow", job_id, "--json"],
         env={**os.environ, **stack.environment, **stack.folders()},
-        stdout=sys.stderr if console.stderr else None,
+        stdout=subprocess.DEVNULL,
+        stderr=None if console.stderr else sys.stdout,
         check=False,
     ).returncode
     job = stack.wait_settled(job_id)
@@ -156,10 +162,14 @@ def first_job(stack: Stack, image: str) -> dict[str, Any]:
         stack,
     )
     money = Money(stack, job)
-    say("\n[bold]The money[/] of the job, in USDC:")
-    money.show()
+    say("\n[bold]The money[/] of the job, as the market says it and the chain's transactions have it:")
+    show(money)
     timings = {"quote": quote_ms, **attempt_timings(job)}
-    say(f"In milliseconds: {', '.join(f'{name} {value}' for name, value in timings.items())}.\n")
+    say(
+        f"The quote took {timings['quote']} ms, submit to claim {timings['submit_to_claimed']} ms, claim to the "
+        f"running container {timings['claimed_to_running']} ms, exit to paid {timings['exit_to_paid']} ms.\n"
+    )
+    say("The receipt, checked offline (`reaver receipt verify`):")
     verify(stack, job_id)
     return {
         "job_id": job_id,
@@ -182,6 +192,7 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
         lambda: (j := stack.try_job(job_id)) and j["attempts"][-1]["billed_ms"] >= 4_000 and j,
     )
     victim = next(node for node in stack.nodes.values() if node.id == job["node_id"])
+    bond = bond_of(stack, victim)
     killed_at = time.time()
     victim.process.kill()
     stack.remove_containers(victim)
@@ -203,7 +214,7 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
     require(job["attempts"][-1]["node_id"] != lost["node_id"], "the same node was tried again", stack)
     require(compensation > 0, "no compensation was paid", stack)
     money = Money(stack, job)
-    table = Table("attempt", "node", "ended", "billed ms", "paid")
+    table = Table("attempt", "node", "ended", Column("billed ms", justify="right"), "paid, USDC")
     names = {node.id: node.name for node in stack.nodes.values()}
     for attempt in job["attempts"]:
         table.add_row(
@@ -215,8 +226,16 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
         )
     console.print(table)
     say(f"The dead node was paid to its last acknowledged voucher: {max(unpaid, 0)} ms of its work are unpaid.")
-    say(f"Compensation out of its operator's bond: {job['settlement']['compensation']['amount']} stake tokens.")
-    money.show()
+    # a share's value is rounded against the operator by one base unit at most
+    stack.wait_until("the bond to be smaller", lambda: abs(bond - bond_of(stack, victim) - compensation) <= 1)
+    say(
+        f"For it the renter got {job['settlement']['compensation']['amount']} stake tokens out of the bond of the dead "
+        "node's operator, when the contest window had ended."
+    )
+    show(money)
+    by_renter = money.signed_by(stack.address_of(stack.wallet))
+    require(by_renter == 0, "the renter had to sign again", stack)
+    say(f"Transactions of this job that the renter signed: {by_renter}.")
     return {
         "job_id": job_id,
         "status": job["status"],
@@ -233,8 +252,16 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
         "compensation": compensation,
         "rent_left_lamports": money.rent_left,
         "signatures": money.signatures,
-        "renter_signatures": money.signed_by(stack.address_of(stack.wallet)),
+        "renter_signatures": by_renter,
     }
+
+
+def bond_of(stack: Stack, node: NodeFolder) -> int:
+    """Base units of the stake token in the operator's bond, as the market reads it from the chain."""
+    found = stack.get(f"/v1/nodes/{node.id}", wallet=True)
+    if found is None:
+        raise StackError(f"the market does not answer for {node.id}")
+    return units(found["bond"])
 
 
 def submit(stack: Stack, image: str, *, seconds: int) -> str:
@@ -249,119 +276,38 @@ def verify(stack: Stack, job_id: str) -> None:
     """The receipt is checked offline, by the command a renter would use."""
     file = stack.home / "receipt.json"
     file.write_text(json.dumps(stack.reaver("jobs", "receipt", job_id)))
-    say(stack.command("reaver", "receipt", "verify", str(file), environment=stack.environment).rstrip())
-    say("")
+    console.print(
+        Text(stack.command("reaver", "receipt", "verify", str(file), environment=stack.environment)), soft_wrap=True
+    )
 
 
-class Money:
-    """Where the money of one job went: the market's account of it, held against the chain's own transactions."""
-
-    def __init__(self, stack: Stack, job: dict[str, Any]) -> None:
-        self.job = job
-        self.settlement = job["settlement"]
-        self.transactions = [self._transaction(stack, entry) for entry in self.settlement["transactions"]]
-        self.signatures = sum(t["fee"] for t in self.transactions) // LAMPORTS_PER_SIGNATURE
-        asked = {"encoding": "base64", "commitment": "confirmed"}  # as the market closed its books
-        account = stack.rpc("getAccountInfo", self.settlement["escrow"], asked)
-        self.rent_left = account["value"]["lamports"] if account["value"] else 0
-        require(self.rent_left == 0, f"rent is left in {self.settlement['escrow']}", stack)
-        require(
-            self.signatures == self.settlement["signatures"], "market and chain count signatures differently", stack
-        )
-        parts = [self.settlement["operator_received"], *self.settlement["fees"].values()]
-        require(sum(map(units, parts)) == units(self.settlement["paid"]), "the parts do not make the payment", stack)
-        whole = units(self.settlement["paid"]) + units(self.settlement["refunded"])
-        require(whole == units(self.settlement["deposit"]), "deposit is not paid plus refunded", stack)
-
-    @staticmethod
-    def _transaction(stack: Stack, entry: Any) -> dict[str, Any]:
-        signature = entry["signature"] if isinstance(entry, dict) else entry
-        # confirmed: the finalized one follows some slots later
-        found = stack.wait_until(
-            f"transaction {signature}",
-            lambda: stack.rpc(
-                "getTransaction", signature, {"commitment": "confirmed", "maxSupportedTransactionVersion": 1}
-            ),
-        )
-        message = found["transaction"]["message"]
-        signers = message["accountKeys"][: message["header"]["numRequiredSignatures"]]
-        kind = entry.get("kind", "") if isinstance(entry, dict) else ""
-        return {"signature": signature, "kind": kind, "fee": found["meta"]["fee"], "signers": signers}
-
-    def signed_by(self, wallet: str) -> int:
-        """How many of the job's transactions the wallet signed."""
-        return sum(wallet in t["signers"] for t in self.transactions)
-
-    def show(self) -> None:
-        s = self.settlement
-        table = Table(show_header=False)
-        for name, value in (
-            ("deposit", s["deposit"]),
-            ("price per hour", s["price_per_hour"]),
-            ("billed", f"{s['billed_ms']} ms"),
-            ("paid", s["paid"]),
-            ("  to the operator", s["operator_received"]),
-            ("  to the node's stakers", s["fees"]["stakers"]),
-            ("  to the market", s["fees"]["market"]),
-            ("  to the protocol", s["fees"]["protocol"]),
-            ("refunded", s["refunded"]),
-            ("rent left on chain", f"{self.rent_left} lamports"),
-        ):
-            table.add_row(name, value)
-        for t in self.transactions:
-            table.add_row(
-                f"transaction {t['kind']}",
-                f"{t['signature'][:20]}…  {t['fee'] // LAMPORTS_PER_SIGNATURE} signatures, {t['fee']} lamports",
-            )
-        console.print(table)
-
-    def units(self) -> dict[str, Any]:
-        s = self.settlement
-        return {
-            "escrow": s["escrow"],
-            "deposit": units(s["deposit"]),
-            "billed_ms": s["billed_ms"],
-            "price_per_hour": units(s["price_per_hour"]),
-            "paid": units(s["paid"]),
-            "operator_received": units(s["operator_received"]),
-            "fees": {name: units(value) for name, value in s["fees"].items()},
-            "refunded": units(s["refunded"]),
-            "rent_left_lamports": self.rent_left,
-            "signatures": self.signatures,
-            "transactions": [t["signature"] for t in self.transactions],
-        }
-
-
-def attempt_timings(job: dict[str, Any]) -> dict[str, int]:
-    """Milliseconds between the moments that the market noted for the last attempt."""
-    attempt = job["attempts"][-1]
-    # the id holds the milliseconds that the seed's `created_at` leaves out
-    created = created_at_ms(job["job_id"]) / 1000
-    claimed, ready, ended = moment(attempt["claimed_at"]), moment(attempt["ready_at"]), moment(job["completed_at"])
-    settled = moment(job["settlement"]["settled_at"])
-    return {
-        "submit_to_claimed": round((claimed - created) * 1000),
-        "claimed_to_running": round((ready - claimed) * 1000),
-        "exit_to_paid": round((settled - ended) * 1000),
-    }
-
-
-def moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-def units(amount: str) -> int:
-    """Base units of a decimal amount."""
-    return int(Decimal(amount) * 10**DECIMALS)
-
-
-def require(holds: bool, message: str, stack: Stack) -> None:  # noqa: FBT001 - a check reads best so
-    if not holds:
-        raise StackError(f"{message}\n{stack.last_words()}")
+def show(money: Money) -> None:
+    """Two tables of at most 80 columns: who got what, and the transactions that moved it."""
+    s = money.settlement
+    amounts = Table(Column(""), Column("", justify="right"), "", show_header=False)
+    for name, value, unit in (
+        ("locked at the start", s["deposit"], "USDC"),
+        ("price per hour", s["price_per_hour"], "USDC"),
+        ("time billed", f"{s['billed_ms'] / 1000:.3f}", "s"),
+        ("paid", s["paid"], "USDC"),
+        ("  to the operator", s["operator_received"], "USDC"),
+        ("  to the node's stakers", s["fees"]["stakers"], "USDC"),
+        ("  to the market", s["fees"]["market"], "USDC"),
+        ("  to the protocol", s["fees"]["protocol"], "USDC"),
+        ("back in the renter's vault", s["refunded"], "USDC"),
+        ("rent left on chain", str(money.rent_left), "lamports"),
+    ):
+        amounts.add_row(name, value, unit)
+    console.print(amounts)
+    sent = Table("transaction", "does", Column("signatures", justify="right"), Column("fee, lamports", justify="right"))
+    for t in money.transactions:
+        sent.add_row(f"{t.signature[:16]}…", t.kind, str(t.signatures), str(t.fee_lamports))
+    sent.add_row("all", "", str(money.signatures), str(sum(t.fee_lamports for t in money.transactions)))
+    console.print(sent)
 
 
 def say(text: str) -> None:
-    console.print(text)
+    console.print(text, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -370,7 +316,7 @@ def timed(what: str) -> Any:
     started = time.monotonic()
     with console.status(f"{what} …") if console.is_terminal else contextlib.nullcontext():
         yield
-    console.print(f"[green]✓[/] {what} [dim]({time.monotonic() - started:.1f} s)[/]")
+    say(f"[green]✓[/] {what} [dim]({time.monotonic() - started:.1f} s)[/]")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tomlkit
 from solders.keypair import Keypair
 
 from node.engines import build_runtime
 from node.errors import ConfigUnusable
 from node.runtime.firewall import Firewall
 from node.runtime.naming import DEPLOYMENT, Namespace
-from node.settings import RuntimeKind, load
+from node.settings import RuntimeKind, load, template, update
+from scripts.processes import Process, free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,73 +39,6 @@ COMMAND_S = 120
 
 class StackError(Exception):
     """A step failed; the message has the command's own words."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, each followed by a free one (RPC and WebSocket are neighbours)."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                found.append(port)
-    return found
-
-
-@dataclass
-class Process:
-    """One of our processes: how to start it again, and where its output goes."""
-
-    name: str
-    command: list[str]
-    log: Path
-    environment: dict[str, str] = field(default_factory=dict)
-    running: subprocess.Popen[bytes] | None = None
-
-    def start(self, extra: Mapping[str, str] | None = None) -> None:
-        environment = {**os.environ, **self.environment, **(extra or {})}
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                self.command,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment,
-                cwd=self.log.parent,
-                start_new_session=True,
-            )
-
-    @property
-    def alive(self) -> bool:
-        return self.running is not None and self.running.poll() is None
-
-    def kill(self) -> None:
-        """Kill -9: nothing is cleaned up, as in a power cut of this process."""
-        self._end(signal.SIGKILL)
-
-    def stop(self, grace_s: float = 15) -> None:
-        """SIGTERM, then SIGKILL."""
-        self._end(signal.SIGTERM, grace_s)
-
-    def _end(self, number: int, grace_s: float = 10) -> None:
-        if self.running is None or self.running.poll() is not None:
-            return
-        os.killpg(self.running.pid, number)
-        try:
-            self.running.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.running.pid, signal.SIGKILL)
-            self.running.wait(grace_s)
-
-    def wait_dead(self, limit_s: float = 60) -> None:
-        """Waits until it is gone, such as by a crash point."""
-        if self.running is not None:
-            self.running.wait(limit_s)
-
-    def tail(self, lines: int = 25) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
 
 
 @dataclass
@@ -224,41 +155,37 @@ class Stack:
         """
         home = self.home / name
         home.mkdir(exist_ok=True)
-        deployment = f"demo-{os.getpid()}-{name}"[:31]
-        node = NodeFolder(
-            name, home, self._process(name, "reaver-node", "start", "--config", str(home / "config.toml"))
+        process = self._process(name, "reaver-node", "start", "--config", str(home / "config.toml"))
+        node = NodeFolder(name, home, process, deployment=f"demo-{os.getpid()}-{name}"[:31])
+        # what a person would edit in the file, before anything is set up under the names that it begins with
+        node.config.write_text(
+            template(
+                market_url=self.api_url,
+                rpc_url=self.rpc_url,
+                region="eu",
+                class_id="cpu-small",
+                slots=slots,
+                kind=RuntimeKind(runtime),
+            )
         )
-        node.deployment = deployment
-        arguments = [
-            "--config",
-            str(node.config),
-            "--market",
-            self.api_url,
-            "--rpc",
-            self.rpc_url,
-            "--slots",
-            str(slots),
-        ]
-        arguments += ["--runtime", runtime, *(("--check-image", check_image) if check_image else ())]
-        # the first one writes the file with its comments; what a person would edit in it is edited; the second checks
-        self.command("reaver-node", "init", *arguments, check=False)
-        document = tomlkit.parse(node.config.read_text())
         registry = [check_image.split("/")[0]] if check_image else []
         changes: dict[str, dict[str, Any]] = {
             "node": {"name": name, "price_floor_per_gpu_second": floor},
-            "runtime": {"deployment": deployment, "engine": self.docker_host or "", "private_registries": registry},
+            "runtime": {
+                "deployment": node.deployment,
+                "engine": self.docker_host or "",
+                "private_registries": registry,
+            },
         }
         for section, values in (settings or {}).items():
             changes.setdefault(section, {}).update(values)
-        for section, values in changes.items():
-            for key, value in values.items():
-                document[section][key] = value  # type: ignore[index]
-        node.config.write_text(tomlkit.dumps(document))
-        self.command("reaver-node", "init", *arguments)
+        update(node.config, changes)
+        check = ("--check-image", check_image) if check_image else ()
+        self.command("reaver-node", "init", "--config", str(node.config), *check)
         operator = self.address_of(home / "operator.json")
         self.faucet(operator, sol="20", stake="500", payment="1")
         self.command("reaver-node", "register", "--config", str(node.config), "--max-bond", "500", "--json")
-        node.id = tomlkit.parse(node.config.read_text())["node"]["id"]  # type: ignore[index,assignment]
+        node.id = load(node.config).node.id
         self.nodes[name] = node
         return node
 
@@ -371,6 +298,19 @@ class Stack:
             return json.loads(text)
         except ValueError:
             return text.decode()
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """POST of the market's API with the renter's token. Raises StackError with the market's own words."""
+        request = urllib.request.Request(
+            self.api_url + path,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise StackError(f"POST {path}: {error.code} {error.read().decode(errors='replace')}") from error
 
     def token(self) -> str:
         """A bearer token of the renter, by a login of its own; kept for this stack's life."""

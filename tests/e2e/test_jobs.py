@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from scripts.demo_run import units
+from scripts.job_money import units
 from scripts.local_stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
