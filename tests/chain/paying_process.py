@@ -4,6 +4,7 @@ Prints the state in which the payment ended. Started again after a crash it ends
 """
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler, TransferLamports
+from marketplace.errors import TransactionExpired
 from marketplace.services.outbox import StoreOutbox
 from marketplace.store.engine import Store
 from marketplace.store.schema import migrate
@@ -33,13 +35,16 @@ async def pay(url: str, database: Path, key_file: Path, to: Pubkey) -> None:
     async with RpcClient([url]) as rpc:
         sender = Sender(rpc, StoreOutbox(store), tick_s=0.05)
         loop = asyncio.create_task(sender.run())
-        unsigned = await Assembler(rpc, AnchorCodec(Pubkey.default())).assemble(
-            [TransferLamports(key.pubkey(), to, LAMPORTS)], key.pubkey()
-        )
-        signed = unsigned.sign([key])
-        entry = await sender.submit(OPERATION, signed.raw, signed.last_valid_block_height)
-        entry = await sender.wait(entry.signature, timeout_s=30, until=OutboxState.FINALIZED)
-        print(entry.state, flush=True)
+        assembler = Assembler(rpc, AnchorCodec(Pubkey.default()))
+        # On busy cores a restart can outlast the blockhash: only then is the payment built anew.
+        state = None
+        while state is None:
+            unsigned = await assembler.assemble([TransferLamports(key.pubkey(), to, LAMPORTS)], key.pubkey())
+            signed = unsigned.sign([key])
+            entry = await sender.submit(OPERATION, signed.raw, signed.last_valid_block_height)
+            with contextlib.suppress(TransactionExpired):
+                state = (await sender.wait(entry.signature, timeout_s=30, until=OutboxState.FINALIZED)).state
+        print(state, flush=True)
         loop.cancel()
         await asyncio.gather(loop, return_exceptions=True)
     await store.close()
