@@ -73,7 +73,11 @@ class OrderFields:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A checked request. max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none."""
+    """A checked request.
+
+    max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none.
+    named: fields of the request that were given, where one thing has several names.
+    """
 
     spec: JobSpec
     has_image: bool
@@ -88,6 +92,7 @@ class Order:
     name: str | None
     labels: tuple[tuple[str, str], ...]
     submitted: str
+    named: frozenset[str]
 
     @property
     def limit(self) -> Millis:
@@ -149,7 +154,21 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         name=fields.name,
         labels=tuple(sorted(fields.labels.items())),
         submitted=canonical_json({"gpu": fields.gpu, "gpu_type": fields.gpu_type, "region": fields.region}).decode(),
+        named=_named(fields),
     )
+
+
+def _named(fields: OrderFields) -> frozenset[str]:
+    given = {
+        "gpu": fields.gpu,
+        "requirements.gpu_type": fields.gpu_type,
+        "maxMinutes": fields.max_minutes,
+        "timeout_seconds": fields.timeout_seconds,
+        "seconds": fields.seconds,
+        "max_price_per_gpu_second": fields.max_price_per_gpu_second,
+        "max_price_per_hour": fields.max_price_per_hour,
+    }
+    return frozenset(name for name, value in given.items() if value is not None)
 
 
 class _Findings:

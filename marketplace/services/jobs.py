@@ -142,21 +142,20 @@ class JobService:
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
             )
-        ceiling = self._ceiling(caller.account_id, order)
-        draft = self._draft(caller, key, order, ceiling)
+        draft = self._draft(caller, key, order)
         adopted = await self._adopt(draft)
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft)
 
-    def _ceiling(self, account_id: AccountId, order: Order) -> Tokens:
-        if order.quote is not None:
-            return Tokens(self._quotes.honour(account_id, order).price_per_hour)
-        return order.max_price_per_hour or self._quotes.clearing_price(order)
-
-    def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order, ceiling: Tokens) -> Allocation:
+    def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
         """The intent, but for who opens it and its nonce."""
         now = self._clock.now()
+        quote = self._quotes.honour(caller.account_id, order) if order.quote is not None else None
+        if quote is not None:
+            ceiling = Tokens(quote.price_per_hour)
+        else:
+            ceiling = order.max_price_per_hour or self._quotes.clearing_price(order)
         spec_hash = order.spec.spec_hash()
         return Allocation(
             id=AllocationId(self._ids.new("alloc")),
@@ -187,7 +186,7 @@ class JobService:
             created_at_ms=now,
             only_nodes=order.only_nodes,
             excluded=order.exclude_nodes,
-            quote_id=order.quote if order.quote is not None and order.quote.startswith("quote_") else None,
+            quote_id=None if quote is None else quote.id,
             name=order.name,
             labels=order.labels,
         )

@@ -3,23 +3,22 @@
 Computed from memory alone: no chain call, no store but the one write that keeps it. Source: api.md section 5.1.
 """
 
-import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
-from marketplace.domain.catalogue import find_class
 from marketplace.domain.ids import AccountId, NodeId, QuoteId
 from marketplace.domain.matching import Candidate, Constraint, Request, band, obstacle
 from marketplace.domain.money import deposit_for
-from marketplace.domain.pricing import firm_price, with_priority
+from marketplace.domain.pricing import firm_price
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import DetailCode, Invalid, NotFound, QuoteExpired, QuoteMismatch
 from marketplace.protocol.quotes import MalformedQuote, QuotePayload, issue, open_token
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.job_orders import Order
+from marketplace.services.nearest import Look, Nearest, find_nearest
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.quotes import Quotes, StoredQuote
@@ -55,19 +54,11 @@ class Because:
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
-    """The smallest change that would match: fields with their new values."""
-
-    change: tuple[tuple[str, str], ...]
-    nodes_then: int
-    price_per_hour: Tokens
-
-
-@dataclass(frozen=True, slots=True)
 class Quote:
     """A quote. price_per_hour: None where no node of the class was ever seen and no ceiling was named.
 
-    token: what the market signed, None without a price. max_total: what an escrow would lock.
+    token: what the market signed, None without a price. estimate: due for the full time. max_total: what an escrow
+    would lock, at least the chain's minimum.
     """
 
     id: QuoteId
@@ -79,6 +70,7 @@ class Quote:
     max_seconds: int
     spec_hash: str
     price_per_hour: Tokens | None
+    estimate: Tokens | None
     max_total: Tokens | None
     expected_ms: Millis
     expected_cost: Tokens | None
@@ -148,6 +140,8 @@ class QuoteService:
             if stored is None or stored.account_id != account_id:
                 raise QuoteMismatch("there is no such quote for this account; nothing was spent, ask for a new one")
             token = stored.token
+            if not token:
+                raise QuoteMismatch("this quote names no price; nothing was spent, name the most you would pay")
         try:
             payload = open_token(token, self._key)
         except MalformedQuote as error:
@@ -218,6 +212,7 @@ class QuoteService:
             max_seconds=order.max_seconds,
             spec_hash=spec_hash,
             price_per_hour=price,
+            estimate=None if price is None else deposit_for(price, order.limit),
             max_total=deposit,
             expected_ms=expected,
             expected_cost=None if price is None else deposit_for(price, expected),
@@ -231,12 +226,29 @@ class QuoteService:
             ),
             expires_at_ms=expires,
             because=() if fitting else _because(request, candidates),
-            nearest=None if fitting else self._nearest(order, request, candidates),
+            nearest=None if fitting else find_nearest(order, self._look(), self._chain.terms.decimals),
         )
 
     def deposit(self, price: Tokens, limit: Millis) -> Tokens:
         """What an escrow locks: due for the full time, at least the chain's minimum."""
         return Tokens(max(deposit_for(price, limit), self._chain.terms.minimum_deposit))
+
+    def _look(self) -> Look:
+        """The market as it is now, the same for every order that is tried."""
+        seen: dict[int, list[Candidate]] = {}
+
+        def candidates(order: Order) -> list[Candidate]:
+            if order.spec.gpu_count not in seen:
+                seen[order.spec.gpu_count] = self._candidates(order)
+            return seen[order.spec.gpu_count]
+
+        def fitting(order: Order) -> list[Candidate]:
+            price = order.max_price_per_hour or self._price(order, candidates(order))
+            deposit = None if price is None else self.deposit(price, order.limit)
+            request = self._request(order, price, deposit)
+            return [c for c in candidates(order) if obstacle(request, c) is None]
+
+        return Look(candidates, fitting, lambda order: self._price(order, candidates(order)))
 
     def _candidates(self, order: Order) -> list[Candidate]:
         return self._registry.candidates(order.priority, order.spec.gpu_count)
@@ -267,69 +279,6 @@ class QuoteService:
         """Median of the account's last runs of this image, else the whole time."""
         runs = self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
         return Millis(min(int(statistics.median_low(runs)), order.limit)) if runs else order.limit
-
-    def _nearest(self, order: Order, request: Request, candidates: list[Candidate]) -> Nearest | None:
-        """The smallest single change that would match, else the smallest pair."""
-        changes = _changes(order, request, candidates)
-        for count in (1, 2):
-            for chosen in itertools.combinations(changes, count):
-                relaxed = request
-                for change in chosen:
-                    relaxed = change.apply(relaxed)
-                fitting = [c for c in candidates if obstacle(relaxed, c) is None]
-                if fitting:
-                    lowest = Tokens(min(c.floor_per_hour for c in fitting))
-                    said = tuple((change.field, change.value) for change in chosen)
-                    return Nearest(said, len(fitting), firm_price(lowest, order.priority))
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    field: str
-    value: str
-    apply: Callable[[Request], Request]
-
-
-def _changes(order: Order, request: Request, candidates: list[Candidate]) -> list[_Change]:
-    """Single changes of a request, the smallest first: price, place, network, size, class."""
-    changes: list[_Change] = []
-    own = [c for c in candidates if c.class_id == request.class_id]
-    if request.max_price_per_hour is not None:
-        asked = replace(request, max_price_per_hour=None)
-        floors = [c.floor_per_hour for c in own if obstacle(asked, c) is None] or [c.floor_per_hour for c in own]
-        if floors and with_priority(min(floors), order.priority) > request.max_price_per_hour:
-            price = firm_price(Tokens(min(floors)), order.priority)
-            changes.append(_Change("max_price_per_hour", str(price), lambda r: replace(r, max_price_per_hour=price)))
-    if request.regions:
-        elsewhere = sorted({c.region for c in own} - request.regions)
-        changes.extend(_Change("region", region, _with_region(region)) for region in elsewhere)
-    if request.excluded:
-        changes.append(_Change("exclude_nodes", "[]", lambda r: replace(r, excluded=frozenset())))
-    if request.egress:
-        changes.append(_Change("network", "none", lambda r: replace(r, egress=False)))
-    room = max((c.max_disk_gb for c in own), default=0)
-    if 0 < room < request.disk_gb:
-        changes.append(_Change("disk_gb", str(room), lambda r: replace(r, disk_gb=room)))
-    changes.extend(
-        _Change("gpu_count", str(count), _with_count(count)) for count in range(request.gpu_count - 1, 0, -1)
-    )
-    gpu = find_class(request.class_id).gpu
-    others = sorted({c.class_id for c in candidates if find_class(c.class_id).gpu == gpu} - {request.class_id})
-    changes.extend(_Change("gpu", class_id, _with_class(class_id)) for class_id in others)
-    return changes
-
-
-def _with_region(region: str) -> Callable[[Request], Request]:
-    return lambda r: replace(r, regions=frozenset({region}))
-
-
-def _with_count(count: int) -> Callable[[Request], Request]:
-    return lambda r: replace(r, gpu_count=count)
-
-
-def _with_class(class_id: str) -> Callable[[Request], Request]:
-    return lambda r: replace(r, class_id=class_id)
 
 
 def _because(request: Request, candidates: list[Candidate]) -> tuple[Because, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from marketplace.api.fields import AmountText, RequestModel
+from marketplace.api.fields import AmountText, RequestModel, field_error
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields
 
@@ -28,7 +28,7 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > 16:
-        raise ValueError("at most 16 labels")
+        raise field_error(DetailCode.OUT_OF_RANGE, "at most 16 labels")
     return labels
 
 
@@ -80,7 +80,7 @@ class JobRequest(RequestModel):
     @model_validator(mode="after")
     def _one_quote(self) -> Self:
         if self.quote is not None and self.quote_id is not None and self.quote != self.quote_id:
-            raise ValueError("quote and quote_id name different quotes")
+            raise Invalid.field("quote", DetailCode.CONFLICT, "give one of quote and quote_id")
         return self
 
     def fields(self, *, seconds: int | None = None) -> OrderFields:

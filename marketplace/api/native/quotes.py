@@ -21,8 +21,9 @@ from marketplace.domain.quantities import Millis
 from marketplace.errors import Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.job_orders import read_order
+from marketplace.services.nearest import Nearest
 from marketplace.services.principals import Scope
-from marketplace.services.quotes import Nearest, Quote, QuoteService
+from marketplace.services.quotes import Quote, QuoteService
 
 
 class FeesView(ResponseModel):
@@ -54,7 +55,7 @@ class BecauseView(ResponseModel):
 
 
 class NearestView(ResponseModel):
-    change: dict[str, str]
+    change: dict[str, str | int | tuple[str, ...]]
     nodes_then: int
     price_per_hour: DecimalText
 
@@ -98,7 +99,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
         return QuoteView(
             id=quote.id,
             quote=quote.token,
-            estimated_cost=None if quote.max_total is None else JsonNumber(quote.max_total, decimals),
+            estimated_cost=None if quote.estimate is None else JsonNumber(quote.estimate, decimals),
             estimated_time_seconds=-(-quote.expected_ms // 1000),
             expected_cost=amount(quote.expected_cost),
             max_total=amount(quote.max_total),
@@ -167,12 +168,8 @@ def _money(constraint: str, text: str, decimals: int) -> str:
 
 
 def _nearest(nearest: Nearest, decimals: int) -> NearestView:
-    change = {
-        field: format_amount(int(value), decimals) if field.startswith("max_price") else value
-        for field, value in nearest.change
-    }
     return NearestView(
-        change=change,
+        change=dict(nearest.change),
         nodes_then=nearest.nodes_then,
         price_per_hour=format_amount(nearest.price_per_hour, decimals),
     )
