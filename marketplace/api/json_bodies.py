@@ -30,8 +30,11 @@ def parse_json(raw: bytes) -> Any:
         )
     except UnicodeDecodeError as error:
         raise Malformed("the body is not UTF-8") from error
-    except (ValueError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise Malformed(f"the body is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # An integer of thousands of digits: the interpreter's own words are of no use to a caller.
+        raise Malformed("the body holds a number out of range") from error
     if "\\u" in text:
         _check_strings(value)
     return value

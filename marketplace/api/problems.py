@@ -89,24 +89,27 @@ def framework_error(error: web.HTTPException) -> MarketError:
     return InternalError()
 
 
-def invalid_path(error: ValidationError) -> MarketError:
+def invalid_path(name: str, error: ValidationError) -> MarketError:
     """A path parameter of the wrong form: an id that can't exist is not found, anything else is invalid."""
     if any(item["type"] == NO_SUCH_ID for item in error.errors(include_url=False)):
         return NotFound()
-    return invalid(error)
+    return invalid(error, within=name)
 
 
-def invalid(error: ValidationError) -> Invalid:
-    """Pydantic's findings as details: each names its field and what is wrong with it."""
-    details = tuple(_detail(item) for item in error.errors(include_url=False))
+def invalid(error: ValidationError, *, within: str = "body") -> Invalid:
+    """Pydantic's findings as details: each names its field and what is wrong with it.
+
+    within: the name of what was validated, for a finding about the whole of it.
+    """
+    details = tuple(_detail(item, within) for item in error.errors(include_url=False))
     first = details[0]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return Invalid(f"{first.field}: {first.message}{more}; nothing was created or spent", details=details)
 
 
-def _detail(item: Mapping[str, Any]) -> Detail:
+def _detail(item: Mapping[str, Any], within: str) -> Detail:
     kind = str(item["type"])
-    name = echo(".".join(str(part) for part in item["loc"])) or "body"
+    name = echo(".".join(str(part) for part in item["loc"])) or within
     context = item.get("ctx") or {}
     message = echo(str(item["msg"]))
     allowed = tuple(str(value) for value in context.get("allowed", ()))

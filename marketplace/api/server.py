@@ -255,7 +255,7 @@ class _Server:
             try:
                 arguments[name] = adapter.validate_python(request.match_info[name])
             except ValidationError as error:
-                raise invalid_path(error) from error
+                raise invalid_path(name, error) from error
         if route.query_model is not None:
             try:
                 arguments["query"] = route.query_model.model_validate(_query(request))

@@ -169,6 +169,8 @@ async def test_neither_vault_nor_wallet_has_enough(live_call, live_market):
         ({"maxMinutes": 0}, "maxMinutes", "out_of_range"),
         ({"region": "mars"}, "region", "unknown_region"),
         ({"queue_seconds": 90_000}, "queue_seconds", "out_of_range"),
+        ({"labels": {str(n): "x" for n in range(17)}}, "labels", "out_of_range"),
+        ({"workdir": "tmp"}, "workdir", "not_allowed"),
     ],
 )
 async def test_a_wrong_field_is_refused_by_name_before_anything_exists(live_call, fields, field, code):
@@ -176,6 +178,14 @@ async def test_a_wrong_field_is_refused_by_name_before_anything_exists(live_call
     status, answer, _ = await live_call("POST", "/v1/jobs", token=token, json={**JOB, **fields})
     assert (status, answer["error"]) == (422, "validation_error"), answer
     assert (answer["details"][0]["field"], answer["details"][0]["code"]) == (field, code)
+    assert "Value error" not in answer["message"]
+
+
+@pytest.mark.parametrize(("path", "name"), [("transactions/abc", "signature"), ("escrows/abc", "address")])
+async def test_a_path_parameter_is_refused_by_its_name(live_call, path, name):
+    token = (await live_call.login(Wallet()))["token"]
+    status, answer, _ = await live_call("GET", f"/v1/{path}", token=token)
+    assert (status, answer["details"][0]["field"]) == (422, name)
 
 
 async def test_a_quote_is_firm_or_says_what_would_match(renter, node):
