@@ -54,6 +54,12 @@ def init(
     slots: Annotated[int, typer.Option(help="How many of it at once; 0: as many as fit.", min=0)] = 0,
     runtime: Annotated[str, typer.Option(help="docker, or process (development only).")] = "docker",
     check_image: Annotated[str, typer.Option(help="Image for the test container.")] = "busybox:latest",
+    private_registry: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT that may be pulled from though it isn't public; repeatable.")
+    ] = None,
+    deployment: Annotated[
+        str, typer.Option(help="Label of its containers; a second node on one machine needs another.")
+    ] = "reaver-node",
     as_json: JsonOption = False,
 ) -> None:
     """Create keys and configuration, and check that this machine can run containers."""
@@ -78,6 +84,8 @@ def init(
         class_id=entry.id,
         slots=slots or max(1, fitting.slots),
         kind=kind,
+        deployment=deployment,
+        private_registries=private_registry or [],
     )
     findings.append(setup.create_config(file, text))
     try:

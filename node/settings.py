@@ -227,13 +227,25 @@ def update(file: Path, changes: Mapping[str, Mapping[str, str | int | Sequence[s
     os.replace(temporary, file)  # noqa: PTH105 - atomic, keeps the old file on any failure
 
 
-def template(*, market_url: str, rpc_url: str, region: str, class_id: str, slots: int, kind: RuntimeKind) -> str:
+def template(
+    *,
+    market_url: str,
+    rpc_url: str,
+    region: str,
+    class_id: str,
+    slots: int,
+    kind: RuntimeKind,
+    deployment: str = "reaver-node",
+    private_registries: Sequence[str] = (),
+) -> str:
     """A commented configuration for a new node."""
     document = tomlkit.document()
     document.add(tomlkit.comment("Configuration of one reaver-node. Paths are relative to this file."))
     document.add("data_dir", tomlkit.item("data"))
     document.add(tomlkit.nl())
-    for name, entries in _sections(market_url, rpc_url, region, class_id, slots, kind).items():
+    sections = _sections(market_url, rpc_url, region, class_id, slots)
+    sections["runtime"] = _runtime_section(kind, deployment, private_registries)
+    for name, entries in sections.items():
         table = tomlkit.table()
         for key, value, comment in entries:
             item = tomlkit.item(value)
@@ -247,9 +259,7 @@ def template(*, market_url: str, rpc_url: str, region: str, class_id: str, slots
 _Entry = tuple[str, str | int | list[str], str]
 
 
-def _sections(
-    market_url: str, rpc_url: str, region: str, class_id: str, slots: int, kind: RuntimeKind
-) -> dict[str, list[_Entry]]:
+def _sections(market_url: str, rpc_url: str, region: str, class_id: str, slots: int) -> dict[str, list[_Entry]]:
     return {
         "market": [
             ("url", market_url, "the market this node works for"),
@@ -267,15 +277,6 @@ def _sections(
             ("slots", slots, "how many of that class at the same time"),
             ("price_floor_per_gpu_second", "0.000001", "in tokens; below it nothing is claimed"),
         ],
-        "runtime": [
-            ("kind", kind.value, "docker (or Podman's socket); process isolates nothing: development only"),
-            ("deployment", "reaver-node", "label of this node's containers; unique on this machine"),
-            ("engine", "", "address of the engine (unix:///...), empty for the usual places"),
-            ("private_registries", [], "HOST:PORT that may be pulled from though not public"),
-            ("max_disk_gb", 20, "most disk one job may ask for"),
-            ("max_image_gb", 20, "larger images are refused"),
-            ("log_limit_mb", 16, "output kept of one job"),
-        ],
         "chain": [
             ("rpc_url", rpc_url, "lets the node check the market's word and settle without it"),
         ],
@@ -284,3 +285,15 @@ def _sections(
             ("operator", "operator.json", "owns the bond and is paid; only `register` needs it here"),
         ],
     }
+
+
+def _runtime_section(kind: RuntimeKind, deployment: str, private_registries: Sequence[str]) -> list[_Entry]:
+    return [
+        ("kind", kind.value, "docker (or Podman's socket); process isolates nothing: development only"),
+        ("deployment", deployment, "label of this node's containers; unique on this machine"),
+        ("engine", "", "address of the engine (unix:///...), empty for the usual places"),
+        ("private_registries", list(private_registries), "HOST:PORT that may be pulled from though not public"),
+        ("max_disk_gb", 20, "most disk one job may ask for"),
+        ("max_image_gb", 20, "larger images are refused"),
+        ("log_limit_mb", 16, "output kept of one job"),
+    ]

@@ -17,6 +17,7 @@ OPERATOR_KEY: Final = "operator.json"
 # Chosen: enough for any shell, little enough for any machine.
 _CHECK_LIMITS: Final = Limits(milli_cpus=500, memory_bytes=64 << 20, disk_bytes=16 << 20, pids=32)
 _CHECK_IMAGE_BYTES: Final = 1 << 30
+_PRIVATE: Final = "a registry on a private address must stand in runtime.private_registries of the configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,8 @@ async def _run(runtime: Runtime, image: str) -> Finding:
         present = await runtime.prepare(image, max_bytes=_CHECK_IMAGE_BYTES)
         return await _run_once(runtime, key, present)
     except (ImageUnavailable, PullFailed) as error:
-        return Finding("container", str(error), fix="name an image that this machine can pull: --check-image")
+        fix = "name an image that this machine can pull (--check-image); " + _PRIVATE
+        return Finding("container", str(error), fix=fix)
     except EngineError as error:
         return Finding("container", str(error), fix=f"the engine can't run a container here: {error}")
 

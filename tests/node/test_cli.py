@@ -41,13 +41,18 @@ async def test_init_creates_keys_and_configuration_once_and_pins_the_market(
     tmp_path: Path, market: ScriptedMarket
 ) -> None:
     config = tmp_path / "node" / "config.toml"
-    words = ("init", "--config", str(config), "--market", market.url, "--runtime", "process", "--slots", "1", "--json")
+    words = (
+        "init", "--config", str(config), "--market", market.url, "--runtime", "process", "--slots", "1", "--json",
+        "--deployment", "second", "--private-registry", "127.0.0.1:5000", "--private-registry", "registry.lan:80",
+    )  # fmt: skip
     code, out, errors = await command(*words)
     assert code == 0, out + errors
     assert json.loads(out)["ok"]
     loaded = settings.load(config)
     assert loaded.market.program_id == market.program_id
     assert loaded.runtime.kind is RuntimeKind.PROCESS
+    assert loaded.runtime.deployment == "second"
+    assert loaded.runtime.private_registries == ("127.0.0.1:5000", "registry.lan:80")
     for name in ("node.json", "operator.json"):
         assert (config.parent / name).stat().st_mode & 0o777 == 0o600
     before = {path.name: path.read_bytes() for path in config.parent.iterdir() if path.is_file()}
