@@ -1,13 +1,13 @@
 """Log lines of attempts: taken in from nodes, read and followed by renters. Source: api.md section 5.3."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import AllocationId, NodeId
-from marketplace.errors import StaleLease
+from marketplace.errors import Gone, StaleLease
 from marketplace.protocol.control import LogLine, Logs, LogsAck
 from marketplace.services.clock import Clock
 from marketplace.services.live import Live
@@ -61,6 +61,12 @@ class JobLogs:
         self._tell(allocation_id)
         return LogsAck(next_seq=position)
 
+    def require_kept(self, allocation: Allocation) -> None:
+        """Raises Gone once the log is past its retention."""
+        ended = allocation.completed_at_ms
+        if allocation.terminal and ended is not None and ended < self._clock.now() - RETENTION_MS:
+            raise Gone("the log was kept for 7 days after the job's end")
+
     async def read(
         self,
         allocation_id: AllocationId,
@@ -68,13 +74,19 @@ class JobLogs:
         attempt: int | None,
         after: tuple[int, int] = (0, 0),
         tail: int | None = None,
+        wanted: Callable[[StoredLine], bool] = lambda _line: True,
     ) -> list[StoredLine]:
-        """Lines of all attempts or of one, in order; at most the last `tail`."""
+        """Wanted lines of all attempts or of one, in order; at most the last `tail` of them."""
         if tail is not None:
-            return await self._store.read(lambda tx: LogLines(tx).tail(allocation_id, tail, attempt))
-        return await self._store.read(
+            return await self._store.read(
+                lambda tx: LogLines(tx).tail(
+                    allocation_id, tail, attempt, lambda line: (line.attempt, line.seq) > after and wanted(line)
+                )
+            )
+        lines = await self._store.read(
             lambda tx: LogLines(tx).list_after(allocation_id, after=after, attempt=attempt, limit=1_000_000)
         )
+        return [line for line in lines if wanted(line)]
 
     async def follow(
         self, allocation: Allocation, *, attempt: int | None, after: tuple[int, int]

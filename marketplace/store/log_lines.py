@@ -1,12 +1,17 @@
 """Log lines in chunks: one row for each batch that a node sent, the lines as newline-delimited JSON."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import orjson
 
 from marketplace.domain.ids import AllocationId
 from marketplace.store.engine import Transaction
+
+_NO_ATTEMPT: Final = 1 << 31
+"""Above every attempt's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +68,30 @@ class LogLines:
                 break
         return lines
 
-    def tail(self, allocation_id: AllocationId, count: int, attempt: int | None = None) -> list[StoredLine]:
-        """The last `count` lines, in order."""
-        lines: list[StoredLine] = []
-        rows = self._tx.rows(
-            "SELECT attempt, lines FROM log_chunks WHERE allocation_id = :allocation"
-            " AND (:attempt IS NULL OR attempt = :attempt) ORDER BY attempt DESC, first_seq DESC LIMIT :count",
-            {"allocation": allocation_id, "attempt": attempt, "count": max(count, 1)},
-        )
-        for number, body in rows:
-            lines[:0] = _parse(number, body)
-            if len(lines) >= count:
-                break
-        return lines[-count:] if count else []
+    def tail(
+        self,
+        allocation_id: AllocationId,
+        count: int,
+        attempt: int | None = None,
+        wanted: Callable[[StoredLine], bool] = lambda _line: True,
+    ) -> list[StoredLine]:
+        """The last `count` of the wanted lines, in order."""
+        lines: deque[StoredLine] = deque()
+        if count:
+            for line in self._walk_back(allocation_id, attempt):
+                if wanted(line):
+                    lines.appendleft(line)
+                    if len(lines) == count:
+                        break
+        return list(lines)
 
     def forget_before(self, at_ms: int) -> int:
-        """Delete chunks older than `at_ms`; how many."""
-        return self._tx.change("DELETE FROM log_chunks WHERE at_ms < :at", {"at": at_ms})
+        """Delete the chunks of what ended before `at_ms`; how many."""
+        return self._tx.change(
+            "DELETE FROM log_chunks WHERE at_ms < :at"
+            " AND allocation_id IN (SELECT id FROM allocations WHERE completed_at_ms < :at)",
+            {"at": at_ms},
+        )
 
     def _walk(self, allocation_id: AllocationId, after: tuple[int, int], attempt: int | None) -> Iterator[StoredLine]:
         position = after
@@ -97,6 +109,21 @@ class LogLines:
                     if (number, line.seq) > after:
                         yield line
                 position = (number, last)
+
+    def _walk_back(self, allocation_id: AllocationId, attempt: int | None) -> Iterator[StoredLine]:
+        position: tuple[int, int] = (_NO_ATTEMPT, 0)
+        while True:
+            rows = self._tx.rows(
+                "SELECT attempt, first_seq, lines FROM log_chunks WHERE allocation_id = :allocation"
+                " AND (attempt < :number OR (attempt = :number AND first_seq < :seq))"
+                " AND (:attempt IS NULL OR attempt = :attempt) ORDER BY attempt DESC, first_seq DESC LIMIT 16",
+                {"allocation": allocation_id, "number": position[0], "seq": position[1], "attempt": attempt},
+            )
+            if not rows:
+                return
+            for number, first, body in rows:
+                yield from reversed(_parse(number, body))
+                position = (number, first)
 
 
 def _parse(attempt: int, body: bytes) -> list[StoredLine]:

@@ -123,6 +123,33 @@ async def test_log_lines_come_back_in_order_from_any_point(store):
     assert read(lambda tx: LogLines(tx).tail(FULL.id, 0)) == []
 
 
+async def test_the_last_lines_of_a_kind_are_found_behind_many_others(store):
+    def write(tx):
+        for number in range(1, 41):
+            stream = 2 if number in (1, 2, 40) else 1
+            LogLines(tx).append(FULL.id, [StoredLine(1, number, number, stream, "")], 1, number)
+
+    await store.write(write)
+    found = store.peek(lambda tx: LogLines(tx).tail(FULL.id, 2, None, lambda line: line.stream == 2))
+    assert [line.seq for line in found] == [2, 40]
+
+
+async def test_logs_are_forgotten_by_when_their_job_ended(store):
+    """However old its first lines are, a job's log is kept for its whole time after the end."""
+    running = replace(FULL, id="alloc_running", key="k2", nonce=2, escrow="e2", completed_at_ms=None)
+    old = replace(FULL, completed_at_ms=50)
+
+    def write(tx):
+        for allocation in (old, running):
+            Allocations(tx).create(allocation)
+            LogLines(tx).append(allocation.id, [StoredLine(1, 1, 1, 1, "x")], 1, 10)
+
+    await store.write(write)
+    assert await store.write(lambda tx: LogLines(tx).forget_before(50)) == 0
+    assert await store.write(lambda tx: LogLines(tx).forget_before(51)) == 1
+    assert store.peek(lambda tx: LogLines(tx).tail(running.id, 1))
+
+
 async def test_a_lease_has_one_holder_until_it_expires(store):
     def acquire(token, now):
         return lambda tx: Leases(tx).acquire("duty", "me", token, now, 100)

@@ -1,20 +1,23 @@
 """`GET /v1/jobs/{id}/logs`: text, newline-delimited JSON, or a followed stream. Source: api.md section 5.3."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 import orjson
 from aiohttp import web
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from marketplace.api.fields import Flag, JobIdPath, QueryModel
+from marketplace.api.fields import Flag, InstantText, JobIdPath, QueryModel
 from marketplace.api.routes import Call, Route, scope
 from marketplace.api.streams import ServerEvent, Streams
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import JobId
 from marketplace.domain.instants import instant_text
+from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
-from marketplace.errors import DetailCode, Invalid, NotFound
+from marketplace.errors import DetailCode, Gone, Invalid, NotFound
 from marketplace.services.jobs import JobService
 from marketplace.services.logs import JobLogs
 from marketplace.services.principals import Scope
@@ -23,14 +26,30 @@ from marketplace.store.log_lines import StoredLine
 STREAM_NAMES: Final = {1: "stdout", 2: "stderr", 3: "node"}
 MAX_TAIL: Final = 10_000
 """Specified: api.md section 5.3."""
+MAX_NUMBER: Final = 2**31 - 1
+_MAX_DIGITS: Final = 18
+"""Both: what a column holds."""
+END_ID: Final = "end"
+"""Id of a stream's last event."""
+_INSTANT: Final[TypeAdapter[Millis]] = TypeAdapter(InstantText)
 
 
 class LogsQuery(QueryModel):
+    """since: a line's id such as 2.250, its number in the first attempt, or an instant."""
+
     follow: Flag = False
     stream: Literal["all", "stdout", "stderr"] = "all"
-    attempt: Annotated[int, Field(ge=1)] | None = None
+    attempt: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
     since: Annotated[str, Field(max_length=64)] | None = None
     tail: Annotated[int, Field(ge=0, le=MAX_TAIL)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """From where on lines are wanted: after one of them, and not before an instant."""
+
+    after: tuple[int, int] = (0, 0)
+    at_ms: int = 0
 
 
 def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]:
@@ -38,11 +57,24 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
 
     async def get_logs(call: Call, job_id: JobIdPath, query: LogsQuery) -> web.StreamResponse:
         allocation = jobs.get(call.account_id, JobId(job_id))
-        after = _since(call.last_event_id or query.since)
+        logs.require_kept(allocation)
+        if call.last_event_id == END_ID:
+            # A browser comes back after every end of a stream, until it is told that there is nothing more.
+            return web.Response(status=HTTPStatus.NO_CONTENT)
+        if call.last_event_id:
+            # It resumes: whatever it was to begin with, it has had.
+            start, tail = _Start(_line_id(call.last_event_id, "Last-Event-ID")), None
+        else:
+            start, tail = _since(query.since), query.tail
         if query.follow or call.accepts("text/event-stream"):
-            return await streams.serve(call, _follow(jobs, logs, allocation, query, after))
-        lines = await logs.read(allocation.id, attempt=query.attempt, after=after, tail=query.tail)
-        lines = [line for line in lines if _wanted(line, query) and (line.attempt, line.seq) > after]
+            return await streams.serve(call, _follow(jobs, logs, allocation, query, start, tail))
+        lines = await logs.read(
+            allocation.id,
+            attempt=query.attempt,
+            after=start.after,
+            tail=tail,
+            wanted=lambda line: _wanted(line, query, start),
+        )
         if call.accepts("application/x-ndjson"):
             body = b"".join(orjson.dumps(_line(line)) + b"\n" for line in lines)
             return web.Response(body=body, content_type="application/x-ndjson")
@@ -51,44 +83,70 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
 
     return [
         Route(
-            "GET", "/v1/jobs/{job_id}/logs", get_logs, "What the job printed", scope(Scope.READ), errors=(NotFound,),
+            "GET", "/v1/jobs/{job_id}/logs", get_logs, "What the job printed", scope(Scope.READ),
+            errors=(NotFound, Invalid, Gone),
             produces=("text/plain", "application/x-ndjson", "text/event-stream"),
         ),
     ]  # fmt: skip
 
 
 async def _follow(
-    jobs: JobService, logs: JobLogs, allocation: Allocation, query: LogsQuery, after: tuple[int, int]
+    jobs: JobService, logs: JobLogs, allocation: Allocation, query: LogsQuery, start: _Start, tail: int | None
 ) -> AsyncIterator[ServerEvent]:
     """Lines as they come, then one `end`."""
-    if query.tail is not None:
-        for line in await logs.read(allocation.id, attempt=query.attempt, tail=query.tail):
-            after = max(after, (line.attempt, line.seq))
-            if _wanted(line, query):
-                yield _event(line)
+    after = start.after
+    if tail is not None:
+        newest = await logs.read(allocation.id, attempt=query.attempt, tail=1)
+        reached = max([after, *((line.attempt, line.seq) for line in newest)])
+        for line in await logs.read(
+            allocation.id,
+            attempt=query.attempt,
+            after=after,
+            tail=tail,
+            wanted=lambda line: (line.attempt, line.seq) <= reached and _wanted(line, query, start),
+        ):
+            yield _event(line)
+        after = reached
     async for lines in logs.follow(allocation, attempt=query.attempt, after=after):
         for line in lines:
-            if _wanted(line, query):
+            if _wanted(line, query, start):
                 yield _event(line)
     ended = jobs.get(allocation.account_id, allocation.job_id)
     reason = None if ended.reason is Reason.RUNNING else ended.reason.code
-    yield ServerEvent("end", "end", {"status": ended.status.value, "reason": reason})
+    yield ServerEvent(END_ID, "end", {"status": ended.status.value, "reason": reason})
 
 
-def _since(text: str | None) -> tuple[int, int]:
-    """Where to go on: `<attempt>.<seq>` as our event ids are, or a sequence of the first attempt."""
-    if text is None or text == "":
-        return 0, 0
+def _since(text: str | None) -> _Start:
+    """Where a reader wants to begin."""
+    if not text:
+        return _Start()
+    if "T" not in text:
+        return _Start(after=_line_id(text, "since"))
+    try:
+        return _Start(at_ms=_INSTANT.validate_python(text))
+    except ValidationError as error:
+        raise _no_start("since") from error
+
+
+def _line_id(text: str, name: str) -> tuple[int, int]:
+    """`<attempt>.<seq>` as our event ids are, or a sequence of the first attempt."""
     attempt, dot, seq = text.partition(".")
     if not dot:
         attempt, seq = "1", text
-    if not (attempt.isascii() and attempt.isdecimal() and seq.isascii() and seq.isdecimal()):
-        raise Invalid.field("since", DetailCode.NOT_ALLOWED, "must be a line's id, such as 1.250")
+    numbers = (attempt, seq)
+    if not all(n.isascii() and n.isdecimal() and len(n) <= _MAX_DIGITS for n in numbers):
+        raise _no_start(name)
     return int(attempt), int(seq)
 
 
-def _wanted(line: StoredLine, query: LogsQuery) -> bool:
-    return query.stream == "all" or STREAM_NAMES[line.stream] == query.stream
+def _no_start(name: str) -> Invalid:
+    return Invalid.field(
+        name, DetailCode.NOT_ALLOWED, "must be a line's id such as 1.250, or an instant such as 2026-02-13T10:00:00Z"
+    )
+
+
+def _wanted(line: StoredLine, query: LogsQuery, start: _Start) -> bool:
+    return line.at_ms >= start.at_ms and (query.stream == "all" or STREAM_NAMES[line.stream] == query.stream)
 
 
 def _line(line: StoredLine) -> dict[str, object]:
