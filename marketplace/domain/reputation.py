@@ -1,8 +1,8 @@
 """A node's reputation, 0..1, from what the chain says of it and nothing else.
 
-Formula (published by /v1/constants and docs/reputation.md): with `well` attempts that ended well and
-`bad` attempts that ended in a loss or an early quit, (well + 1) / (well + 3 x bad + 2). A new node
-starts at one half, a single loss weighs as much as three good ends, and nobody reaches 1 exactly.
+Formula (published in docs/reputation.md): with `well` attempts that ended well and `lost` that were lost,
+(well + 1) / (well + 3 x lost + 2). A new node starts at one half, a single loss weighs as much as three good
+ends, and nobody reaches 1 exactly.
 """
 
 from dataclasses import dataclass
@@ -17,15 +17,14 @@ LOSS_WEIGHT: Final = 3
 class Record:
     """Lifetime counters of a node, as its account on chain holds them.
 
-    well, lost, quit: attempts that ended so, counted by vouchers that the market's meter countersigned.
+    well, lost: attempts that ended so and whose usage the market's meter countersigned. An early quit is a loss
+    on chain too. The third counter there, of nodes that left a silent market in time, is no fault and no merit.
     """
 
     well: int
     lost: int
-    quit: int
 
 
 def reputation(record: Record) -> Fraction:
     """Exact reputation; what is shown has four decimal places, rounded down."""
-    bad = record.lost + record.quit
-    return Fraction(record.well + 1, record.well + LOSS_WEIGHT * bad + 2)
+    return Fraction(record.well + 1, record.well + LOSS_WEIGHT * record.lost + 2)

@@ -318,7 +318,7 @@ class SolanaChain:
             market=str(account.market),
             class_id=bytes(account.class_id).rstrip(b"\0").decode(),
             status=NodeStatus(account.status).name.lower(),
-            record=Record(account.attempts_well, account.attempts_lost, account.attempts_quit),
+            record=Record(account.attempts_well, account.attempts_lost),
             bond=Stake(bond),
             bond_needed=Stake(self._bonds.get(bytes(account.class_id), 0) + account.held),
             stake=Stake(pool.active_stake),

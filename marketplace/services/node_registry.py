@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 ROUNDING: Final = 2
 """Base units by which a bond's value, computed from shares, may lie below what the program computes."""
-NEWCOMER: Final = reputation(Record(0, 0, 0))
+NEWCOMER: Final = reputation(Record(0, 0))
 
 
 class NodeLink(Protocol):
@@ -125,6 +125,19 @@ class NodeRegistry:
         if view is not None:
             presence.chain = view
             presence.reputation = reputation(view.record)
+
+    def excuse(self, milliseconds: int) -> None:
+        """So much of everybody's silence was our own: we were not listening."""
+        now = self._clock.monotonic_ms()
+        for presence in self._nodes.values():
+            if presence.last_beat_ms is not None:
+                presence.last_beat_ms = min(now, presence.last_beat_ms + milliseconds)
+
+    def listen_from_now(self) -> None:
+        """Nodes are answered from now on, and not before: silence counts from here."""
+        now = self._clock.monotonic_ms()
+        for presence in self._nodes.values():
+            presence.last_beat_ms = now
 
     def add(self, node: Node) -> None:
         """A node that was just registered."""

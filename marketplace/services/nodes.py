@@ -258,7 +258,7 @@ class NodeService:
             status=self._status(presence),
             available=self._registry.accepts_work(presence) and free > 0,
             free_slots=free,
-            reputation=reputation(presence.chain.record if presence.chain else Record(0, 0, 0)),
+            reputation=reputation(presence.chain.record if presence.chain else Record(0, 0)),
             uptime=uptime(self._clock.now(), presence.node.joined_at_ms, presence.down_ms),
             chain=presence.chain,
             connected=presence.link is not None,
