@@ -55,28 +55,12 @@ from tests.program.world import (
     Refused,
     key,
     new_world,
+    refused,
     with_account,
     with_args,
 )
 
 RATES = FeeRates(Bps(PARAMS.protocol_bps), Bps(FEES), Bps(PARAMS.node_share_bps))
-
-
-class refused:  # noqa: N801 - reads as a sentence
-    """`with refused("Name"):` exactly that refusal, and nothing else."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _):
-        assert kind is not None, f"{self.name} was expected, nothing was refused"
-        if not issubclass(kind, Refused):
-            return False
-        assert error.name == self.name, error
-        return True
 
 
 @pytest.fixture

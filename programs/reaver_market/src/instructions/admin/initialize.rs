@@ -1,7 +1,8 @@
 //! Specification
 //! Signs: the program's upgrade authority, or the compiled-in key where the program has none; the payer.
 //! Changes: makes Config, the compensation vault and the emission vault.
-//! Refuses: a stranger, a second time, equal mints, mints of another token program, parameters out of bounds.
+//! Refuses: a stranger, a second time, equal mints, mints of another token program, a protocol's token account of
+//! another mint or with a delegate or close authority, parameters out of bounds.
 
 use pinocchio::{AccountView, Address};
 
@@ -73,6 +74,10 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     )?;
     let protocol = checks::token(a.protocol_token)?;
     require(protocol.mint.is(a.payment_mint), MarketError::WrongMint)?;
+    require(
+        !protocol.is_encumbered(),
+        MarketError::TokenAccountDelegated,
+    )?;
     args.params.require_bounds(args.epoch_length)?;
 
     let now = sysvars::now()?;
