@@ -147,6 +147,7 @@ class JobMarket:
         await self.registry.load()
         await self.events.catch_up()
         self.live.open()
+        self.registry.listen_from_now()
         self.ready.set()
         _log.info("jobs.ready", live=len(list(self.live)), nodes=len(list(self.registry)))
 

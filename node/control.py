@@ -34,7 +34,8 @@ from marketplace.protocol.control import (
 )
 from node.errors import MarketRefused, MarketUnavailable, NodeError
 
-# Chosen: a restarted market is found again within a second, a dead one is asked every ten.
+# Chosen: a restarted market is found again within a second, a dead one is asked every ten, or every heartbeat where
+# that is less: three missing ones are a lost node, and a market that comes back must not count our pause as that.
 BACKOFF_FIRST_S: Final = 0.2
 BACKOFF_MOST_S: Final = 10.0
 # Chosen: longer than any answer of a healthy market, shorter than its patience (3 heartbeats of 15 s).
@@ -104,6 +105,7 @@ class ControlChannel:
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._ready = asyncio.Event()
         self._obeyed: OrderedDict[str, None] = OrderedDict()
+        self._backoff_most_s = BACKOFF_MOST_S
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
         """Connections welcomed so far."""
@@ -130,7 +132,7 @@ class ControlChannel:
                 if self.connections > before:
                     delay = BACKOFF_FIRST_S
                 await self._sleep(delay * self._rng.uniform(0.5, 1.0))
-                delay = min(delay * 2, BACKOFF_MOST_S)
+                delay = min(delay * 2, self._backoff_most_s)
         finally:
             await self._cancel_tasks()
 
@@ -189,7 +191,9 @@ class ControlChannel:
         try:
             hello = self._frame(FrameType.HELLO, await self._receiver.hello(), None)
             await self._send(hello)
-            await self._receiver.on_welcome(await self._welcome(socket, hello.id))
+            welcome = await self._welcome(socket, hello.id)
+            await self._receiver.on_welcome(welcome)
+            self._backoff_most_s = min(BACKOFF_MOST_S, welcome.heartbeat_ms / 1000)
             self.connections += 1
             self._ready.set()
             _log.info("connected", action="connected", unanswered=len(self._pending))

@@ -267,10 +267,10 @@ def _check_step(before: AllocationState, after: AllocationState) -> None:
 
 
 def ended(attempt: Attempt, reason: Reason, at_ms: int) -> Attempt:
-    """The attempt, over on chain."""
+    """The attempt, over on chain. It ended when its work did, not when that was settled."""
     return replace(
         attempt,
         phase=AttemptPhase.ENDED,
         reason=attempt.reason if attempt.reason is not Reason.RUNNING else reason,
-        ended_at_ms=at_ms,
+        ended_at_ms=attempt.exited_at_ms if attempt.exited_at_ms is not None else at_ms,
     )

@@ -33,7 +33,7 @@ from marketplace.protocol.control import (
     StateReport,
     Welcome,
 )
-from marketplace.protocol.vouchers import VoucherState
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock
 from marketplace.services.live import Change, Decide, Live
@@ -47,6 +47,7 @@ _log = structlog.get_logger(__name__)
 
 MISSED: Final = 3
 """Heartbeats that may be missing before a node counts as lost (api.md section 5.5)."""
+WATCHES_PER_BEAT: Final = 4
 ASSIGNED_WAIT_MS: Final = 15_000
 """Chosen: a node may see its assignment on chain before we do; its report waits so long for ours."""
 MAX_UNACKED_MS: Final = 900_000
@@ -89,6 +90,7 @@ class NodeControl:
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._told: dict[AllocationId, _Told] = {}
+        self._watched_ms: int | None = None
         self._pushes: set[asyncio.Task[None]] = set()
         live.on_change(self._changed)
 
@@ -104,7 +106,7 @@ class NodeControl:
                 _log.warning(
                     "node lost an attempt", action="control.hello", node=node_id, allocation=attempt.allocation_id
                 )
-                await self._live.change(attempt.allocation_id, lose_attempt(attempt.number))
+                await self._live.change(attempt.allocation_id, lose_attempt(attempt.number, self._clock.now()))
         self._scheduler.wake_queued()
         terms = self._chain.terms
         return Welcome(
@@ -179,8 +181,16 @@ class NodeControl:
     # watching nodes
 
     async def watch(self) -> int:
-        """Three heartbeats missing: the node is lost, and so are its attempts. In how many ms to look again."""
+        """Three heartbeats missing: the node is lost, and so are its attempts. In how many ms to look again.
+
+        While this process itself stood still it read nobody's heartbeat: that time is no node's silence.
+        """
         now = self._clock.monotonic_ms()
+        pause = self._heartbeat_ms // WATCHES_PER_BEAT
+        stood_still = max(0, now - (self._watched_ms if self._watched_ms is not None else now) - pause)
+        self._watched_ms = now
+        if stood_still > pause:
+            self._registry.excuse(stood_still)
         for presence in self._registry:
             silent = now - presence.last_beat_ms if presence.last_beat_ms is not None else 0
             if silent < MISSED * self._heartbeat_ms:
@@ -191,8 +201,8 @@ class NodeControl:
             await self._registry.note_lost(node_id)
             for attempt in self._live.attempts_of(node_id):
                 if attempt.live and attempt.phase is not AttemptPhase.CLAIMED:
-                    await self._live.change(attempt.allocation_id, lose_attempt(attempt.number))
-        return max(50, self._heartbeat_ms // 4)
+                    await self._live.change(attempt.allocation_id, lose_attempt(attempt.number, self._clock.now()))
+        return max(50, pause)
 
     async def close(self) -> None:
         """Wait for pushes that are on their way."""
@@ -266,6 +276,7 @@ class NodeControl:
         if reason in _NOT_FROM_NODES:
             raise Malformed(f"a node doesn't end an attempt for {reason.code}")
         found: list[Objection] = []
+        at_ms = self._ended_ms(report)
 
         def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
             if attempt is None or attempt.number != report.attempt or not attempt.live:
@@ -284,7 +295,7 @@ class NodeControl:
             change = exit_attempt(
                 report.attempt,
                 reason,
-                self._clock.now(),
+                at_ms,
                 exit_code=report.exit_code,
                 detail=report.detail,
                 closes=closes,
@@ -300,6 +311,18 @@ class NodeControl:
             raise VoucherInvalid(f"the last voucher was not countersigned: {found[0]}", extra={"objection": found[0]})
         attempt = self._live.attempt(allocation_id)
         return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
+
+    def _ended_ms(self, report: StateReport) -> int:
+        """When the work ended: now, or as long ago as its last voucher says of an end that we could not hear of."""
+        now = self._clock.now()
+        if report.voucher is None:
+            return now
+        try:
+            voucher = VoucherMessage.from_fields(report.voucher.fields)
+        except ValueError:
+            return now
+        ago = self._chain.now() - voucher.at_ms
+        return now - ago if self._chain.terms.skew < ago < MAX_UNACKED_MS else now
 
     async def _note_progress(self, node_id: NodeId, allocation_id: AllocationId, number: int, progress: int) -> None:
         def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:

@@ -468,7 +468,7 @@ class Scheduler:
         await self._live.change(allocation_id, exit_attempt(number, reason, self._clock.now()))
 
     async def _lose(self, allocation_id: AllocationId, number: int) -> None:
-        await self._live.change(allocation_id, lose_attempt(number))
+        await self._live.change(allocation_id, lose_attempt(number, self._clock.now()))
 
 
 def exit_attempt(
@@ -505,12 +505,13 @@ def exit_attempt(
     return decide
 
 
-def lose_attempt(number: int) -> Callable[[Allocation, Attempt | None], Change | None]:
+def lose_attempt(number: int, at_ms: int) -> Callable[[Allocation, Attempt | None], Change | None]:
     """The change when a node is silent: its attempt is to be released, on what it was last acknowledged."""
 
     def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
         if attempt is None or attempt.number != number or not attempt.live or attempt.phase is AttemptPhase.CLAIMED:
             return None
-        return Change(allocation, replace(attempt, phase=AttemptPhase.LOST, reason=Reason.NODE_LOST))
+        lost = replace(attempt, phase=AttemptPhase.LOST, reason=Reason.NODE_LOST, exited_at_ms=at_ms)
+        return Change(allocation, lost)
 
     return decide
