@@ -78,7 +78,7 @@ class JobDetails:
     @property
     def cost(self) -> Tokens:
         """What is paid or acknowledged so far, over all attempts."""
-        return Tokens(sum(max(a.paid, a.amount) for a in self.attempts))
+        return cost_of(self.attempts)
 
 
 class JobService:
@@ -420,12 +420,12 @@ class JobService:
 
     async def list_jobs(
         self, wanted: AllocationFilter, *, limit: int, offset: int
-    ) -> tuple[list[tuple[Allocation, Attempt | None]], int]:
-        """A page, newest first, each with its latest attempt; and how many match in all."""
+    ) -> tuple[list[tuple[Allocation, Sequence[Attempt]]], int]:
+        """A page, newest first, each with its attempts; and how many match in all."""
 
-        def read(tx: Transaction) -> tuple[list[tuple[Allocation, Attempt | None]], int]:
+        def read(tx: Transaction) -> tuple[list[tuple[Allocation, Sequence[Attempt]]], int]:
             found, total = Allocations(tx).page(wanted, limit=limit, offset=offset)
-            return [(a, Attempts(tx).find(a.id, a.attempt) if a.attempt else None) for a in found], total
+            return [(a, Attempts(tx).list_for(a.id) if a.attempt else ()) for a in found], total
 
         return await self._store.read(read)
 
@@ -456,6 +456,11 @@ class JobService:
 
     def _amount(self, units: Tokens) -> str:
         return format_amount(units, self.decimals)
+
+
+def cost_of(attempts: Sequence[Attempt]) -> Tokens:
+    """What is paid or acknowledged so far, over all attempts."""
+    return Tokens(sum(max(a.paid, a.amount) for a in attempts))
 
 
 def status_filter(statuses: Sequence[JobStatus]) -> list[tuple[AllocationState, tuple[int, ...] | None, bool | None]]:

@@ -95,8 +95,11 @@ async def test_a_job_is_claimed_metered_settled_and_proved(allowed, node, live_m
     assert found.passed, [c for c in found.checks if not c.passed]
     assert found.node_keys == (node.address,)
     # the same key is the same job, another body under it is refused, and nobody else sees it
-    status, again, _ = await submit(allowed, env={"A": "b"}, command=["echo"])
-    assert (status, again["id"]) == (201, job["id"])
+    status, again, headers = await submit(allowed, env={"A": "b"}, command=["echo"])
+    assert (status, again, headers["Idempotent-Replayed"]) == (201, answer, "true")
+    assert headers["Location"] == f"/v1/jobs/{job['id']}"
+    listed = (await allowed("GET", "/v1/jobs"))[1]["jobs"]
+    assert [(j["id"], j["cost"]) for j in listed] == [(job["id"], job["cost"])]
     assert (await submit(allowed))[1]["error"] == "idempotency_key_reused"
     stranger = (await live_call.login(Wallet()))["token"]
     for path in ("", "/logs", "/receipt"):

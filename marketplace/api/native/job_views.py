@@ -1,6 +1,6 @@
 """What a job looks like to its renter. Source: api.md section 5.3, "Job view"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ from marketplace.domain.money import deposit_for, format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import MEANINGS, Reason
 from marketplace.protocol.terms import JobSpec
-from marketplace.services.jobs import JobDetails, JobService
+from marketplace.services.jobs import JobDetails, JobService, cost_of
 
 
 class SubmitView(ResponseModel):
@@ -308,15 +308,15 @@ class JobViews:
             created_at=Millis(allocation.created_at_ms),
         )
 
-    def entry(self, allocation: Allocation, latest: Attempt | None) -> JobEntry:
-        """A line of the list."""
+    def entry(self, allocation: Allocation, attempts: Sequence[Attempt]) -> JobEntry:
+        """A line of the list. attempts: in order."""
         return JobEntry(
             job_id=allocation.job_id,
             status=allocation.status.value,
             id=allocation.job_id,
             image=allocation.image,
-            node_id=latest.node_id if latest is not None else None,
-            cost=self.amount(max(latest.paid, latest.amount) if latest is not None else 0),
+            node_id=attempts[-1].node_id if attempts else None,
+            cost=self.amount(cost_of(attempts)),
             created_at=Millis(allocation.created_at_ms),
             completed_at=_at(allocation.completed_at_ms if allocation.terminal else None),
             reason=None if allocation.reason is Reason.RUNNING else allocation.reason.code,

@@ -67,7 +67,7 @@ def job_routes(jobs: JobService, receipts: ReceiptService, runtime_of: Callable[
         if query.model is not None or query.consumer_id is not None:
             return JobList(jobs=[], total=0, has_more=False)
         found, total = await jobs.list_jobs(wanted, limit=query.limit, offset=query.offset)
-        entries = [views.entry(allocation, latest) for allocation, latest in found]
+        entries = [views.entry(allocation, attempts) for allocation, attempts in found]
         return JobList(jobs=entries, total=total, has_more=query.offset + len(entries) < total)
 
     async def get_job(call: Call, job_id: JobIdPath) -> JobView:
@@ -85,7 +85,7 @@ def job_routes(jobs: JobService, receipts: ReceiptService, runtime_of: Callable[
     return [
         Route(
             "POST", "/v1/jobs", submit, "Submit a job", scope(Scope.JOBS), status=201, idempotent=True,
-            keep_answer=False, errors=(Invalid, QuoteExpired, QuoteMismatch, QuotaExceeded, *funding),
+            errors=(Invalid, QuoteExpired, QuoteMismatch, QuotaExceeded, *funding),
         ),
         Route("GET", "/v1/jobs", list_jobs, "Jobs of the account", scope(Scope.READ), errors=(Invalid,)),
         Route("GET", "/v1/jobs/{job_id}", get_job, "A job", scope(Scope.READ), errors=(NotFound,)),
