@@ -14,6 +14,7 @@ from solders.pubkey import Pubkey
 from marketplace.api.native.control import ControlChannels, control_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.jobs import job_routes
+from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
 from marketplace.api.native.quotes import quote_routes
 from marketplace.api.routes import Route
@@ -38,6 +39,7 @@ from marketplace.services.meter import Meter
 from marketplace.services.node_control import NodeControl
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.nodes import NodeService
+from marketplace.services.polls import Polls
 from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
 from marketplace.services.scheduler import Scheduler
@@ -134,7 +136,8 @@ class JobMarket:
                 *quote_routes(quotes, chain, currency),
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
-                *node_routes(nodes, control),
+                *node_routes(nodes),
+                *node_post_routes(control, Polls(control, clock), logs),
                 *control_routes(channels),
             ],
             ready=asyncio.Event(),

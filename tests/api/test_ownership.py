@@ -121,7 +121,9 @@ async def test_a_node_acts_for_itself_only(live_market, live_call):
     nodes_only = [route for route in live_market.routes if route.access.nodes and "{node_id}" in route.path]
     assert nodes_only
     for route in nodes_only:
-        status, _, _ = await live_call(route.method, route.path.format(node_id=other), token=token)
+        status, _, _ = await live_call(
+            route.method, route.path.format(node_id=other, aid=f"alloc_{other.removeprefix('node_')}"), token=token
+        )
         assert status == 404, route.name
     for route in live_market.routes:
         if not route.access.nodes and not route.access.everybody:

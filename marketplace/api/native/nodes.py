@@ -1,11 +1,10 @@
-"""`/v1/nodes`: browse, register, drain; and what a node says by POST. Source: api.md section 5.5."""
+"""`/v1/nodes`: browse, register, drain. Source: api.md section 5.5."""
 
 from fractions import Fraction
 from typing import Annotated, Literal
 
 import base58
 import orjson
-from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from marketplace.api.fields import (
@@ -21,7 +20,7 @@ from marketplace.api.fields import (
     ResponseModel,
     SignatureText,
 )
-from marketplace.api.routes import NODE, Call, RateClass, Reply, Route, scope, scope_or_node
+from marketplace.api.routes import Call, Reply, Route, scope, scope_or_node
 from marketplace.domain.catalogue import UnknownName, find_class, find_region
 from marketplace.domain.ids import NodeId
 from marketplace.domain.money import (
@@ -34,7 +33,6 @@ from marketplace.domain.money import (
 from marketplace.domain.nodes import NodeStatus
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import (
-    AlreadyAssigned,
     AlreadyExists,
     ChainUnavailable,
     Conflict,
@@ -44,9 +42,8 @@ from marketplace.errors import (
     NotFound,
     SignatureRequired,
 )
-from marketplace.protocol.control import Claim, ClaimAck, Hardware, Heartbeat, HeartbeatAck
+from marketplace.protocol.control import Hardware
 from marketplace.protocol.terms import canonical_json
-from marketplace.services.node_control import NodeControl
 from marketplace.services.nodes import NodeDetails, NodeQuery, NodeService, Registration
 from marketplace.services.principals import Scope
 
@@ -146,15 +143,7 @@ class DrainRequest(RequestModel):
     drain: bool
 
 
-class HeartbeatRequest(RequestModel, Heartbeat):
-    """The body of the control channel's `heartbeat`."""
-
-
-class ClaimAgainRequest(RequestModel, Claim):
-    """The body of the control channel's `claim`."""
-
-
-def node_routes(nodes: NodeService, control: NodeControl) -> list[Route]:
+def node_routes(nodes: NodeService) -> list[Route]:
     """Everything of a node but its held connection."""
 
     def view(details: NodeDetails) -> NodeView:
@@ -203,14 +192,6 @@ def node_routes(nodes: NodeService, control: NodeControl) -> list[Route]:
     async def drain(call: Call, node_id: NodeIdPath, body: DrainRequest) -> NodeView:
         return view(await nodes.drain(call.account, NodeId(node_id), drain=body.drain))
 
-    async def heartbeat(call: Call, node_id: NodeIdPath, body: HeartbeatRequest) -> web.Response:
-        del call
-        return _answer(await control.heartbeat(NodeId(node_id), body))
-
-    async def claim(call: Call, node_id: NodeIdPath, body: ClaimAgainRequest) -> web.Response:
-        del call
-        return _answer(control.claim_again(NodeId(node_id), body))
-
     return [
         Route("GET", "/v1/nodes", list_nodes, "Nodes", scope_or_node(Scope.READ), errors=(Invalid,)),
         Route(
@@ -223,20 +204,7 @@ def node_routes(nodes: NodeService, control: NodeControl) -> list[Route]:
             "POST", "/v1/nodes/{node_id}/drain", drain, "Take no more work, or take it again", scope(Scope.NODES),
             errors=(NotFound, Conflict),
         ),
-        Route(
-            "POST", "/v1/nodes/{node_id}/heartbeat", heartbeat, "A heartbeat, for nodes without a held connection",
-            NODE, rate=RateClass.UNCOUNTED, errors=(NotFound,),
-        ),
-        Route(
-            "POST", "/v1/nodes/{node_id}/claim", claim, "The answer to a claim that was sent before", NODE,
-            errors=(AlreadyAssigned,),
-        ),
     ]  # fmt: skip
-
-
-def _answer(answer: HeartbeatAck | ClaimAck) -> web.Response:
-    """The control channel's own message, as JSON."""
-    return web.Response(text=answer.model_dump_json(), content_type="application/json")
 
 
 def _wanted(query: NodesQuery, decimals: int) -> NodeQuery:
