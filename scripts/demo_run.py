@@ -229,8 +229,8 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
     # a share's value is rounded against the operator by one base unit at most
     stack.wait_until("the bond to be smaller", lambda: abs(bond - bond_of(stack, victim) - compensation) <= 1)
     say(
-        f"For it the renter got {job['settlement']['compensation']['amount']} stake tokens out of the bond of the dead "
-        "node's operator, when the contest window had ended."
+        f"{job['settlement']['compensation']['amount']} stake tokens of the bond of its operator are owed to the renter, "
+        "since the contest window ended."
     )
     show(money)
     by_renter = money.signed_by(stack.address_of(stack.wallet))
