@@ -482,9 +482,15 @@ class RpcClient:
         until: Signature | None = None,
         limit: int = MAX_HISTORY,
         commitment: Commitment = Commitment.CONFIRMED,
+        min_slot: int | None = None,
     ) -> list[SignatureInfo]:
-        """One page of an address's history, newest first: older than `before`, newer than `until`."""
+        """One page of an address's history, newest first: older than `before`, newer than `until`.
+
+        min_slot: an endpoint that hasn't come so far yet is passed over.
+        """
         options: dict[str, Any] = {"limit": limit, "commitment": commitment}
+        if min_slot is not None:
+            options["minContextSlot"] = min_slot
         if before is not None:
             options["before"] = str(before)
         if until is not None:

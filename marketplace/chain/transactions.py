@@ -314,7 +314,8 @@ def inspect(text: str, codec: AnchorCodec) -> InspectedTransaction:
     """Read a base64 transaction (unsigned, signed in part or in whole) into the steps known here.
 
     Raises UnsupportedTransaction, naming what it is, for everything else: another version, address tables,
-    a foreign program, an unknown instruction of a known one, bytes behind the arguments.
+    a foreign program, an unknown instruction of a known one, bytes behind the arguments, an account named
+    twice, a compute budget set twice.
     """
     raw = decode_base64(text)
     transaction = _parse(raw)
@@ -324,17 +325,19 @@ def inspect(text: str, codec: AnchorCodec) -> InspectedTransaction:
     message_bytes = to_bytes_versioned(message)
     steps: list[Step] = []
     limit: int | None = None
-    price = 0
+    price: int | None = None
     for compiled in message.instructions:
         program = keys[compiled.program_id_index]
         accounts = [keys[index] for index in compiled.accounts]
         data = bytes(compiled.data)
         if program == COMPUTE_BUDGET_PROGRAM:
             match _budget(data):
-                case ComputeUnitLimit(units):
+                case ComputeUnitLimit(units) if limit is None:
                     limit = units
-                case ComputeUnitPrice(micro_lamports):
+                case ComputeUnitPrice(micro_lamports) if price is None:
                     price = micro_lamports
+                case _:
+                    raise UnsupportedTransaction("a compute budget that is set twice")
         else:
             steps.append(_read_step(program, accounts, data, codec))
     return InspectedTransaction(
@@ -347,7 +350,7 @@ def inspect(text: str, codec: AnchorCodec) -> InspectedTransaction:
         ),
         steps=tuple(steps),
         compute_limit=limit,
-        compute_price=price,
+        compute_price=price or 0,
         blockhash=message.recent_blockhash,
         message_bytes=message_bytes,
         raw=raw,
@@ -368,6 +371,8 @@ def _parse(raw: bytes) -> VersionedTransaction:
     keys, signers = len(message.account_keys), message.header.num_required_signatures
     if not 0 < signers <= keys or len(transaction.signatures) != signers:
         raise UnsupportedTransaction("a transaction with another number of signatures than signers")
+    if len(set(message.account_keys)) != keys:
+        raise UnsupportedTransaction("a transaction that names an account twice")
     for compiled in message.instructions:
         if any(index >= keys for index in (compiled.program_id_index, *compiled.accounts)):
             raise UnsupportedTransaction("an instruction that names accounts past the end of the message")

@@ -119,6 +119,7 @@ class WatcherRpc(Protocol):
         until: Signature | None = None,
         limit: int = MAX_HISTORY,
         commitment: Commitment = Commitment.CONFIRMED,
+        min_slot: int | None = None,
     ) -> list[SignatureInfo]: ...
 
     async def find_transaction(
@@ -170,6 +171,7 @@ class Watcher:
     async def poll(self, cursor: WatchCursor) -> WatchBatch:
         """One look, from `cursor`. Changes nothing but the returned cursor. Raises ChainError."""
         # The order matters: what is older than the final slot and absent from histories read after it is gone.
+        # Hence the histories are asked of endpoints only that have come as far: one that lags drops nothing.
         final_slot = await self._rpc.get_slot(Commitment.FINALIZED)
         histories = [await self._history(entry, final_slot) for entry in cursor.addresses]
         lines = _in_order(histories)
@@ -203,7 +205,9 @@ class Watcher:
         fresh: list[SignatureInfo] = []
         before: Signature | None = None
         while True:
-            page = await self._rpc.list_signatures(entry.address, before=before, until=until, limit=MAX_HISTORY)
+            page = await self._rpc.list_signatures(
+                entry.address, before=before, until=until, limit=MAX_HISTORY, min_slot=final_slot
+            )
             fresh.extend(page)
             if len(page) < MAX_HISTORY:
                 break

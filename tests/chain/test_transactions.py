@@ -1,16 +1,16 @@
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from solders.address_lookup_table_account import AddressLookupTableAccount
-from solders.compute_budget import request_heap_frame
+from solders.compute_budget import request_heap_frame, set_compute_unit_limit, set_compute_unit_price
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
-from solders.message import MessageV0
+from solders.message import MessageV0, to_bytes_versioned
 from solders.pubkey import Pubkey
 from solders.system_program import AssignParams, assign
 from solders.transaction import VersionedTransaction
@@ -186,6 +186,37 @@ def test_address_tables_hide_accounts_and_are_refused() -> None:
     raw = bytes(VersionedTransaction(message, [WALLET]))
     with pytest.raises(UnsupportedTransaction, match="lookup tables"):
         inspect(base64.b64encode(raw).decode(), CODEC)
+
+
+@pytest.mark.parametrize("twice", [set_compute_unit_limit, set_compute_unit_price])
+def test_a_compute_budget_that_is_set_twice_is_refused(twice: Callable[[int], Instruction]) -> None:
+    """The cheap one first, the dear one behind it: the cluster would refuse it, and so do we."""
+    call = CODEC.instruction(CALLS.revoke_allowance(KEY, MINT))
+    assert inspect(text(call, twice(1_000)), CODEC).calls
+    with pytest.raises(UnsupportedTransaction, match="set twice"):
+        inspect(text(call, twice(1_000), twice(10)), CODEC)
+
+
+def test_an_account_that_is_named_twice_is_refused() -> None:
+    message = MessageV0.try_compile(KEY, [CODEC.instruction(CALLS.revoke_allowance(KEY, MINT))], [], Hash.default())
+    keys = list(message.account_keys)
+    doubled = MessageV0(message.header, [*keys[:-1], keys[0]], Hash.default(), message.instructions, [])
+    raw = bytes(VersionedTransaction.populate(doubled, [WALLET.sign_message(to_bytes_versioned(doubled))]))
+    with pytest.raises(UnsupportedTransaction, match="twice"):
+        inspect(base64.b64encode(raw).decode(), CODEC)
+
+
+def test_the_fee_payer_in_the_place_of_an_account_shows_in_what_is_read() -> None:
+    honest = inspect(text(CODEC.instruction(CALLS.withdraw(KEY, 5))), CODEC)
+    wire = CODEC.instruction(CALLS.withdraw(KEY, 5))
+    metas = list(wire.accounts)
+    metas[3] = AccountMeta(KEY, is_signer=False, is_writable=True)
+    read = inspect(text(Instruction(PROGRAM, bytes(wire.data), metas)), CODEC)
+    assert read.payer == honest.payer
+    assert read.calls != honest.calls
+    more = Instruction(PROGRAM, bytes(wire.data), [*wire.accounts, AccountMeta(KEY, is_signer=True, is_writable=True)])
+    with pytest.raises(UnsupportedTransaction, match="accounts"):
+        inspect(text(more), CODEC)
 
 
 @pytest.mark.parametrize(

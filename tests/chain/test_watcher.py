@@ -51,6 +51,7 @@ class Chain:
     final_slot: int = 0
     hidden: set[str] = field(default_factory=set)
     listings: int = 0
+    asked_from: int | None = None
 
     async def get_slot(self, commitment: Commitment = Commitment.CONFIRMED) -> int:
         assert commitment is Commitment.FINALIZED
@@ -64,8 +65,10 @@ class Chain:
         until: Signature | None = None,
         limit: int = MAX_HISTORY,
         commitment: Commitment = Commitment.CONFIRMED,
+        min_slot: int | None = None,
     ) -> list[SignatureInfo]:
         self.listings += 1
+        self.asked_from = min_slot
         lines = [entry for entry in reversed(self.entries) if address in entry.addresses]
         signatures = [entry.signature for entry in lines]
         start = signatures.index(before) + 1 if before is not None else 0
@@ -152,6 +155,13 @@ async def test_a_dropped_fork_is_reported_and_its_transaction_may_land_again() -
     chain.entries.append(Entry("2", 14))
     cursor = book.take(await watcher.poll(cursor))
     assert book.observed == signatures("122")
+
+
+async def test_an_endpoint_that_lags_behind_the_final_slot_is_not_asked() -> None:
+    """Its history lacks what is final elsewhere, which would look like a dropped fork."""
+    chain = Chain([Entry("1", 10)], final_slot=12)
+    await Watcher(chain, CODEC).poll(WatchCursor.start([A]))
+    assert chain.asked_from == 12
 
 
 async def test_a_transaction_that_moved_to_another_slot_is_not_dropped() -> None:
