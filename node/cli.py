@@ -107,6 +107,15 @@ def init(
 @app.command()
 def register(
     config: ConfigOption = None,
+    bond: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="Stake tokens to bond, at least the class's bond. A lost attempt is compensated out of it, and a node "
+            "below the class's bond takes no work.",
+            show_default="the class's bond plus 10 %",
+        ),
+    ] = None,
     max_bond: Annotated[
         str | None, typer.Option(help="Agree to a bond of up to so many stake tokens without being asked.")
     ] = None,
@@ -117,7 +126,7 @@ def register(
 
     settings, file = _settings(config)
     try:
-        registered, bond = asyncio.run(_register(settings, file, max_bond, quiet=as_json))
+        registered, bonded = asyncio.run(_register(settings, file, bond, max_bond, quiet=as_json))
     except TimeoutError:
         _fail("the registration was sent but did not land in time; run the command again")
     except MarketRefused as error:
@@ -128,8 +137,8 @@ def register(
         typer.echo(json.dumps(registered))
         return
     typer.echo(f"registered as {registered['id']} ({registered['status']})")
-    if bond is not None:
-        typer.echo(f"bonded {bond}, transaction {registered['transaction']}")
+    if bonded is not None:
+        typer.echo(f"bonded {bonded}, transaction {registered['transaction']}")
     typer.echo("Next: `reaver-node start`.")
 
 
@@ -174,6 +183,10 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     market = report["market"]
     shown = market.get("error") or f"{market.get('status', '?')}, reputation {market.get('reputation', '?')}"
     typer.echo(f"market   {settings.market.url}: {shown}")
+    if "bond" in market:
+        missing = str(market.get("bond_missing") or "0")
+        lacks = f", {missing} missing: it takes no work until they are bonded" if missing.strip("0.") else ""
+        typer.echo(f"bond     {market['bond']} stake tokens{lacks}")
     for attempt in report["attempts"]:
         typer.echo(
             f"attempt  {attempt['allocation_id']}#{attempt['attempt']}  {attempt['step']}  "
@@ -221,7 +234,7 @@ def _capacity(loaded: "Settings", fitting: "Fit") -> "Finding":
 
 
 async def _register(
-    settings: "Settings", file: Path, max_bond: str | None, *, quiet: bool
+    settings: "Settings", file: Path, wanted: str | None, max_bond: str | None, *, quiet: bool
 ) -> "tuple[dict[str, Any], Bond | None]":
     from marketplace.domain.money import MalformedAmount, parse_amount
     from node import settings as files
@@ -229,7 +242,7 @@ async def _register(
     from node.hardware import measure
     from node.keys import KeyUnusable, load
     from node.market import MarketHttp
-    from node.registration import deployment_of, register
+    from node.registration import default_bond, deployment_of, register
     from node.setup import pin_market
 
     pinned = await pin_market(file)
@@ -259,13 +272,23 @@ async def _register(
 
     async with MarketHttp(settings.market.url, operator, "login") as http:
         constants = await http.constants()
+        deployment = deployment_of(constants["chain"])
+        try:
+            units = (
+                parse_amount(wanted, deployment.stake_decimals)
+                if wanted is not None
+                else default_bond(constants, settings.node.class_id, deployment.stake_decimals)
+            )
+        except (MalformedAmount, ArithmeticError) as error:
+            raise ConfigUnusable(f"--bond {wanted} is not an amount") from error
         registered = await register(
             http,
             settings,
-            deployment=deployment_of(constants["chain"]),
+            deployment=deployment,
             operator=operator,
             node=node,
             hardware=measure(file.parent).message(),
+            bond=units,
             consent=consent,
         )
     files.update(file, {"node": {"id": registered.node_id}})

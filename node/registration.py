@@ -21,7 +21,7 @@ from marketplace.chain.errors import NotCanonical, UnsupportedTransaction
 from marketplace.chain.instructions import RegisterNode
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.transactions import CreateTokenAccount, InspectedTransaction, countersign, inspect
-from marketplace.domain.money import format_amount
+from marketplace.domain.money import AmountOverflow, MalformedAmount, format_amount, parse_amount
 from marketplace.protocol.control import Hardware
 from marketplace.protocol.terms import canonical_json
 from node.errors import MarketRefused, MarketUnavailable, NotTrusted
@@ -34,6 +34,8 @@ SIGNATURE_REQUIRED: Final = "signature_required"
 ALREADY_EXISTS: Final = "already_exists"
 # Chosen: 0.001 SOL; more would be a market burning the operator's money.
 MAX_FEE_LAMPORTS: Final = 1_000_000
+# Chosen: what one node of its class may lose a few times before its operator has to bond again.
+SPARE_BOND_PERCENT: Final = 10
 # Chosen: two lives of a blockhash.
 LAND_S: Final = 120.0
 _POLL_S: Final = 1.0
@@ -60,14 +62,34 @@ class Registered:
     transaction: str | None
 
 
-def signed_body(settings: Settings, node: KeyPair, hardware: Hardware) -> dict[str, Any]:
-    """The request, with the node key's signature over its canonical form without that signature."""
+def default_bond(constants: dict[str, Any], class_name: str, decimals: int) -> int:
+    """The class's bond and a tenth more, in base units of the stake token.
+
+    A node with the least bond takes no more work after its first loss: compensation comes out of the bond. Raises
+    NotTrusted when the market's constants don't name the class's bond.
+    """
+    for entry in constants.get("classes") or ():
+        if entry.get("id") == class_name and entry.get("bond") is not None:
+            try:
+                least = parse_amount(str(entry["bond"]), decimals)
+            except (MalformedAmount, AmountOverflow) as error:
+                raise NotTrusted(f"the market's constants name a bond that is no amount: {entry['bond']}") from error
+            return least + -(-least * SPARE_BOND_PERCENT // 100)
+    raise NotTrusted(f"the market's constants name no bond for {class_name}; say how much with --bond")
+
+
+def signed_body(settings: Settings, node: KeyPair, hardware: Hardware, bond: str) -> dict[str, Any]:
+    """The request, with the node key's signature over its canonical form without that signature.
+
+    bond: decimal text, in stake tokens.
+    """
     body: dict[str, Any] = {
         "node_key": node.address,
         "region": settings.node.region,
         "price_floor_per_gpu_second": settings.node.price_floor_per_gpu_second,
         "hardware": hardware.model_dump(mode="json"),
         "class": settings.node.class_id,
+        "bond": bond,
     }
     if settings.node.name:
         body["name"] = settings.node.name
@@ -111,13 +133,15 @@ async def register(
     operator: KeyPair,
     node: KeyPair,
     hardware: Hardware,
+    bond: int,
     consent: Callable[[Bond], bool],
 ) -> Registered:
     """Register and bond. Raises MarketRefused, MarketUnavailable, NotTrusted.
 
-    http: logged in as the operator. consent: asked once, before anything is signed.
+    http: logged in as the operator. bond: base units; a transaction that locks another amount is not signed.
+    consent: asked once, before anything is signed.
     """
-    body = signed_body(settings, node, hardware)
+    body = signed_body(settings, node, hardware, format_amount(bond, deployment.stake_decimals))
     key = f"register-{secrets.token_hex(16)}"
     signed: dict[str, str] = {}
     async with asyncio.timeout(LAND_S):
@@ -131,7 +155,7 @@ async def register(
                     return Registered(known, "registered before", next(reversed(signed.values()), None))
                 if error.code != SIGNATURE_REQUIRED:
                     raise
-                await _sign_and_send(http, settings, error.body, signed, deployment, operator, node, consent)
+                await _sign_and_send(http, settings, error.body, signed, deployment, operator, node, bond, consent)
                 await asyncio.sleep(_POLL_S)
                 continue
             node_id = answer.get("id")
@@ -148,6 +172,7 @@ async def _sign_and_send(
     deployment: Deployment,
     operator: KeyPair,
     node: KeyPair,
+    wanted: int,
     consent: Callable[[Bond], bool],
 ) -> None:
     """Sign what was checked, once; the same bytes again mean that it has not landed yet.
@@ -167,6 +192,8 @@ async def _sign_and_send(
         node_key=Pubkey.from_bytes(node.public),
         class_name=settings.node.class_id,
     )
+    if bond.units != wanted:
+        raise NotTrusted(f"the market's transaction locks {bond}, which is not what was asked for; it was not signed")
     if not signed and not consent(bond):
         raise NotTrusted("not agreed to; nothing was signed")
     raw = countersign(inspected, [Keypair.from_seed(operator.seed), Keypair.from_seed(node.seed)])

@@ -341,6 +341,7 @@ class Node(Answer):
     price_floor_per_hour: Amount | None = None
     operator: str | None = None
     bond: Amount | None = None
+    bond_missing: Amount | None = None
     stake: Amount | None = None
     exposure: Amount | None = None
     last_seen_at: str | None = None

@@ -6,7 +6,7 @@ bytes, amounts base units, instants milliseconds of chain time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from marketplace.chain.transactions import Step
 from marketplace.domain.allocations import Opener
@@ -150,6 +150,10 @@ class EscrowView:
         return Millis(self.max_time - self.ended_time)
 
 
+BOND_ROUNDING: Final = 2
+"""Base units by which a bond's value, computed from shares, may lie below what the program computes."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """A Node account with its pool. status: active, draining, suspended, retired.
@@ -171,6 +175,12 @@ class NodeView:
     exposure_limit: Tokens
     commission_bps: Bps
     attempts: int
+
+    @property
+    def bond_missing(self) -> Stake:
+        """What the operator has to add before the node is assigned anything."""
+        missing = self.bond_needed - self.bond
+        return Stake(missing if missing > BOND_ROUNDING else 0)
 
 
 @dataclass(frozen=True, slots=True)

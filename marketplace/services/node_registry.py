@@ -30,8 +30,6 @@ from marketplace.store.nodes import Nodes
 _log = structlog.get_logger(__name__)
 
 
-ROUNDING: Final = 2
-"""Base units by which a bond's value, computed from shares, may lie below what the program computes."""
 NEWCOMER: Final = reputation(Record(0, 0))
 
 
@@ -268,7 +266,7 @@ class NodeRegistry:
             and presence.node.status is NodeStatus.ACTIVE
             and presence.chain is not None
             and presence.chain.status == "active"
-            and presence.chain.bond + ROUNDING >= presence.chain.bond_needed
+            and not presence.chain.bond_missing
             and presence.up_often_enough
         )
 

@@ -10,9 +10,15 @@ import base58
 from marketplace.domain.catalogue import UnknownName, find_class, find_region
 from marketplace.domain.ids import NodeId
 from marketplace.domain.instants import instant_text
-from marketplace.domain.money import AmountOverflow, MalformedAmount, format_amount, hourly_from_gpu_second
+from marketplace.domain.money import (
+    AmountOverflow,
+    MalformedAmount,
+    format_amount,
+    hourly_from_gpu_second,
+    parse_amount,
+)
 from marketplace.domain.nodes import Node, NodeStatus, uptime
-from marketplace.domain.quantities import Tokens
+from marketplace.domain.quantities import Stake, Tokens
 from marketplace.domain.reputation import Record, reputation
 from marketplace.errors import (
     AlreadyExists,
@@ -44,7 +50,10 @@ MAX_NAME: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A node as its operator announces it. signed: canonical JSON of the body without its signature."""
+    """A node as its operator announces it. signed: canonical JSON of the body without its signature.
+
+    bond: decimal text in stake tokens; the class's least where it is None.
+    """
 
     node_key: str
     region: str
@@ -56,6 +65,7 @@ class Registration:
     low_floor: str | None = None
     name: str | None = None
     data_center: str | None = None
+    bond: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +142,7 @@ class NodeService:
             return self._known(caller, key, known)
         view = await self._chain.find_node(node.node_key)
         if view is None:
-            raise await self._signature_required(caller, key, node)
+            raise await self._signature_required(caller, key, node, registration.bond)
         if view.operator != caller.wallet:
             raise AlreadyExists("this node key is registered by another operator")
         if view.market != self._chain.terms.market or view.class_id != node.class_id:
@@ -231,10 +241,28 @@ class NodeService:
             raise IdempotencyKeyReused
         return self.get(known.id)
 
-    async def _signature_required(self, caller: AccountPrincipal, key: KeyInUse, node: Node) -> SignatureRequired:
-        bond = await self._chain.class_bond(node.class_id)
-        if bond is None:
+    async def _bond(self, class_id: str, wanted: str | None) -> Stake:
+        """What is to be bonded, in base units."""
+        least = await self._chain.class_bond(class_id)
+        if least is None:
             raise Invalid.field("class", DetailCode.UNSATISFIABLE, "this deployment doesn't have it enabled")
+        if wanted is None:
+            return least
+        try:
+            bond = Stake(parse_amount(wanted, self.stake_decimals))
+        except (MalformedAmount, AmountOverflow) as error:
+            raise Invalid.field("bond", DetailCode.NOT_ALLOWED, 'must be a decimal amount, such as "55"') from error
+        if bond < least:
+            raise Invalid.field(
+                "bond", DetailCode.OUT_OF_RANGE,
+                f"must be at least the class's bond of {format_amount(least, self.stake_decimals)} stake tokens",
+            )  # fmt: skip
+        return bond
+
+    async def _signature_required(
+        self, caller: AccountPrincipal, key: KeyInUse, node: Node, wanted: str | None
+    ) -> SignatureRequired:
+        bond = await self._bond(node.class_id, wanted)
         steps = self._chain.register_steps(caller.wallet, node.node_key, node.class_id, bond)
         amount = format_amount(bond, self.stake_decimals)
         summary = f"registers the node {node.node_key} with a bond of {amount} stake tokens"

@@ -8,6 +8,9 @@ import pytest
 
 from scripts.local_stack import Stack, engine, images
 
+HEARTBEAT_S = 2
+"""Three of them have to be longer than a daemon takes to start again on two busy cores."""
+
 
 @pytest.fixture(scope="session")
 def image_names() -> dict[str, str]:
@@ -18,7 +21,7 @@ def image_names() -> dict[str, str]:
 def stack(tmp_path_factory: pytest.TempPathFactory, image_names: dict[str, str]) -> Iterator[Stack]:
     """Chain, market and two CPU nodes with real containers; a renter with an open vault and an allowance."""
     home: Path = tmp_path_factory.mktemp("stack")
-    running = Stack(home, docker_host=engine(), heartbeat_s=1)
+    running = Stack(home, docker_host=engine(), heartbeat_s=HEARTBEAT_S)
     try:
         running.start_chain()
         running.init_market()

@@ -30,7 +30,7 @@ from node import keys, settings
 from node.errors import MarketRefused, NotTrusted
 from node.market import MarketHttp
 from node.metering import Identity
-from node.registration import Bond, check_transaction, register
+from node.registration import Bond, check_transaction, default_bond, register
 from node.settings import RuntimeKind
 from tests.node.scripted_market import NODE_ID, ScriptedMarket
 
@@ -164,7 +164,7 @@ def configured(tmp_path: Path, url: str) -> settings.Settings:
     return settings.load(file)
 
 
-async def run(config: settings.Settings, url: str, consent: Callable[[Bond], bool]) -> Any:
+async def run(config: settings.Settings, url: str, consent: Callable[[Bond], bool], bond: int = BOND) -> Any:
     async with MarketHttp(url, OPERATOR, "login") as http:
         return await register(
             http,
@@ -173,6 +173,7 @@ async def run(config: settings.Settings, url: str, consent: Callable[[Bond], boo
             operator=OPERATOR,
             node=NODE,
             hardware=Hardware(vcpu=2, ram_bytes=1 << 32, disk_bytes=1 << 36),
+            bond=bond,
             consent=consent,
         )
 
@@ -198,7 +199,25 @@ async def test_registering_signs_once_for_both_keys_and_takes_the_id(
     body = dict(bodies[0])
     signature = base58.b58decode(body.pop("node_signature"))
     assert signatures.verify(NODE.public, canonical_json(body), signature)
-    assert set(body) == {"node_key", "region", "price_floor_per_gpu_second", "hardware", "class"}
+    assert set(body) == {"node_key", "region", "price_floor_per_gpu_second", "hardware", "class", "bond"}
+    assert body["bond"] == "50.000000"
+
+
+async def test_a_transaction_that_locks_another_bond_is_not_signed(
+    registrar: tuple[Registrar, str], tmp_path: Path
+) -> None:
+    market, url = registrar
+    with pytest.raises(NotTrusted, match=r"locks 50\.000000 stake tokens"):
+        await run(configured(tmp_path, url), url, lambda _: True, bond=BOND + 1)
+    assert not market.sent
+
+
+def test_the_bond_is_the_class_s_and_a_tenth_more_unless_said_otherwise() -> None:
+    constants = {"classes": [{"id": "a100", "bond": None}, {"id": "cpu-small", "bond": "50.000001"}]}
+    assert default_bond(constants, "cpu-small", 6) == 55_000_002
+    for name in ("a100", "h100"):
+        with pytest.raises(NotTrusted, match="no bond"):
+            default_bond(constants, name, 6)
 
 
 async def test_without_consent_nothing_is_signed(registrar: tuple[Registrar, str], tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ class NodeView(ResponseModel):
     low_floor: DecimalText | None
     operator: str
     bond: DecimalText
+    bond_needed: DecimalText
+    bond_missing: DecimalText
     stake: DecimalText
     exposure: DecimalText
     exposure_limit: DecimalText
@@ -125,6 +127,7 @@ class RegisterRequest(RequestModel):
     low_floor: Annotated[str, StringConstraints(max_length=40)] | None = None
     hardware: HardwareFields
     class_: str | None = Field(default=None, alias="class", max_length=64)
+    bond: Annotated[str, StringConstraints(max_length=40)] | None = None
     node_signature: SignatureText
 
     def signed(self) -> bytes:
@@ -184,6 +187,7 @@ def node_routes(nodes: NodeService) -> list[Route]:
                 class_name=body.class_,
                 name=body.name,
                 data_center=body.data_center,
+                bond=body.bond,
             ),
         )
         answer = RegisterView(id=details.node.id, status=details.status.value, node=details.node.address)
@@ -267,6 +271,8 @@ def _view(details: NodeDetails, decimals: int, stake_decimals: int) -> NodeView:
         low_floor=None if node.low_floor_per_hour is None else per_gpu_second(node.low_floor_per_hour, 1, decimals),
         operator=node.operator,
         bond=format_amount(chain.bond if chain else 0, stake_decimals),
+        bond_needed=format_amount(chain.bond_needed if chain else 0, stake_decimals),
+        bond_missing=format_amount(chain.bond_missing if chain else 0, stake_decimals),
         stake=format_amount(chain.stake if chain else 0, stake_decimals),
         exposure=format_amount(chain.exposure if chain else 0, decimals),
         exposure_limit=format_amount(chain.exposure_limit if chain else 0, decimals),

@@ -116,6 +116,7 @@ def show_node(output: Output, node: "Node") -> None:
             ("uptime", None if node.uptime is None else str(node.uptime)),
             ("operator", node.operator),
             ("bond", node.bond),
+            ("bond missing", node.bond_missing if node.bond_missing and node.bond_missing.strip("0.") else None),
             ("stake", node.stake),
             ("last seen", node.last_seen_at),
         ],
