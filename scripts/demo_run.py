@@ -117,7 +117,7 @@ def run(stack: Stack) -> dict[str, Any]:
         stack.init_market()
         stack.start_market()
     with timed("a fresh wallet has an open vault"):
-        wallet = stack.create_wallet(deposit="5")
+        wallet = stack.create_wallet(deposit="5", payment="100")
     with timed("two nodes are bonded and registered"), concurrent.futures.ThreadPoolExecutor(2) as pool:
         # each with its own folder, keys and operator
         list(pool.map(lambda name: stack.add_node(name, floor=FLOOR, check_image=names["busybox"]), ("alpha", "beta")))
@@ -229,7 +229,7 @@ def second_job(stack: Stack, image: str) -> dict[str, Any]:
     # a share's value is rounded against the operator by one base unit at most
     stack.wait_until("the bond to be smaller", lambda: abs(bond - bond_of(stack, victim) - compensation) <= 1)
     say(
-        f"{job['settlement']['compensation']['amount']} stake tokens of the bond of its operator are owed to the renter, "
+        f"{job['settlement']['compensation']['amount']} stake tokens of its operator's bond are owed to the renter, "
         "since the contest window ended."
     )
     show(money)
