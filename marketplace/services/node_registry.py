@@ -137,19 +137,6 @@ class NodeRegistry:
         for presence in self._nodes.values():
             presence.last_beat_ms = now
 
-    def excuse(self, milliseconds: int) -> None:
-        """So much of everybody's silence was our own: we were not listening."""
-        now = self._clock.monotonic_ms()
-        for presence in self._nodes.values():
-            if presence.last_beat_ms is not None:
-                presence.last_beat_ms = min(now, presence.last_beat_ms + milliseconds)
-
-    def listen_from_now(self) -> None:
-        """Nodes are answered from now on, and not before: silence counts from here."""
-        now = self._clock.monotonic_ms()
-        for presence in self._nodes.values():
-            presence.last_beat_ms = now
-
     def add(self, node: Node) -> None:
         """A node that was just registered."""
         self._nodes[node.id] = Presence(node, slots=node.slots, egress=_egress(node))
