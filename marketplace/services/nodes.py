@@ -38,7 +38,7 @@ from marketplace.services.clock import Clock, Ids
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.live import Live
 from marketplace.services.node_registry import NodeRegistry, Presence
-from marketplace.services.principals import AccountPrincipal
+from marketplace.services.principals import AccountPrincipal, Principal
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.transactions import TransactionService
 from marketplace.store.engine import Store, Transaction
@@ -175,11 +175,14 @@ class NodeService:
         found.sort(key=_order(wanted.sort))
         return found
 
-    async def drain(self, caller: AccountPrincipal, node_id: NodeId, *, drain: bool) -> NodeDetails:
-        """Take no more work, or take work again. Running work finishes. Raises NotFound, Forbidden, Conflict."""
+    async def drain(self, caller: Principal, node_id: NodeId, *, drain: bool) -> NodeDetails:
+        """Take no more work, or take work again, as the operator or the node itself says. Running work finishes.
+
+        Raises NotFound, Conflict.
+        """
         self._live.require_open()
         presence = self._registry.find(node_id)
-        if presence is None or presence.node.account_id != caller.account_id:
+        if presence is None or not _may_steer(caller, presence.node):
             raise NotFound
         status = presence.node.status
         if status not in (NodeStatus.ACTIVE, NodeStatus.DRAINING, NodeStatus.PENDING):
@@ -322,3 +325,10 @@ def _order(sort: SortBy) -> Callable[[NodeDetails], tuple[Fraction | int, str]]:
             return lambda d: (-d.reputation, d.node.id)
         case "uptime":
             return lambda d: (-d.uptime, d.node.id)
+
+
+def _may_steer(caller: Principal, node: Node) -> bool:
+    """Its operator's account, or the node itself."""
+    if isinstance(caller, AccountPrincipal):
+        return caller.account_id == node.account_id
+    return caller.node_id == node.id

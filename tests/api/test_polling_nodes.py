@@ -121,3 +121,9 @@ async def test_a_node_says_hello_before_it_polls_and_a_connection_ends_its_polls
     # the poll may have come after the connection, which ended polling for good
     assert (status, answer["error"]) == (409, "conflict")
     await held.close()
+
+
+async def test_a_node_drains_itself_and_takes_work_again(polling):
+    for drain, shown in ((True, "draining"), (False, "active")):
+        status, answer, _ = await polling.post("drain", {"drain": drain})
+        assert (status, answer["status"]) == (200, shown)

@@ -194,7 +194,7 @@ def node_routes(nodes: NodeService) -> list[Route]:
         return Reply(answer, status=201, headers={"Location": f"/v1/nodes/{details.node.id}"})
 
     async def drain(call: Call, node_id: NodeIdPath, body: DrainRequest) -> NodeView:
-        return view(await nodes.drain(call.account, NodeId(node_id), drain=body.drain))
+        return view(await nodes.drain(call.caller, NodeId(node_id), drain=body.drain))
 
     return [
         Route("GET", "/v1/nodes", list_nodes, "Nodes", scope_or_node(Scope.READ), errors=(Invalid,)),
@@ -205,8 +205,8 @@ def node_routes(nodes: NodeService) -> list[Route]:
         ),
         Route("GET", "/v1/nodes/{node_id}", get_node, "A node", scope_or_node(Scope.READ), errors=(NotFound,)),
         Route(
-            "POST", "/v1/nodes/{node_id}/drain", drain, "Take no more work, or take it again", scope(Scope.NODES),
-            errors=(NotFound, Conflict),
+            "POST", "/v1/nodes/{node_id}/drain", drain, "Take no more work, or take it again",
+            scope_or_node(Scope.NODES), errors=(NotFound, Conflict),
         ),
     ]  # fmt: skip
 
