@@ -5,6 +5,7 @@ signed is relayed only if its message is, byte for byte, one that was built here
 Idempotency-Key) gets the same bytes while they may land, so that a repeated deposit can't deposit twice.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,17 +15,21 @@ from typing import Any, Final
 import orjson
 from solders.pubkey import Pubkey
 
+from marketplace.chain.accounts import AllowanceAccount, EscrowAccount, VaultAccount
 from marketplace.chain.addresses import parse_signature
 from marketplace.chain.answers import TransactionFailure
 from marketplace.chain.errors import TransactionFailed
+from marketplace.chain.instructions import GrantAllowance, OpenEscrow, OpenVault
 from marketplace.chain.outbox import OutboxEntry, OutboxState, OutboxStore
+from marketplace.chain.program import TOKEN_ACCOUNT_BYTES, AnchorCodec
 from marketplace.chain.sender import EXPIRY_MARGIN_BLOCKS, Sender
 from marketplace.chain.signed_bytes import SignedBytes, read_signed
-from marketplace.chain.transactions import Step, inspect
+from marketplace.chain.transactions import LAMPORTS_PER_SIGNATURE, CreateTokenAccount, Step, inspect
 from marketplace.domain.ids import AccountId, TransactionId
 from marketplace.domain.instants import instant_text
+from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
-from marketplace.errors import NotFound, TransactionExpired, TransactionRejected
+from marketplace.errors import InsufficientFunds, NotFound, TransactionExpired, TransactionRejected
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.idempotency import KeyInUse
@@ -38,6 +43,11 @@ UNSIGNED_RETENTION_MS: Final = 24 * 3600 * 1000
 
 PREPARED: Final = "prepared."
 """Begins the kind of every transaction that `TransactionService.prepare` built."""
+
+
+_WITHOUT_LAMPORTS: Final = frozenset({"AccountNotFound", "InsufficientFundsForFee", "InsufficientFundsForRent"})
+"""Solana's names for a payer that can't pay."""
+_SOL_DECIMALS: Final = 9
 
 
 class RelayState(StrEnum):
@@ -98,7 +108,8 @@ class TransactionService:
         """A simulated, stored transaction of these steps, paid and signed by the caller's wallet.
 
         Under a key that was used before: the same bytes, unless they can provably not land any more.
-        Raises TransactionRejected when the simulation fails, ChainUnavailable.
+        Raises InsufficientFunds when the wallet can't pay fee and rent, TransactionRejected when the simulation
+        fails otherwise, ChainUnavailable.
         """
         operation = f"{key.scope.route} {key.key}"
         earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
@@ -114,6 +125,8 @@ class TransactionService:
         try:
             unsigned = await self._link.assembler.assemble(steps, Pubkey.from_string(order.wallet))
         except TransactionFailed as error:
+            if _lacks_lamports(error):
+                raise await self._without_lamports(order.wallet, steps) from error
             raise self._rejected(error.failure) from error
         expires_at = await self._link.expires_at(unsigned.last_valid_block_height)
         answer = {"transaction": unsigned.base64(), "expires_at": expires_at, "summary": summary}
@@ -251,6 +264,26 @@ class TransactionService:
         extra = {} if name is None else {"program_error": {"number": failure.custom, "name": name}}
         return TransactionRejected(f"the transaction would fail: {why}; it was not sent and nothing moved", extra=extra)
 
+    async def _without_lamports(self, wallet: str, steps: Sequence[Step]) -> InsufficientFunds:
+        """402 with what the wallet needs for the fee and for the rent of the accounts that the steps create."""
+        rpc, codec = self._link.rpc, self._link.codec
+        sizes = [0, *(size for step in steps for size in _created_sizes(step, codec))]
+        balance, *rents = await asyncio.gather(
+            rpc.get_balance(Pubkey.from_string(wallet)), *(rpc.get_minimum_balance_for_rent_exemption(n) for n in sizes)
+        )
+        required = LAMPORTS_PER_SIGNATURE + sum(rents)
+        return InsufficientFunds(
+            "the wallet has too little SOL for the fee and for the rent of its accounts; nothing moved, send it some",
+            extra={
+                "required": format_amount(required, _SOL_DECIMALS),
+                "available": format_amount(balance, _SOL_DECIMALS),
+                "wallet_balance": format_amount(balance, _SOL_DECIMALS),
+                "shortfall": format_amount(max(0, required - balance), _SOL_DECIMALS),
+                "currency": "SOL",
+                "missing": "lamports",
+            },
+        )
+
     def _relayed(self, entry: OutboxEntry) -> Relayed:
         states = {
             OutboxState.BUILT: RelayState.SENT,
@@ -265,6 +298,22 @@ class TransactionService:
             name = self._link.codec.error_name(entry.failure.custom) if entry.failure.custom is not None else None
             error = f"{entry.failure} ({name})" if name else str(entry.failure)
         return Relayed(str(entry.signature), states[entry.state], entry.slot, error)
+
+
+def _lacks_lamports(error: TransactionFailed) -> bool:
+    return error.failure.kind in _WITHOUT_LAMPORTS or any("insufficient lamports" in line for line in error.logs)
+
+
+def _created_sizes(step: Step, codec: AnchorCodec) -> list[int]:
+    """Bytes of the accounts that a step creates at the wallet's cost."""
+    if isinstance(step, CreateTokenAccount):
+        return [TOKEN_ACCOUNT_BYTES]
+    created: dict[type, list[int]] = {
+        OpenVault: [codec.account_bytes(VaultAccount), TOKEN_ACCOUNT_BYTES],
+        GrantAllowance: [codec.account_bytes(AllowanceAccount)],
+        OpenEscrow: [codec.account_bytes(EscrowAccount)],
+    }
+    return created.get(type(step), [])
 
 
 def _prepared(answer: Mapping[str, Any]) -> Prepared:

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import hashlib
+import subprocess
+from decimal import Decimal
 
 import pytest
 
@@ -12,7 +14,8 @@ from marketplace.chain.program import transfer_tokens
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler
-from tests.api.conftest import Wallet
+from tests.api.conftest import Renter, Wallet
+from tests.chain.market import LOCALNET_COMMAND
 
 
 async def test_a_vault_is_opened_filled_and_emptied(renter):
@@ -68,6 +71,33 @@ async def test_more_than_the_wallet_holds_is_seed_000s_402(renter):
     assert list(answer)[:3] == ["error", "message", "status"]
     assert answer["shortfall"] == "0.000001"
     assert answer["missing"] == "payment_token"
+
+
+@pytest.mark.parametrize("sol", ["0", "0.002"])
+async def test_tokens_without_sol_are_seed_000s_402_for_lamports(chain, live_market, live_call, sol):
+    """A wallet that can pay the price but not fee and rent is told so, with what it lacks, and then can."""
+    poor = Renter(live_call)
+    faucet = [LOCALNET_COMMAND, "faucet", poor.address, "--config", str(chain.config), "--stake", "0"]
+    await asyncio.to_thread(subprocess.run, [*faucet, "--sol", sol, "--payment", "20"], check=True, capture_output=True)
+    async with asyncio.timeout(20):
+        while (await live_market.vaults.get(poor.address)).wallet_balance == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    poor.token = (await live_call.login(poor))["token"]
+    job = {"image": "busybox", "gpu": "cpu-small", "max_price_per_hour": "1"}
+    for path, body in (("/v1/vault/deposit", {"amount": "1"}), ("/v1/jobs", job)):
+        status, answer, _ = await poor("POST", path, json=body, headers={"Idempotency-Key": "k"})
+        assert (status, answer["error"], answer["missing"], answer["currency"]) == (
+            402, "insufficient_escrow", "lamports", "SOL",
+        ), answer  # fmt: skip
+        assert Decimal(answer["shortfall"]) == Decimal(answer["required"]) - Decimal(sol) > 0
+        assert Decimal(answer["available"]) == Decimal(sol)
+    await asyncio.to_thread(
+        subprocess.run, [*faucet, "--sol", answer["shortfall"], "--payment", "0"], check=True, capture_output=True
+    )
+    async with asyncio.timeout(20):
+        while answer["error"] != "signature_required":
+            _, answer, _ = await poor("POST", "/v1/jobs", json=job, headers={"Idempotency-Key": "k"})
+            await asyncio.sleep(0.05)
 
 
 async def test_an_allowance_is_granted_replaced_and_revoked(renter):
