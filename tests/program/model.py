@@ -57,6 +57,8 @@ class Wallet:
 
 @dataclass
 class Allowance:
+    """Revoked with caps of zero."""
+
     escrow_cap: int
     day_cap: int
     total_cap: int
@@ -84,6 +86,14 @@ class Node:
     shares: int
     paid: int = 0
     stakers: int = 0
+    fees: int = 0
+    """Per share, in units of 2^-64."""
+    rest: int = 0
+    bonded: int = 0
+    """Beyond the bond of the registration."""
+    frozen: bool = False
+    """The payout account takes nothing."""
+    owed: int = 0
     exposure: int = 0
     attempts: int = 0
     held: int = 0
@@ -196,12 +206,38 @@ class Model:
         w.compensation_received += w.compensation_owed
         w.compensation_owed = 0
 
+    def grant(self, wallet, escrow_cap, day_cap, total_cap):
+        """Replaces the caps; what was used stays used."""
+        a = self.allowances[wallet]
+        need(min(escrow_cap, day_cap, total_cap) and self.now < a.expires_at, "AllowanceTerms")
+        a.escrow_cap, a.day_cap, a.total_cap, a.max_price = escrow_cap, day_cap, total_cap, 10**9
+
+    def revoke(self, wallet):
+        a = self.allowances[wallet]
+        a.escrow_cap = a.day_cap = a.total_cap = a.max_price = 0
+
+    def bond(self, node, amount):
+        n = self.nodes[node]
+        need(amount, "AmountZero")
+        minted = amount * (n.shares + 1) // (n.stake + 1)
+        need(minted, "AmountZero")
+        n.shares += minted
+        n.stake += amount
+        n.bonded += amount
+
+    def withdraw_owed(self, node):
+        n = self.nodes[node]
+        need(n.owed, "NothingOwed")
+        n.paid += n.owed
+        n.owed = 0
+
     def open(self, number, wallet, price, deposit, max_ms, attempts, *, allowed):
         w = self.wallets[wallet]
         need(deposit >= self.rules.minimum_deposit, "DepositTooSmall")
         need(w.vault - w.locked >= deposit, "InsufficientFunds")
         if allowed:
             a = self.allowances[wallet]
+            need(a.total_cap, "AllowanceRevoked")
             need(self.now < a.expires_at, "AllowanceExpired")
             need(deposit <= a.escrow_cap, "EscrowCapExceeded")
             need(price <= a.max_price, "PriceAboveAllowance")
@@ -236,6 +272,7 @@ class Model:
         need(e.attempt.number < e.attempts_allowed, "AttemptsExhausted")
         if e.allowed:
             a = self.allowances[e.wallet]
+            need(a.total_cap, "AllowanceRevoked")
             need(self.now < a.expires_at, "AllowanceExpired")
             need(price <= a.max_price, "PriceAboveAllowance")
         need(price <= e.price, "PriceAboveCeiling")
@@ -288,8 +325,14 @@ class Model:
         protocol = fee(after, r.protocol_bps) - fee(before, r.protocol_bps)
         fees = max(0, fee(after, r.fee_bps) - fee(before, r.fee_bps) - protocol)
         stakers = fees * r.node_share_bps // 10_000
-        n.paid += paying - protocol - fees
+        if n.frozen:
+            n.owed += paying - protocol - fees
+        else:
+            n.paid += paying - protocol - fees
         n.stakers += stakers
+        if stakers:
+            growth, n.rest = divmod((stakers << 64) + n.rest, n.shares)
+            n.fees += growth
         self.market += fees - stakers
         self.protocol += protocol
         w.vault -= paying

@@ -183,6 +183,31 @@ def test_the_same_voucher_is_settled_once(world, node, running):
         settle(world, running, node, same)
 
 
+def test_line_10_who_submits_approves_only_for_itself(world, renter, node, running):
+    """255 in an approval's place says "the submitter": it must be the very key that is asked for."""
+    world.pass_ms(2_000)
+    signed = voucher(world, running, node, 1, 1_000)
+    by_meter = world.build.settle(running, node.ref(world), world.meter.pubkey(), signed)
+    assert by_meter.call.args.voucher.counter_approval == 255
+    for who, approvals in (
+        (world.meter, {"node_approval": 255}),
+        (world.payer, {"node_approval": 255, "counter_approval": 255}),
+        (renter, {"node_approval": 255, "counter_approval": 255}),
+        (world.payer, {"counter_approval": 255}),
+    ):
+        call = with_args(by_meter.call, voucher=replace(by_meter.call.args.voucher, **approvals))
+        with refused("ApprovalWrongKey"):
+            world.send(*by_meter.checks, with_account(call, submitter=who.pubkey()), signers=[who])
+    # the node for the node, the wallet for the countersignature
+    world.svm.airdrop(node.key.pubkey(), 10**9)
+    settle(world, running, node, signed, submitter=node.key)
+    settle(world, running, node, voucher(world, running, node, 2, 1_000, counter=renter), submitter=renter)
+    escrow = open_escrow(world, renter, own_escrow(world, renter, 2))
+    approved = world.build.assign(escrow, node.ref(world), world.matcher.pubkey(), claim(world, escrow, node))
+    with refused("ApprovalWrongKey"):
+        world.send(with_args(approved.call, claim_approval=255), signers=[world.matcher])
+
+
 # --- one-sided ends
 
 
@@ -356,7 +381,92 @@ def test_line_22_a_reserve_is_rounded_up(world, renter, node):
     assert of(ReleasedEvent, release(world, escrow, node))[0].reserve == 3
 
 
+def test_line_22_the_matcher_s_release_is_no_loss_after_any_silence(world, node, running):
+    world.pass_ms(2 * PARAMS.lost_after)
+    released = of(ReleasedEvent, release(world, running, node, reason=8, submitter=world.matcher))[0]
+    assert (released.loss, released.compensation) == (False, 0)
+    assert not read(world, running).contest.loss
+
+
+def test_line_22_the_window_is_open_to_its_last_second(world, node, running):
+    world.pass_ms(2_000)
+    early = voucher(world, running, node, 1, 1_000)
+    world.pass_ms(PARAMS.lost_after)
+    late = voucher(world, running, node, 2, 1_500)
+    release(world, running, node, early)
+    world.pass_ms(PARAMS.contest)
+    with refused("ContestWindowOpen"):
+        close_contest(world, running, node)
+    contest(world, running, node, late)
+    world.pass_ms(1_000)
+    close_contest(world, running, node)
+
+
+def test_line_22_another_node_ends_nobody_s_attempt_without_a_voucher_either(world, renter, node, running):
+    """Without a voucher only this link says whose attempt ends, and whose bond is at stake."""
+    other = new_node(world, "other")
+    # so that its books could bear the end of the wrong attempt
+    assign(world, open_escrow(world, renter, own_escrow(world, renter, 2)), other)
+    world.pass_ms(PARAMS.lost_after)
+    with refused("WrongNode"):
+        release(world, running, other)
+    with refused("WrongNode"):
+        release(world, running, other, reason=8, submitter=world.matcher)
+    with refused("WrongNode"):
+        quit_attempt(world, running, other)
+
+
+def test_what_a_vault_is_short_of_is_never_paid(world, renter, node, running):
+    """No instruction makes such a state: the last check stands for what we didn't think of."""
+    vault = world.build.addresses.vault(renter.pubkey())
+    payment = world.build.deployment.payment_mint
+    world.put_token(world.vault_tokens(renter.pubkey()), payment, vault, DEPOSIT - 1)
+    world.pass_ms(1_000)
+    with refused("ConservationBroken"):
+        settle(world, running, node, voucher(world, running, node, 1, 1_000))
+
+
+def test_what_a_pool_is_short_of_is_never_taken(world, renter, node, running):
+    world.pass_ms(10_000)
+    signed = voucher(world, running, node, 1, 10_000)
+    world.pass_ms(PARAMS.lost_after)
+    release(world, running, node, signed)
+    pool = world.build.addresses.pool(node.address(world))
+    world.put_token(world.pool(node.key).stake_vault, world.build.deployment.stake_mint, pool, BOND - 1)
+    with refused("ConservationBroken"):
+        end_contest(world, running, node)
+
+
 # --- compensation
+
+
+def test_line_25_what_is_held_for_one_loss_is_not_held_for_another():
+    world = new_world(params=replace(PARAMS, slash_cap_bps=10_000, compensation_bps=10_000))
+    rich = world.renter("rich", payment=10**12, vault=10**11)
+    node = new_node(world, bond=2 * BOND)
+    escrows = []
+    for nonce in (1, 2):
+        escrow = open_escrow(
+            world, rich, own_escrow(world, rich, nonce), deposit=8 * BOND, ceiling_price=1_000 * PRICE, max_time_ms=HOUR
+        )
+        assign(world, escrow, node)
+        escrows.append(escrow)
+    world.pass_ms(80_000)
+    shown = [voucher(world, escrow, node, 1, 80_000) for escrow in escrows]
+    world.pass_ms(PARAMS.lost_after)
+    noted = [
+        of(ReleasedEvent, release(world, escrow, node, signed))[0].compensation
+        for escrow, signed in zip(escrows, shown, strict=True)
+    ]
+    assert noted == [80_000_000, 2 * BOND - 80_000_000]
+    world.pass_ms(PARAMS.contest + 1_000)
+    for escrow in escrows:
+        close_contest(world, escrow, node)
+    assert world.vault(rich).compensation_owed == 2 * BOND
+    world.send(world.build.claim_compensation(rich.pubkey()), signers=[rich])
+    with refused("NothingOwed"):
+        world.send(world.build.claim_compensation(rich.pubkey()), signers=[rich])
+    assert world.tokens(world.stake_account(rich.pubkey())) == 2 * BOND
 
 
 def test_line_25_two_losses_at_once_hold_no_more_than_the_cap_and_each_gets_what_is_left(world):

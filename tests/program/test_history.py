@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from marketplace.chain.builders import AllowanceTerms
 from marketplace.protocol.vouchers import VoucherState
 from tests.program import flows
 from tests.program.flows import market_escrow, new_node, own_escrow
@@ -126,6 +127,45 @@ class History(RuleBasedStateMachine):
         self.step(lambda: self.model.open(number, name, price, deposit, max_ms, attempts, allowed=allowed), on_chain)
         if node is not None and number in self.refs:
             self.assign_to(number, node, price)
+
+    @rule(name=st.sampled_from(RENTERS), cap=st.sampled_from([0, 60_000, 200_000]), total=st.integers(0, 900_000))
+    def replace_allowance(self, name, cap, total):
+        build, wallet = self.world.build, self.renters[name]
+        if cap:
+            expires = self.model.allowances[name].expires_at
+            terms = AllowanceTerms(cap, 2 * cap, total, 10**9, expires)
+            grant = build.grant_allowance(wallet.pubkey(), wallet.pubkey(), self.world.market, terms)
+            self.step(
+                lambda: self.model.grant(name, cap, 2 * cap, total), lambda: self.world.send(grant, signers=[wallet])
+            )
+        else:
+            revoke = build.revoke_allowance(wallet.pubkey(), self.world.market)
+            self.step(lambda: self.model.revoke(name), lambda: self.world.send(revoke, signers=[wallet]))
+
+    @rule(name=st.sampled_from(NODES), amount=st.sampled_from([0, 1, 7_777, 20_000]))
+    def bond(self, name, amount):
+        node = self.nodes[name]
+        call = self.world.build.bond(node.operator.pubkey(), node.key.pubkey(), amount)
+        self.step(lambda: self.model.bond(name, amount), lambda: self.world.send(call, signers=[node.operator]))
+
+    @rule(name=st.sampled_from(NODES))
+    def freeze_or_thaw_the_payout_account(self, name):
+        """A node's payout account takes nothing for a while: the money is owed instead."""
+        node, model = self.nodes[name], self.model.nodes[name]
+        model.frozen = not model.frozen
+        address = self.world.payment_account(node.operator.pubkey())
+        mint = self.world.build.deployment.payment_mint
+        held, state = self.world.tokens(address), 2 if model.frozen else 1
+        self.world.put_token(address, mint, node.operator.pubkey(), held, state=state)
+
+    @rule(name=st.sampled_from(NODES))
+    def withdraw_owed(self, name):
+        node, model = self.nodes[name], self.model.nodes[name]
+        if model.frozen:
+            return
+        payout = self.world.payment_account(node.operator.pubkey())
+        call = self.world.build.withdraw_owed(node.operator.pubkey(), node.key.pubkey(), payout)
+        self.step(lambda: self.model.withdraw_owed(name), lambda: self.world.send(call, signers=[node.operator]))
 
     def alive(self):
         return [n for n in self.refs if self.model.escrows[n].state != "closed"]
@@ -281,10 +321,12 @@ class History(RuleBasedStateMachine):
             )
             assert (pool.active_stake, pool.active_shares, pool.bond_shares) == (want.stake, want.shares, want.shares)
             assert world.tokens(pool.stake_vault) == pool.active_stake
-            assert world.tokens(pool.fee_vault) == pool.fees_unclaimed == want.stakers
+            assert (pool.fees, pool.fees_remainder) == (want.fees, want.rest)
+            assert (pool.fees_unclaimed, account.owed) == (want.stakers, want.owed)
+            assert world.tokens(pool.fee_vault) == want.stakers + want.owed
             paid = world.tokens(world.payment_account(node.operator.pubkey()))
             assert paid == want.paid
-            total += paid + pool.fees_unclaimed
+            total += paid + want.stakers + want.owed
             stake += pool.active_stake
         market = world.market_account()
         assert (market.market_owed, market.protocol_owed) == (model.market, model.protocol)
@@ -292,7 +334,7 @@ class History(RuleBasedStateMachine):
         assert held == model.market + model.protocol
         assert total + held == 2 * VAULT * len(RENTERS)
         stake += sum(w.compensation_received for w in model.wallets.values())
-        assert stake == (BOND + 20_000) * len(NODES)
+        assert stake == (BOND + 20_000) * len(NODES) + sum(n.bonded for n in model.nodes.values())
         for number, ref in self.refs.items():
             e = model.escrows[number]
             address = world.build.escrow_address(ref)

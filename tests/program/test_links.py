@@ -342,6 +342,9 @@ def test_line_1_a_node_s_accounts_are_its_own(world, node, other_node):
     not_his = key("another's position").pubkey()
     world.copy_account(bond.accounts.position, not_his)
     world.write("Position", not_his, {"owner": bytes(other_node.operator.pubkey())})
+    elsewhere = key("his position in another pool").pubkey()
+    world.copy_account(bond.accounts.position, elsewhere)
+    world.write("Position", elsewhere, {"pool": bytes(pool)})
     for call, name, changes in (
         (update, "WrongPool", {"pool": pool}),
         (update, "WrongTokenOwner", {"payout": world.payment_account(other_node.operator.pubkey())}),
@@ -356,6 +359,7 @@ def test_line_1_a_node_s_accounts_are_its_own(world, node, other_node):
         (bond, "WrongPosition", {"position": addresses.position(pool, other_node.operator.pubkey())}),
         (bond, "WrongPosition", {"position": stranger}),
         (bond, "WrongPosition", {"position": not_his}),
+        (bond, "WrongPosition", {"position": elsewhere}),
         (bond, "DuplicateAccount", {"stake_source": addresses.pool_stake(own)}),
     ):
         with refused(name):
