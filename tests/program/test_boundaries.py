@@ -1,11 +1,14 @@
 """Exact bounds, overflows and odd orders: what a number at its edge may neither steal nor block."""
 
+import struct
 from dataclasses import replace
 
 import pytest
 from solders.account import Account
+from solders.instruction import Instruction
 
 from marketplace.chain.accounts import EscrowState
+from marketplace.chain.ed25519 import ED25519_PROGRAM
 from marketplace.chain.events import (
     ContestClosedEvent,
     ContestedEvent,
@@ -206,6 +209,30 @@ def test_line_10_who_submits_approves_only_for_itself(world, renter, node, runni
     approved = world.build.assign(escrow, node.ref(world), world.matcher.pubkey(), claim(world, escrow, node))
     with refused("ApprovalWrongKey"):
         world.send(with_args(approved.call, claim_approval=255), signers=[world.matcher])
+
+
+def ed25519(key_bytes, signature, message, *, count=1, length=None):
+    """An instruction of the precompile with `count` entries, all for the same bytes; length: of the message it checks."""
+    at = 2 + 14 * count
+    entry = struct.pack("<7H", at + 32, 0xFFFF, at, 0xFFFF, at + 96, len(message) if length is None else length, 0xFFFF)
+    data = bytes([count, 0]) + entry * count + key_bytes + signature + message
+    return Instruction(ED25519_PROGRAM, data, [])
+
+
+def test_line_10_exactly_one_signature_over_exactly_the_whole_message(world, node, running):
+    """Both are good signatures to the precompile, and no approval to the program."""
+    world.pass_ms(2_000)
+    signed = voucher(world, running, node, 1, 1_000)
+    call = world.build.settle(running, node.ref(world), world.meter.pubkey(), signed).call
+    whole = signed.message.signing_bytes()
+    who = bytes(node.key.pubkey())
+    twice = ed25519(who, bytes(node.key.sign_message(whole)), whole, count=2)
+    prefix = ed25519(who, bytes(node.key.sign_message(whole[:-1])), whole, length=len(whole) - 1)
+    longer = ed25519(who, bytes(node.key.sign_message(whole + b"x")), whole + b"x")
+    for check in (twice, prefix, longer):
+        with refused("ApprovalMalformed"):
+            world.send(check, call, signers=[world.meter])
+    world.send(ed25519(who, bytes(node.key.sign_message(whole)), whole), call, signers=[world.meter])
 
 
 # --- one-sided ends
@@ -580,6 +607,18 @@ def test_a_pool_without_shares_earns_nothing_and_the_market_takes_its_part(world
     assert (settled.stakers, settled.market, settled.protocol) == (0, 400, 100)
     market = world.market_account()
     assert world.tokens(market.fee_vault) == market.market_owed + market.protocol_owed == 500
+
+
+def test_line_20_a_commission_that_has_become_due_counts_from_the_next_booking(world, renter, node, running):
+    pool = world.build.addresses.pool(node.address(world))
+    world.write("Pool", pool, {"pending_commission_bps": 5_000, "pending_commission_at": world.chain_ms + 20_000})
+    world.pass_ms(10_000)
+    settle(world, running, node, voucher(world, running, node, 1, 10_000))
+    assert (world.pool(node.key).fees_unclaimed, world.pool(node.key).commission_fees) == (200, 0)
+    world.pass_ms(10_000)
+    settle(world, running, node, voucher(world, running, node, 2, 20_000))
+    after = world.pool(node.key)
+    assert (after.fees_unclaimed, after.commission_fees, after.commission_bps) == (400, 100, 5_000)
 
 
 # --- numbers at their end, and accounts that take nothing: everybody gets out
