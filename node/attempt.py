@@ -8,7 +8,6 @@ it never starts a second container, never opens a second voucher series, and nev
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +16,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from marketplace.crash import crash_point
-from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
-from marketplace.errors import Code
-from marketplace.protocol import signatures
 from marketplace.protocol.control import (
     AllocationBeat,
     AttemptState,
@@ -33,24 +29,25 @@ from marketplace.protocol.control import (
     LogLine,
     Logs,
     LogsAck,
-    Message,
     Refusal,
     SignedVoucher,
     StateAck,
     StateReport,
 )
-from marketplace.protocol.digests import LogDigest, voucher_digest
+from marketplace.protocol.digests import LogDigest
 from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.acceptance import container_limits
 from node.chain import Chain, ChainRefused, ChainSilent, Standing
 from node.clock import Clock
 from node.control import ControlChannel
+from node.endings import ending, natural_reason, ordered_reason
 from node.errors import MarketRefused
-from node.journal import Accepted, Attempt, Ending, Journal, Step, Stop
+from node.journal import Attempt, Ending, Journal, Step, Stop
 from node.keys import KeyPair
 from node.logs import LogPump
-from node.metering import Bounds, Identity, Series, signed
+from node.metering import Bounds, Identity
+from node.reports import Reports
 from node.runtime.errors import (
     AttemptConflict,
     CapabilityMissing,
@@ -61,6 +58,7 @@ from node.runtime.errors import (
     StartFailed,
 )
 from node.runtime.port import Container, ContainerSpec, Image, Network, Outcome, Runtime
+from node.usage import NotTheMeter, Usage
 
 _ENGINE_RETRY_S: Final = 1.0
 _CHAIN_RETRY_S: Final = 1.0
@@ -68,24 +66,7 @@ _CHAIN_RETRY_S: Final = 1.0
 _CHAIN_LAG_S: Final = 0.1
 # Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
 _LOG_END_S: Final = 60.0
-_REMEMBERED_VOUCHERS: Final = 16
-_DETAIL_CHARACTERS: Final = 2000
 
-REQUEUING: Final = frozenset(
-    {
-        Reason.PULL_FAILED,
-        Reason.START_TIMEOUT,
-        Reason.VERIFY_FAILED,
-        Reason.NODE_QUIT,
-        Reason.NODE_DRAINED,
-        Reason.INTERRUPTED,
-        Reason.WORKER_UNHEALTHY,
-    }
-)
-"""Ends after which another node may go on: the last voucher is `ended`, the escrow stays open."""
-
-_RETRYABLE: Final = frozenset(code.public for code in Code if code.retryable)
-_MARKET_RETRY_S: Final = 1.0
 _LEASE_LOST: Final = "lease_lost"
 _CLOCK: Final = "clock"
 _STATES: Final = {
@@ -100,7 +81,6 @@ _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready with
 
 _log = structlog.get_logger("node.attempt")
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=Message)
 
 
 class Stopped(Exception):
@@ -145,29 +125,32 @@ class AttemptRunner:
         self._spec = spec
         self._tools = tools
         self._terms = terms
-        self._bounds = Bounds.of(record.request)
-        self._series: Series | None = None
-        self._recent: OrderedDict[int, SignedVoucher] = OrderedDict()
+        self._usage = Usage(tools.identity, tools.key, Bounds.of(record.request))
+        self._reports = Reports(
+            tools.journal,
+            tools.channel,
+            record.key,
+            on_taken=self._on_report_taken,
+            on_refused=self._on_report_refused,
+        )
         self._pump: LogPump | None = None
         self._pump_task: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._ready_taken_ms: int | None = None
         # The meter countersigns nothing before it has taken `ready`: no voucher is shown until then.
         self._ready_taken = record.step >= Step.READY and not any(
-            report.state is AttemptState.READY for report in tools.journal.reports(record.key)
+            report.state is AttemptState.READY for report in self._reports.waiting()
         )
         self._assigned = asyncio.Event()
         self._ordered = asyncio.Event()
         self._settled = asyncio.Event()
         self._abandoned = asyncio.Event()
-        self._report_added = asyncio.Event()
-        self._reports_taken = asyncio.Event()
         if record.assigned:
             self._assigned.set()
         if record.stop is not None:
             self._ordered.set()
         if record.started_at_ms is not None:
-            self._resume_series(record.started_at_ms)
+            self._usage.resume(record, record.started_at_ms)
 
     @property
     def record(self) -> Attempt:
@@ -198,7 +181,7 @@ class AttemptRunner:
                 self._save(assigned=True)
             self._assigned.set()
         elif command.type is CommandType.STOP:
-            self.stop(Stop(_reason(command.reason), command.grace_ms, command.final))
+            self.stop(Stop(ordered_reason(command.reason), command.grace_ms, command.final))
         elif command.type is CommandType.SETTLED:
             # Should the work still run, its account is closed: nobody pays for more of it.
             self.stop(_OVER)
@@ -236,27 +219,25 @@ class AttemptRunner:
 
     def on_countersigned(self, countersignature: Countersignature) -> None:
         """Keep the meter's signature if it is one, over a voucher that we signed."""
-        voucher = self._recent.get(countersignature.sequence)
-        if voucher is None:
-            return
-        message = VoucherMessage.from_fields(voucher.fields)
-        if not signatures.verify(self._record.meter_key, message.signing_bytes(), countersignature.signature):
+        try:
+            found = self._usage.find_accepted(countersignature, self._record.meter_key)
+        except NotTheMeter:
             _log.error("not the meter's signature", action="bad_countersignature", **self._names)
             return
         accepted = self._record.accepted
-        if accepted is None or accepted.message.sequence < message.sequence:
-            self._save(accepted=Accepted(voucher, countersignature.signature))
+        if found is not None and (accepted is None or accepted.message.sequence < found.message.sequence):
+            self._save(accepted=found)
 
     def on_refused(self, refusal: Refusal) -> None:
         """The meter did not countersign. Time that it could not have seen is given up, once; we go on."""
         _log.warning("voucher refused", action="voucher_refused", code=refusal.code, **self._names)
-        series, record = self._series, self._record
-        if refusal.code != _CLOCK or series is None or record.step is not Step.READY or self._ready_taken_ms is None:
+        record = self._record
+        running = self._usage.runs and record.step is Step.READY and self._ready_taken_ms is not None
+        if refusal.code != _CLOCK or not running:
             return
         # The market's clock of this attempt began when it took our `ready`, not when we were.
-        unseen = max(0, self._ready_taken_ms - series.started_at_ms)
-        if unseen > series.conceded_ms:
-            self._series = series.concede(unseen, record.accepted.message if record.accepted else None)
+        unseen = max(0, (self._ready_taken_ms or 0) - self._usage.series.started_at_ms)
+        if self._usage.concede(unseen, record.accepted.message if record.accepted else None):
             self._save(conceded_ms=unseen)
 
     # --- its life ------------------------------------------------------------------------------------------------
@@ -276,7 +257,7 @@ class AttemptRunner:
 
     async def _live(self) -> Ending:
         """From where the journal stands to the end of the work."""
-        self._spawn(self._deliver_reports())
+        self._spawn(self._reports.deliver())
         try:
             if self._record.step < Step.READY:
                 self._ready(await self._until_started())
@@ -304,7 +285,9 @@ class AttemptRunner:
             at_ms=record.claim_at_ms,
             signature=record.claim_signature,
         )
-        asking = self._insist(FrameType.CLAIM, claim, ClaimAck, re=record.request_frame)
+        asking = self._tools.channel.insist(
+            FrameType.CLAIM, claim, ClaimAck, re=record.request_frame, names=self._names
+        )
         try:
             ack = await self._while_claim_lives(asking)
         except (MarketRefused, TimeoutError, Stopped) as error:
@@ -423,7 +406,7 @@ class AttemptRunner:
     def _ready(self, container: Container) -> None:
         """The meter is on."""
         now = self._now_ms()
-        self._resume_series(now)
+        self._usage.resume(self._record, now)
         self._report(AttemptState.READY, started_at_ms=now, step=Step.READY)
         crash_point("node.running")
         _log.info("ready", action="ready", container=container.container_id, **self._names)
@@ -438,7 +421,7 @@ class AttemptRunner:
             await asyncio.wait({exited, ordered, limit}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
                 return await self._natural(exited.result())
-            reason = Reason.OUT_OF_FUNDS if self._bounds.ends_for_want_of_funds else Reason.TIMEOUT
+            reason = Reason.OUT_OF_FUNDS if self._usage.bounds.ends_for_want_of_funds else Reason.TIMEOUT
             self.stop(Stop(reason, self._spec.stop_grace_s * 1000, final=True))  # an earlier order goes before
             return await self._obey_stop()
         finally:
@@ -451,8 +434,8 @@ class AttemptRunner:
             await asyncio.sleep(left / 1000)
 
     def _limit_left_ms(self) -> int:
-        series = self._running_series()
-        return series.started_at_ms + series.conceded_ms + self._bounds.limit_ms - self._now_ms()
+        series = self._usage.series
+        return series.started_at_ms + series.conceded_ms + self._usage.bounds.limit_ms - self._now_ms()
 
     async def _obey_stop(self) -> Ending:
         stop = self._record.stop
@@ -461,24 +444,18 @@ class AttemptRunner:
         key, grace_s = self._record.key, stop.grace_ms / 1000
         outcome = await self._engine(lambda: self._tools.runtime.stop(key, grace_s=grace_s))
         at_ms = await self._finished_ms(outcome)
-        return self._ending(stop.reason, final=stop.final, detail=stop.detail, outcome=outcome, at_ms=at_ms)
+        return ending(stop.reason, at_ms, final=stop.final, detail=stop.detail, outcome=outcome)
 
     async def _natural(self, outcome: Outcome) -> Ending:
-        if outcome.disk_full:
-            reason = Reason.DISK_FULL
-        elif outcome.oom_killed:
-            reason = Reason.OOM
-        else:
-            reason = Reason.COMPLETED if outcome.exit_code == 0 else Reason.APP_ERROR
         at_ms = await self._finished_ms(outcome)
-        return self._ending(reason, final=True, detail=outcome.message, outcome=outcome, at_ms=at_ms)
+        return ending(natural_reason(outcome), at_ms, final=True, detail=outcome.message, outcome=outcome)
 
     async def _finished_ms(self, outcome: Outcome) -> int:
         """Chain time at which the container ended, never later than now.
 
         By the engine's own times, so that an exit while this daemon was down is billed to its real end.
         """
-        series = self._running_series()
+        series = self._usage.series
         container = await self._engine(partial(self._tools.runtime.find, self._record.key))
         if container is None or container.started_at is None:
             # It never ran (its command can't be executed), or is gone: nothing beyond what was signed.
@@ -486,57 +463,42 @@ class AttemptRunner:
         ran_ms = int((outcome.finished_at - container.started_at).total_seconds() * 1000)
         return min(self._now_ms(), series.started_at_ms + max(0, ran_ms))
 
-    def _ending(
-        self,
-        reason: Reason,
-        *,
-        final: bool,
-        detail: str | None = None,
-        outcome: Outcome | None = None,
-        at_ms: int | None = None,
-    ) -> Ending:
-        if at_ms is None:
-            # No outcome is known: what was signed last is all that may be billed.
-            at_ms = self._series.at_ms if self._series else self._now_ms()
-        return Ending(
-            reason=reason,
-            at_ms=at_ms,
-            final=final and reason not in REQUEUING,
-            exit_code=outcome.exit_code if outcome else None,
-            detail=detail[:_DETAIL_CHARACTERS] if detail else None,
-        )
+    def _ending(self, reason: Reason, *, final: bool, detail: str | None = None) -> Ending:
+        """An end without a known outcome: what was signed last is all that may be billed."""
+        at_ms = self._usage.series.at_ms if self._usage.runs else self._now_ms()
+        return ending(reason, at_ms, final=final, detail=detail)
 
-    async def _end(self, ending: Ending) -> None:
+    async def _end(self, end: Ending) -> None:
         """Sign the last voucher and write down that the market has to take it."""
         if self._pump is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOG_END_S):
                     await self._pump.read_to_end()
         crash_point("node.before_final_voucher")
-        self._report_exit(ending)
+        self._report_exit(end)
         crash_point("node.after_final_voucher")
-        facts = {"reason": ending.reason.code, "exit_code": ending.exit_code, "detail": ending.detail}
+        facts = {"reason": end.reason.code, "exit_code": end.exit_code, "detail": end.detail}
         _log.info("ended", action="ended", **facts, **self._names)
 
-    def _report_exit(self, ending: Ending) -> None:
+    def _report_exit(self, end: Ending) -> None:
         voucher = None
-        if self._series is not None:
-            state = VoucherState.FINAL if ending.final else VoucherState.ENDED
-            voucher = self._sign(ending.at_ms, state, ending.reason)
+        if self._usage.runs:
+            state = VoucherState.FINAL if end.final else VoucherState.ENDED
+            voucher = self._sign(end.at_ms, state, end.reason)
         self._report(
             AttemptState.EXITED,
-            reason=ending.reason,
-            exit_code=ending.exit_code,
-            detail=ending.detail,
+            reason=end.reason,
+            exit_code=end.exit_code,
+            detail=end.detail,
             voucher=voucher,
             step=Step.ENDED,
-            ending=ending,
+            ending=end,
         )
 
     async def _clear(self) -> None:
         """Deliver what is left, clear the machine, and wait until the money is settled."""
         if not self._background:
-            self._spawn(self._deliver_reports())
+            self._spawn(self._reports.deliver())
         if self._record.step is Step.ENDED:
             if self._record.started_at_ms is not None:
                 self._start_pump()
@@ -556,31 +518,18 @@ class AttemptRunner:
 
     async def _nothing_owed(self) -> None:
         """Returns when the market has taken the last report of an attempt that was never ready."""
-        while self._record.voucher is not None or self._tools.journal.reports(self._record.key):
-            self._reports_taken.clear()
-            await self._reports_taken.wait()
+        while self._record.voucher is not None or self._reports.waiting():
+            await self._reports.some_taken()
 
     # --- reports and logs ----------------------------------------------------------------------------------------
 
-    async def _deliver_reports(self) -> None:
-        """Send every report in order; each waits for its answer."""
-        while True:
-            self._report_added.clear()
-            for report in self._tools.journal.reports(self._record.key):
-                try:
-                    ack = await self._insist(FrameType.STATE, report, StateAck)
-                except MarketRefused as error:
-                    self._on_report_refused(report, error)
-                else:
-                    if report.state is AttemptState.READY:
-                        self._ready_taken_ms = self._now_ms()
-                        self._ready_taken = True
-                        self._tools.beat_soon()
-                    if ack.countersignature is not None:
-                        self.on_countersigned(ack.countersignature)
-                self._tools.journal.drop_report(self._record.key, report.sequence)
-            self._reports_taken.set()
-            await self._report_added.wait()
+    def _on_report_taken(self, report: StateReport, ack: StateAck) -> None:
+        if report.state is AttemptState.READY:
+            self._ready_taken_ms = self._now_ms()
+            self._ready_taken = True
+            self._tools.beat_soon()
+        if ack.countersignature is not None:
+            self.on_countersigned(ack.countersignature)
 
     def _on_report_refused(self, report: StateReport, error: MarketRefused) -> None:
         _log.warning("report refused", action="report_refused", state=report.state, code=error.code, **self._names)
@@ -589,7 +538,7 @@ class AttemptRunner:
         elif report.state is AttemptState.EXITED and report.voucher is not None and self._record.ending is not None:
             self._offer_less(VoucherMessage.from_fields(report.voucher.fields), self._record.ending)
 
-    def _offer_less(self, refused: VoucherMessage, ending: Ending) -> None:
+    def _offer_less(self, refused: VoucherMessage, end: Ending) -> None:
         """The meter did not take the last voucher: show one that bills no more than it has already signed.
 
         Arguing is pointless once the work is over: time that the meter has not countersigned is never paid, and
@@ -598,10 +547,8 @@ class AttemptRunner:
         accepted = self._record.accepted.message if self._record.accepted else None
         if refused.billed_ms == (accepted.billed_ms if accepted else 0):
             return
-        series = self._running_series()
-        capped = replace(self._bounds, max_ms=Millis(accepted.billed_ms if accepted else 0))
-        self._series = replace(series.concede(series.conceded_ms, accepted), bounds=capped)
-        self._report_exit(ending)
+        self._usage.give_up_the_rest(accepted)
+        self._report_exit(end)
 
     def _report(
         self,
@@ -614,7 +561,7 @@ class AttemptRunner:
         voucher: SignedVoucher | None = None,
         **changes: Any,
     ) -> None:
-        """Journal a report together with the step it tells of; `_deliver_reports` sends it."""
+        """Journal a report together with the step it tells of; `Reports` sends it."""
         record = self._record
         if record.lease_token is None:
             raise AssertionError("reports follow the lease")
@@ -637,8 +584,7 @@ class AttemptRunner:
             detail=detail,
             voucher=voucher,
         )
-        self._tools.journal.save_with_report(self._record, report)
-        self._report_added.set()
+        self._reports.add(self._record, report)
 
     def _start_pump(self) -> None:
         if self._pump is not None:
@@ -664,7 +610,7 @@ class AttemptRunner:
             lines=lines,
         )
         try:
-            ack = await self._insist(FrameType.LOGS, body, LogsAck)
+            ack = await self._tools.channel.insist(FrameType.LOGS, body, LogsAck, names=self._names)
         except MarketRefused as error:
             _log.warning("logs refused", action="logs_refused", code=error.code, lines=len(lines), **self._names)
             return lines[-1].seq + 1
@@ -674,41 +620,10 @@ class AttemptRunner:
 
     # --- vouchers and the record ---------------------------------------------------------------------------------
 
-    def _resume_series(self, started_at_ms: int) -> None:
-        """The series as the journal has it, so that it goes on after a restart instead of beginning anew."""
-        record = self._record
-        last = VoucherMessage.from_fields(record.voucher.fields) if record.voucher else None
-        # After a concession the last voucher may bill what was refused: only the accepted one is a floor then.
-        floor = last if record.conceded_ms == 0 else (record.accepted.message if record.accepted else None)
-        self._series = Series(
-            identity=self._tools.identity,
-            escrow=record.request.escrow,
-            wallet=record.request.wallet,
-            attempt=record.request.attempt,
-            bounds=self._bounds,
-            started_at_ms=started_at_ms,
-            sequence=last.sequence if last else 0,
-            at_ms=floor.at_ms if floor else 0,
-            billed_ms=floor.billed_ms if floor else 0,
-            conceded_ms=record.conceded_ms,
-        )
-        if last is not None and record.voucher is not None:
-            self._recent[last.sequence] = record.voucher
-
-    def _running_series(self) -> Series:
-        if self._series is None:
-            raise AssertionError("the meter runs from READY on")
-        return self._series
-
     def _sign(self, now_ms: int, state: VoucherState, reason: Reason) -> SignedVoucher:
         """The next voucher of the series. The caller journals it before it is shown to anybody."""
         log_digest = self._pump.digest() if self._pump else LogDigest().value()
-        message, self._series = self._running_series().next(now_ms, voucher_digest(log_digest), state, reason)
-        voucher = signed(message, self._tools.key)
-        self._recent[message.sequence] = voucher
-        while len(self._recent) > _REMEMBERED_VOUCHERS:
-            self._recent.popitem(last=False)
-        return voucher
+        return self._usage.sign(now_ms, log_digest, state, reason)
 
     def _now_ms(self) -> int:
         return self._record.anchor.now_ms(self._tools.clock)
@@ -720,17 +635,6 @@ class AttemptRunner:
     @property
     def _names(self) -> dict[str, object]:
         return {"allocation": self._record.key.allocation, "attempt": self._record.key.attempt}
-
-    async def _insist(self, kind: FrameType, body: Message, answer: type[_M], *, re: str | None = None) -> _M:
-        """The market's answer, asked for again while it says that asking again can help. Raises MarketRefused."""
-        while True:
-            try:
-                return await self._tools.channel.request(kind, body, answer, re=re)
-            except MarketRefused as error:
-                if error.code not in _RETRYABLE:
-                    raise
-                _log.warning("market not ready", action="market_not_ready", code=error.code, **self._names)
-                await asyncio.sleep(_MARKET_RETRY_S)
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
@@ -766,15 +670,6 @@ class AttemptRunner:
             for each in (task, ordered):
                 each.cancel()
             await asyncio.gather(task, ordered, return_exceptions=True)
-
-
-def _reason(number: int) -> Reason:
-    """The reason of an order; an order without a reason we know is the renter's cancel."""
-    try:
-        reason = Reason(number)
-    except ValueError:
-        return Reason.CANCELLED
-    return Reason.CANCELLED if reason is Reason.RUNNING else reason
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

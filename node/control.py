@@ -11,7 +11,7 @@ import itertools
 import random
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 from pydantic import ValidationError
 
+from marketplace.errors import Code
 from marketplace.protocol.control import (
     MAX_FRAME_BYTES,
     ClaimRequest,
@@ -41,6 +42,8 @@ BACKOFF_MOST_S: Final = 10.0
 # Chosen: longer than any answer of a healthy market, shorter than its patience (3 heartbeats of 15 s).
 ANSWER_DUE_S: Final = 10.0
 _REMEMBERED_COMMANDS: Final = 1024
+_RETRYABLE: Final = frozenset(code.public for code in Code if code.retryable)
+_MARKET_RETRY_S: Final = 1.0
 
 _log = structlog.get_logger("node.control")
 _M = TypeVar("_M", bound=Message)
@@ -150,6 +153,22 @@ class ControlChannel:
                 await self._send_pending(pending)
         finally:
             self._pending.pop(frame.id, None)
+
+    async def insist(
+        self, kind: FrameType, body: Message, answer: type[_M], *, names: Mapping[str, object], re: str | None = None
+    ) -> _M:
+        """The answer, asked for again while the market says that asking again can help. Raises MarketRefused.
+
+        names: what the log calls the subject by.
+        """
+        while True:
+            try:
+                return await self.request(kind, body, answer, re=re)
+            except MarketRefused as error:
+                if error.code not in _RETRYABLE:
+                    raise
+                _log.warning("market not ready", action="market_not_ready", code=error.code, **names)
+                await asyncio.sleep(_MARKET_RETRY_S)
 
     async def beat(self, heartbeat: Heartbeat, *, timeout_s: float) -> HeartbeatAck:
         """One heartbeat over the present connection.
