@@ -133,6 +133,8 @@ def verify_receipt(receipt: Receipt, *, meter_key: str | None = None) -> Verific
     for index, voucher in enumerate(vouchers):
         checks += _voucher_checks(receipt, index, voucher, meter_key)
     checks += _payment_checks(receipt, vouchers)
+    if receipt.output_digest is not None:
+        checks.append(_digest_check(receipt.output_digest, vouchers))
     checks.append(_sum_check(receipt))
     return Verification(
         checks=tuple(checks),
@@ -235,6 +237,11 @@ def _payment_checks(receipt: Receipt, vouchers: Sequence[VoucherMessage]) -> lis
         code = Reason(voucher.reason).code if voucher.reason in set(Reason) else str(voucher.reason)
         checks.append(Check("the final voucher's reason is the receipt's", passed=code == receipt.reason, detail=code))
     return checks
+
+
+def _digest_check(output_digest: str, vouchers: Sequence[VoucherMessage]) -> Check:
+    signed = f"sha256:{vouchers[-1].digest.hex()}" if vouchers else "no voucher"
+    return Check("the output's digest is the last voucher's", passed=signed == output_digest, detail=signed)
 
 
 def _is_due(price: Tokens, billed_ms: int, amount: int) -> bool:

@@ -90,7 +90,7 @@ def receipt() -> Receipt:
             )
         ],
         refunded=str(DEPOSIT - DUE),
-        output_digest=None,
+        output_digest=f"sha256:{bytes(32).hex()}",
     )
 
 
@@ -129,6 +129,7 @@ def with_amounts(**fields: str) -> Receipt:
         changed(signatures=receipt().signatures[:1]),
         changed(signatures=receipt().signatures[1:]),
         changed(signatures=[s.model_copy(update={"key": key_of(NODE)}) for s in receipt().signatures]),
+        changed(output_digest="sha256:" + "1" * 64),
         changed(vouchers=["AAAA"]),
         changed(vouchers=["not base64"]),
         with_payment(billed_ms=BILLED + 1),

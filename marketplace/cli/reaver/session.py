@@ -177,7 +177,9 @@ def _hints(error: "ApiError") -> list[str]:
     for detail in error.details:
         near = f" (nearest: {', '.join(detail.suggestions)})" if detail.suggestions else ""
         allowed = f" (one of: {', '.join(detail.allowed)})" if detail.allowed else ""
-        hints.append(f"{detail.field}: {detail.message}{near}{allowed}")
+        said = f"{detail.field}: {detail.message}"
+        if near or allowed or said not in error.message:
+            hints.append(f"{said}{near}{allowed}")
     if error.code == "insufficient_escrow":
         names = ("required", "available", "wallet_balance", "shortfall", "currency")
         hints.extend(f"{n.replace('_', ' ')}: {error.extra[n]}" for n in names if error.extra.get(n) is not None)

@@ -206,6 +206,12 @@ def test_a_refusal_names_the_field_and_suggests(market: FakeMarket, reaver: Reav
     assert (body["error"], body["status"]) == ("validation_error", 422)
 
 
+def test_a_refusal_is_said_once(market: FakeMarket, reaver: Reaver) -> None:
+    detail = {"field": "amount", "code": "out_of_range", "message": "must be more than 0"}
+    market.before["POST /v1/quote"] = [error(422, "validation_error", "amount: must be more than 0", details=[detail])]
+    assert reaver("quote", "--gpu", "h100").stderr.count("must be more than 0") == 1
+
+
 def test_an_unknown_job(reaver: Reaver) -> None:
     done = reaver("jobs", "get", "job_x")
     assert done.exit_code == Exit.REFUSED
