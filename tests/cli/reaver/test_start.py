@@ -52,6 +52,15 @@ def test_help_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert all(name.startswith("marketplace.cli") for name in ours)
 
 
+def test_an_output_that_takes_nothing_more_is_one_line_of_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", CODE.replace("assert", "raise; assert"), "--help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (Exit.INTERNAL, "error: No space left on device\n")
+
+
 def test_every_command_teaches_by_help() -> None:
     for arguments in (["login"], ["quote"], ["run"], ["jobs"], ["nodes"], ["vault", "deposit"], ["allow", "grant"]):
         done = subprocess.run(
