@@ -335,6 +335,13 @@ def test_line_22_only_the_meter_s_word_decides_a_quit(world, renter, node, runni
     assert released.reserve == 2_000 + PARAMS.skew
 
 
+def test_line_22_a_quit_is_a_loss_until_the_market_was_silent_three_times_as_long(world, node, running):
+    world.pass_ms(2_000)
+    last = voucher(world, running, node, 1, 1_000)
+    world.pass_ms(3 * PARAMS.lost_after - 1_000)
+    assert of(ReleasedEvent, quit_attempt(world, running, node, last))[0].loss
+
+
 def test_line_22_a_quit_is_decided_anew_by_a_later_voucher(world, renter, node, running):
     """A node that hides its last voucher to look abandoned is contested with it."""
     world.pass_ms(2_000)
@@ -599,6 +606,23 @@ def test_a_compensation_leaves_the_operator_what_its_shares_had_earned(world, re
     assert 1_998 <= earned <= 2_000
 
 
+def test_a_compensation_burns_shares_rounded_against_the_operator(world, renter, node, running):
+    pool = world.build.addresses.pool(node.address(world))
+    world.pass_ms(10_000)
+    signed = voucher(world, running, node, 1, 10_000)
+    world.pass_ms(PARAMS.lost_after)
+    release(world, running, node, signed)
+    # as an over-claim's slash would leave it: less stake for the same shares
+    stake = BOND * 3 // 7
+    world.write("Pool", pool, {"active_stake": stake})
+    world.put_token(world.pool(node.key).stake_vault, world.build.deployment.stake_mint, pool, stake)
+    closed = of(ContestClosedEvent, end_contest(world, running, node))[0]
+    assert closed.compensation == 2_000
+    assert 2_000 * (BOND + 1) % (stake + 1) != 0
+    assert closed.burned == 2_000 * (BOND + 1) // (stake + 1) + 1
+    assert world.position(node.key, node.operator).shares == world.pool(node.key).bond_shares == BOND - closed.burned
+
+
 def test_a_pool_without_shares_earns_nothing_and_the_market_takes_its_part(world, renter, node, running):
     pool = world.build.addresses.pool(node.address(world))
     world.write("Pool", pool, {"active_stake": 0, "active_shares": 0, "bond_shares": 0})
@@ -803,6 +827,20 @@ def test_fees_of_many_small_payments_never_fall_below_nothing():
     # an unchanged voucher pays nothing, to nobody
     same = of(SettledEvent, settle(world, escrow, node, voucher(world, escrow, node, 12, billed)))[0]
     assert (same.paid, same.operator, same.protocol, same.owed) == (0, 0, 0, False)
+
+
+def test_where_the_whole_fee_grows_by_less_than_the_protocol_s_the_operator_bears_the_unit():
+    world = new_world(fee_bps=1)
+    renter, node = world.renter("renter", vault=10 * DEPOSIT), new_node(world)
+    escrow = open_escrow(world, renter, own_escrow(world, renter))
+    assign(world, escrow, node, fee_bps=PARAMS.protocol_bps + 1)
+    world.pass_ms(2_000)
+    first = of(SettledEvent, settle(world, escrow, node, voucher(world, escrow, node, 1, 100)))[0]
+    assert (first.operator, first.market + first.stakers, first.protocol) == (98, 1, 1)
+    world.pass_ms(1_000)
+    # 101 units: the protocol's fee rises to 2, that of both stays 2
+    then = of(SettledEvent, settle(world, escrow, node, voucher(world, escrow, node, 2, 101)))[0]
+    assert (then.operator, then.market + then.stakers, then.protocol, then.paid) == (0, 0, 1, 1)
 
 
 def test_small_payments_round_no_unit_back_from_the_protocol(world, renter, node, running):
