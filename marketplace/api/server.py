@@ -48,7 +48,6 @@ _log = structlog.get_logger(__name__)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _BODY_DEADLINE_S: Final = 30.0
 """How long a body may take to arrive; chosen: 1 MiB at 35 kB/s."""
-_MAX_URL_BYTES: Final = 8190
 
 
 class Authenticator(Protocol):

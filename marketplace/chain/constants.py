@@ -115,4 +115,3 @@ LOCALNET: Final = ConstantsProfile(
         epoch_length=20 * _SECOND,
     ),
 )
-PROFILES: Final[Mapping[str, ConstantsProfile]] = MappingProxyType({p.name: p for p in (DEFAULT, LOCALNET)})

@@ -22,7 +22,6 @@ from marketplace.chain.instructions import (
     Contest,
     OpenEscrow,
     ProgramInstruction,
-    Quit,
     Reap,
     ReleaseNode,
     Settle,
@@ -32,7 +31,6 @@ from marketplace.chain.transactions import SignedTransaction, UnsignedTransactio
 
 MATCHER_CALLS: Final = frozenset({OpenEscrow.name, Assign.name, ReleaseNode.name, CancelEscrow.name})
 METER_CALLS: Final = frozenset({Settle.name, ReleaseNode.name, Contest.name, CloseContest.name, Reap.name})
-NODE_CALLS: Final = frozenset({Settle.name, Quit.name, Contest.name, CloseContest.name, Reap.name})
 # Chosen: twenty times the base fee of the largest transaction here (four signatures).
 MAX_FEE_LAMPORTS: Final = 400_000
 

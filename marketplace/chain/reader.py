@@ -150,9 +150,6 @@ class ChainReader:
     async def list_escrows_of_wallet(self, wallet: Pubkey) -> list[Located[EscrowAccount]]:
         return await self.list_accounts(EscrowAccount, [ProgramFilter(offset=ESCROW_WALLET_AT, match=bytes(wallet))])
 
-    async def list_escrows_of_market(self, market: Pubkey) -> list[Located[EscrowAccount]]:
-        return await self.list_accounts(EscrowAccount, [ProgramFilter(offset=ESCROW_MARKET_AT, match=bytes(market))])
-
     async def list_nodes_of_market(self, market: Pubkey) -> list[Located[NodeAccount]]:
         return await self.list_accounts(NodeAccount, [ProgramFilter(offset=NODE_MARKET_AT, match=bytes(market))])
 

@@ -1,6 +1,5 @@
 """Which price clears: the lowest floor that satisfies a request, and the band of near-equal floors above it."""
 
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -41,8 +40,3 @@ def band_limit(lowest: Tokens) -> Tokens:
 def firm_price(lowest: Tokens, priority: Priority) -> Tokens:
     """Quoted price per hour: lowest x 1.02 x priority, so that every node of the band fits under it."""
     return with_priority(band_limit(lowest), priority)
-
-
-def lowest_floor(floors: Iterable[Tokens]) -> Tokens | None:
-    """The clearing price, None when there is no floor at all."""
-    return min(floors, default=None)

@@ -83,9 +83,6 @@ class Blockhashes:
         for stale in [known for known, at in self._slots.items() if at < oldest]:
             del self._slots[stale]
 
-    def slot_of(self, blockhash: Hash) -> int | None:
-        return self._slots.get(blockhash)
-
     def is_valid_at(self, blockhash: Hash, slot: int) -> bool:
         """Whether a transaction with this blockhash is accepted by the bank of `slot`."""
         born = self._slots.get(blockhash)

@@ -144,10 +144,6 @@ class NodeRegistry:
     def find(self, node_id: NodeId) -> Presence | None:
         return self._nodes.get(node_id)
 
-    def find_by_address(self, address: str) -> Presence | None:
-        """By the address of the Node account."""
-        return next((p for p in self._nodes.values() if p.node.address == address), None)
-
     def __iter__(self) -> Iterator[Presence]:
         return iter(list(self._nodes.values()))
 

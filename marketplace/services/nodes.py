@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal
+from typing import Literal
 
 import base58
 
@@ -45,7 +45,6 @@ from marketplace.store.engine import Store, Transaction
 from marketplace.store.nodes import Nodes
 
 SortBy = Literal["price", "reputation", "uptime"]
-MAX_NAME: Final = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from marketplace.client.logs import FollowState
     from marketplace.client.models import Job
 
-_STARTED = ("running", "uploading", "cancelling")
-
 
 def follow(output: Output, connection: Connection, job_id: str) -> "Job":
     """Print the log until the job is over and settled; the job as it then is.
