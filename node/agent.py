@@ -49,6 +49,8 @@ SILENT_INTERVALS: Final = 3
 _SWEEP_EVERY_S: Final = 60.0
 _SWEEP_AGE_S: Final = 120.0
 _REFUSED_BEAT_S: Final = 1.0
+# Chosen: a look costs one call; what is waited for is a settlement, or three times lost_after.
+_DISOWNED_LOOK_S: Final = 1.0
 _REMEMBERED_IMAGES: Final = 64
 
 # Specified: system.md section 5; the market's own numbers replace them when it welcomes us.
@@ -122,6 +124,7 @@ class Agent:
         self._images: dict[str, None] = {}
         self._heard_ms = clock.monotonic_ms()
         self._silent_since_ms: dict[AttemptKey, int] = {}
+        self._leaving: dict[AttemptKey, asyncio.Task[None]] = {}
 
     @property
     def draining(self) -> bool:
@@ -148,9 +151,10 @@ class Agent:
                 group.create_task(self._watch_silence())
                 group.create_task(self._sweep_for_ever())
         finally:
-            for task in self._tasks.values():
+            tasks = [*self._tasks.values(), *self._leaving.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def drain(self) -> None:
         """Take no more work, and return when nothing is left on this machine."""
@@ -192,7 +196,7 @@ class Agent:
         for holding in welcome.forget:
             runner = self._runners.get(AttemptKey(holding.allocation_id, holding.attempt))
             if runner is not None:
-                runner.forget()
+                self._leave(runner)
 
     async def on_claim_request(self, frame_id: str, request: ClaimRequest) -> None:
         """Consent, journalled before it is sent, or refuse with a reason."""
@@ -459,6 +463,28 @@ class Agent:
             return
         _log.info("settled without the market", action="self_settled", transaction=signature)
         runner.forget()
+
+    def _leave(self, runner: AttemptRunner) -> None:
+        """The market knows nothing of an attempt. It may be over, or the market has lost its store: the chain tells.
+
+        Nothing that the meter signed is given up on the market's word alone.
+        """
+        if self._chain is None:
+            runner.forget()
+            return
+        runner.disown()
+        key = runner.record.key
+        if key not in self._leaving:
+            task = asyncio.create_task(self._settle_disowned(runner))
+            self._leaving[key] = task
+            task.add_done_callback(lambda _done: self._leaving.pop(key, None))
+
+    async def _settle_disowned(self, runner: AttemptRunner) -> None:
+        key = runner.record.key
+        while self._runners.get(key) is runner:
+            if runner.record.step >= Step.ENDED:
+                await self._settle_without_market(runner, out_of_patience=True)
+            await asyncio.sleep(_DISOWNED_LOOK_S)
 
     def _may_quit(self, record: Attempt, now_ms: int, *, out_of_patience: bool) -> bool:
         # Earlier than three times lost_after it would count as a loss (program.md section 4, quit).

@@ -135,6 +135,7 @@ class AttemptRunner:
         )
         self._pump: LogPump | None = None
         self._pump_task: asyncio.Task[None] | None = None
+        self._disowned = False
         self._background: set[asyncio.Task[None]] = set()
         self._ready_taken_ms: int | None = None
         # The meter countersigns nothing before it has taken `ready`: no voucher is shown until then.
@@ -182,7 +183,7 @@ class AttemptRunner:
             self._assigned.set()
         elif command.type is CommandType.STOP:
             self.stop(Stop(ordered_reason(command.reason), command.grace_ms, command.final))
-        elif command.type is CommandType.SETTLED:
+        elif command.type is CommandType.SETTLED and not self._disowned:
             # Should the work still run, its account is closed: nobody pays for more of it.
             self.stop(_OVER)
             self._settled.set()
@@ -192,6 +193,12 @@ class AttemptRunner:
         if self._record.stop is None and self._record.step < Step.ENDED:
             self._save(stop=stop)
             self._ordered.set()
+
+    def disown(self) -> None:
+        """The market knows nothing of it: end the work, and keep what is owed for it until the chain says more."""
+        self._disowned = True
+        self.stop(_OVER)
+        self._abandoned.set()
 
     def forget(self) -> None:
         """The attempt is over on chain, or the market has no more interest in it: end it and clear it away."""

@@ -113,6 +113,26 @@ async def test_a_market_that_knows_an_attempt_as_over_has_it_removed(node: Node,
     await node.until_clean()
 
 
+async def test_a_market_that_lost_its_store_does_not_cost_the_node_its_pay(
+    market: ScriptedMarket, make_node: Callable[[], Node]
+) -> None:
+    """It knows nothing of the attempt, says so in every way it has, and the escrow is still ours on chain."""
+    chain = ScriptedChain(meter=market.meter.public, now_ms=now_ms)
+    node = make_node()
+    node.chain = chain
+    node.limits = replace(node.limits, windows=await chain.windows())
+    await node.start()
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: seen.countersigned)
+    paid_to = seen.countersigned[-1].sequence
+    market.forget = (Holding(allocation_id="alloc_1", attempt=1, state=AttemptState.RUNNING),)
+    await market.disconnect()
+    await market.until(lambda: len(market.hellos) >= 2)
+    await market.command(CommandType.SETTLED, seen)
+    await node.until_clean()
+    assert [a is not None and a.message.sequence >= paid_to for a in (*chain.settled, *chain.quits)] == [True]
+
+
 async def test_a_market_that_is_another_one_is_not_obeyed(
     market: ScriptedMarket, make_node: Callable[[], Node]
 ) -> None:
