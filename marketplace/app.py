@@ -7,7 +7,6 @@ the listener).
 """
 
 import asyncio
-import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -275,9 +274,10 @@ class Market:
         await self.jobs.stop()
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        # What one of them can't write any more (a full disk) must not keep the rest from ending in order.
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                _log.error("market.stop", action="ended with an error", cause=str(outcome))
         self._tasks.clear()
         if self._runner is not None:
             await self._runner.cleanup()

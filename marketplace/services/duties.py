@@ -83,5 +83,9 @@ class Duty:
                 except TimeoutError:
                     pass
         except asyncio.CancelledError:
-            await asyncio.shield(self._store.write(lambda tx: Leases(tx).release(self._kind, token)))
+            try:
+                await asyncio.shield(self._store.write(lambda tx: Leases(tx).release(self._kind, token)))
+            except MarketError as error:
+                # It ends by itself soon, and the next process of a SQLite store takes it over at once.
+                _log.warning("lease not given back", action="duty.hold", duty=self._kind, error=error.message)
             raise
