@@ -1,0 +1,452 @@
+"""Jobs whose renter changes his mind, whose node goes away or lies, whose store fails: paid right, once, or not at all."""
+
+import asyncio
+import base64
+import contextlib
+import secrets
+import sqlite3
+
+import base58
+import pytest
+from aiohttp import ClientSession
+from solders.keypair import Keypair
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+
+from marketplace.app import Market
+from marketplace.chain.builders import EscrowRef, NodeRef, SignedVoucher
+from marketplace.chain.errors import TransactionFailed
+from marketplace.chain.transactions import Assembler
+from marketplace.domain.catalogue import class_bytes
+from marketplace.domain.reasons import Reason
+from marketplace.protocol.claims import ClaimMessage
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
+from tests.api.conftest import Caller, Renter, Wallet, settings_in
+from tests.api.scripted_node import ScriptedAttempt, ScriptedNode
+from tests.api.test_jobs import ALLOWANCE, balanced, until
+from tests.api.test_jobs import submit as submit_job
+
+FINAL = VoucherState.FINAL
+
+
+@pytest.fixture
+async def quick_market(tmp_path, chain):
+    """A market whose nodes beat every second, so that one that is lost is lost soon."""
+    settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    quick = settings.market.model_copy(update={"heartbeat_s": 1})
+    # one renter polls for many: the published limit is for people
+    generous = settings.limits.model_copy(update={"wallet": 6000, "address": 6000})
+    settings = settings.model_copy(update={"market": quick, "limits": generous})
+    market = Market.build(settings)
+    await market.start()
+    async with asyncio.timeout(20):
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
+    yield market
+    await market.stop()
+
+
+@pytest.fixture
+async def quick_call(quick_market):
+    async with ClientSession() as session:
+        yield Caller(session, f"http://127.0.0.1:{quick_market.port}")
+
+
+@pytest.fixture
+async def renter(chain, quick_market, quick_call):
+    """Funded, with a vault and an allowance."""
+    funded = await Renter.funded(Wallet(), chain, quick_market, quick_call)
+    await funded.deposit("20")
+    _, prepared, _ = await funded("POST", "/v1/allowance", json=ALLOWANCE)
+    await funded.send(prepared)
+    return funded
+
+
+class LivingNode(ScriptedNode):
+    """A scripted node that beats by itself until it is told to fall silent."""
+
+    async def live(self, call, holding=()):
+        welcome = await self.connect(call, holding)
+        assert welcome["type"] == "hello", welcome
+        self.beating = asyncio.create_task(self._beat())
+
+    async def _beat(self):
+        while True:
+            # not waiting for the answer: a real node gives up on one that is late, and beats again
+            await self._send(
+                "heartbeat", {"sequence": 1, "free_slots": 1, "allocations": []}, secrets.token_hex(8), None
+            )
+            await asyncio.sleep(0.3)
+
+    async def die(self):
+        """No more beats, no connection."""
+        self.beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.beating
+        await self.close()
+
+
+@pytest.fixture
+async def make_node(chain, quick_market, quick_call):
+    made = []
+
+    async def make(**more):
+        operator = await Renter.funded(Wallet(), chain, quick_market, quick_call)
+        node = LivingNode(operator)
+        await node.register(bond="100", **more)
+        await node.live(quick_call)
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        await node.die()
+
+
+async def submit(renter, key="k", **fields):
+    """With a ceiling of its own: there may be no node to take a price from."""
+    return await submit_job(renter, key, max_price_per_hour="0.5", **fields)
+
+
+async def command(node, kind):
+    async with asyncio.timeout(20):
+        while True:
+            for found in node.commands:
+                if found["type"] == kind:
+                    return found
+            await asyncio.sleep(0.02)
+
+
+async def closed(renter, job_id):
+    """The job once its escrow is gone, contests included; its books balance."""
+    async with asyncio.timeout(40):
+        while True:
+            _, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
+            if job["settlement"] and job["settlement"]["state"] == "closed":
+                balanced(job)
+                return job
+            await asyncio.sleep(0.05)
+
+
+async def started(renter, node, market, **fields):
+    """A job that the node runs."""
+    submitting = asyncio.create_task(submit(renter, **fields))
+    attempt = await node.take()
+    status, answer, _ = await submitting
+    assert status == 201, answer
+    await until(renter, answer["id"], "assigned")
+    await attempt.ready(market.jobs.chain.now())
+    await until(renter, answer["id"], "running")
+    return answer["id"], attempt
+
+
+async def billed(attempt, milliseconds):
+    """A running voucher that the meter takes, as soon as its clock allows."""
+    async with asyncio.timeout(10):
+        while True:
+            answer = await attempt.beat(attempt.voucher(milliseconds))
+            if answer["countersigned"]:
+                return
+            assert [r["code"] for r in answer["refused"]] == ["clock"], answer
+            await asyncio.sleep(0.1)
+
+
+async def ended(attempt, reason=Reason.COMPLETED, milliseconds=900, **more):
+    voucher = attempt.voucher(milliseconds, state=FINAL, reason=int(reason))
+    return await attempt.report("exited", reason=int(reason), voucher=voucher, **more)
+
+
+# cancelling
+
+
+async def test_cancelled_while_a_node_considers_it_the_claim_is_not_taken(renter, make_node):
+    _, answer, _ = await submit(renter)
+    await until(renter, answer["id"], "queued")
+    node = await make_node()
+    request_id, request = await node.next_request()
+    assert (await renter("POST", f"/v1/jobs/{answer['id']}/cancel"))[0] == 200
+    with pytest.raises(AssertionError, match="already_assigned"):
+        await node.claim(request_id, request)
+    job = await closed(renter, answer["id"])
+    assert (job["status"], job["settlement"]["paid"], job["attempts"]) == ("cancelled", "0.000000", [])
+
+
+async def test_cancelled_while_it_is_pulled_it_costs_nothing(renter, make_node):
+    node = await make_node()
+    submitting = asyncio.create_task(submit(renter))
+    attempt = await node.take()
+    _, answer, _ = await submitting
+    await until(renter, answer["id"], "assigned")
+    await attempt.report("pulling")
+    await renter("POST", f"/v1/jobs/{answer['id']}/cancel")
+    stop = await command(node, "stop")
+    assert (stop["reason"], stop["final"]) == (int(Reason.CANCELLED), True)
+    assert (await attempt.report("exited", reason=int(Reason.CANCELLED)))["type"] == "ack"
+    job = await closed(renter, answer["id"])
+    assert (job["status"], job["settlement"]["paid"], len(job["attempts"])) == ("cancelled", "0.000000", 1)
+
+
+async def test_cancelled_while_it_runs_it_is_paid_to_its_end(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    await renter("POST", f"/v1/jobs/{job_id}/cancel")
+    await command(node, "stop")
+    assert (await ended(attempt, Reason.CANCELLED))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"], len(job["attempts"])) == ("cancelled", 900, 1)
+    assert job["settlement"]["compensation"]["amount"] == "0.000000"
+
+
+async def test_cancelled_at_the_moment_of_its_exit_it_ends_once(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    cancelled, reported = await asyncio.gather(renter("POST", f"/v1/jobs/{job_id}/cancel"), ended(attempt, exit_code=0))
+    assert cancelled[0] in {200, 409}
+    assert reported["type"] == "ack", reported
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"], len(job["attempts"])) == ("completed", 900, 1)
+    assert [t["kind"] for t in job["settlement"]["transactions"]].count("settle") == 1
+
+
+# waiting
+
+
+async def test_nobody_takes_it_in_time_and_everything_is_refunded(renter):
+    _, answer, _ = await submit(renter, queue_seconds=1)
+    job = await closed(renter, answer["id"])
+    assert (job["status"], job["reason"], job["settlement"]["paid"]) == ("expired", "queue_expired", "0.000000")
+    assert job["settlement"]["refunded"] == job["settlement"]["deposit"]
+    assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.000000"
+
+
+async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, make_node, quick_market):
+    """Each node has two slots; who waits longest goes first, give or take those who ask at the same moment."""
+    ids = []
+    for number in range(20):
+        status, answer, _ = await submit(renter, f"k{number}")
+        assert status == 201, answer
+        ids.append(answer["id"].removeprefix("job_"))
+    order = []
+
+    async def serve(node):
+        async def run(attempt):
+            await command_of(node, attempt, "assigned")
+            await attempt.ready(quick_market.jobs.chain.now())
+            assert (await ended(attempt, milliseconds=1, exit_code=0))["type"] == "ack"
+
+        async with asyncio.TaskGroup() as running:
+            while len(order) < 20:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        request_id, request = await node.requests.get()
+                    attempt = await node.claim(request_id, request)
+                    order.append(ids.index(request.allocation_id.removeprefix("alloc_")))
+                    running.create_task(run(attempt))
+
+    nodes = [await make_node(), await make_node()]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(serve(node) for node in nodes))
+    assert sorted(order) == list(range(20))
+    overtaken = max(abs(place - number) for place, number in enumerate(order))
+    assert overtaken <= 4, order
+    for job_id in ids:
+        job = await closed(renter, f"job_{job_id}")
+        assert (job["status"], len(job["attempts"])) == ("completed", 1)
+
+
+async def command_of(node, attempt, kind):
+    wanted = (kind, attempt.request.allocation_id)
+    async with asyncio.timeout(20):
+        while wanted not in {(c["type"], c["allocation_id"]) for c in node.commands}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+# losses
+
+
+async def test_a_lost_job_without_another_node_waits_and_expires_paid_to_the_last_voucher(
+    renter, make_node, quick_market, quick_call
+):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market, queue_seconds=3)
+    await billed(attempt, 1_000)
+    await node.die()
+    lost = await until(renter, job_id, "queued")
+    assert (lost["attempts"][0]["end_reason"], lost["attempts"][0]["billed_ms"]) == ("node_lost", 1_000)
+    # the node comes back and is told to forget it: it failed this job, which is not given to it again
+    holding = {"allocation_id": attempt.request.allocation_id, "attempt": 1, "state": "running"}
+    welcome = await node.connect(quick_call, [holding])
+    assert welcome["body"]["forget"] == [holding]
+    late = await attempt.beat(attempt.voucher(1_500))
+    assert [r["code"] for r in late["refused"]] == ["lease_lost"]
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"], len(job["attempts"])) == ("expired", 1_000, 1)
+    assert float(job["settlement"]["compensation"]["amount"]) > 0
+
+
+async def test_a_lost_job_is_served_by_the_node_that_comes(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    await billed(attempt, 1_000)
+    await node.die()
+    await until(renter, job_id, "queued")
+    other = await make_node()
+    second = await other.take()
+    assert (second.request.attempt, second.request.max_ms) == (2, 5 * 60_000 - 1_000)
+    await until(renter, job_id, "assigned")
+    await second.ready(quick_market.jobs.chain.now())
+    assert (await ended(second, milliseconds=500, exit_code=0))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 1_500)
+    assert [a["end_reason"] for a in job["attempts"]] == ["node_lost", "completed"]
+    first, last = job["attempts"]
+    # an attempt ended when its work did; the payment came later
+    assert first["ended_at"] <= last["ready_at"] <= last["ended_at"] <= job["settlement"]["settled_at"]
+
+
+async def test_cancelling_after_a_loss_pays_the_last_voucher_and_no_more(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    await billed(attempt, 1_000)
+    await node.die()
+    async with asyncio.timeout(20):
+        while node.id not in {p.node.id for p in quick_market.jobs.registry if p.lost}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    status, answer, _ = await renter("POST", f"/v1/jobs/{job_id}/cancel")
+    assert status == 200, answer
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"], len(job["attempts"])) == ("cancelled", 1_000, 1)
+
+
+# frames that come twice, nodes that lie
+
+
+async def test_frames_that_come_again_are_answered_alike_and_paid_once(renter, make_node, quick_market):
+    node = await make_node()
+    submitting = asyncio.create_task(submit(renter))
+    request_id, request = await node.next_request()
+    attempt = await node.claim(request_id, request)
+    again = await node.claim(request_id, request)
+    assert again.lease == attempt.lease
+    _, answer, _ = await submitting
+    await until(renter, answer["id"], "assigned")
+    now = quick_market.jobs.chain.now()
+    await attempt.ready(now)
+    attempt.reports -= 1
+    await attempt.ready(now)
+    voucher = attempt.voucher(100)
+    first, second = await attempt.beat(voucher), await attempt.beat(voucher)
+    assert first["countersigned"] == second["countersigned"] != []
+    final = attempt.voucher(900, state=FINAL, reason=1)
+    body = {**attempt.name, "lease_token": attempt.lease, "sequence": 2, "state": "exited", "reason": 1,
+            "exit_code": 0, "voucher": final}  # fmt: skip
+    answers = [await node.ask("state", body) for _ in range(2)]
+    job = await closed(renter, answer["id"])
+    answers.append(await node.ask("state", body))
+    assert [a["body"]["countersignature"] for a in answers] == [answers[0]["body"]["countersignature"]] * 3
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 900)
+    assert [t["kind"] for t in job["settlement"]["transactions"]].count("settle") == 1
+
+
+@pytest.mark.parametrize("off_ms", [5_000, -60_000])
+async def test_a_claim_of_another_time_is_not_taken(renter, make_node, off_ms):
+    _, answer, _ = await submit(renter)
+    node = await make_node()
+    request_id, request = await node.next_request()
+    at_ms = request.chain_time_ms + off_ms
+    message = ClaimMessage(
+        program_id=base58.b58decode(node.constants["program_id"]),
+        genesis_hash=base58.b58decode(node.constants["genesis_hash"]),
+        escrow=request.escrow, attempt=request.attempt, market=request.market, node=request.node,
+        class_id=class_bytes(request.class_id), price_per_hour=request.price_per_hour,
+        remaining_max_ms=request.max_ms, remaining_deposit=request.deposit, terms_hash=request.terms_hash,
+        fee_bps=request.fee_bps, at_ms=at_ms,
+    )  # fmt: skip
+    body = {
+        "allocation_id": request.allocation_id, "attempt": request.attempt, "at_ms": at_ms,
+        "signature": base64.b64encode(node.key.sign(message.signing_bytes()).signature).decode(),
+    }  # fmt: skip
+    refused = await node.ask("claim", body, re=request_id)
+    assert (refused["type"], refused["body"]["code"]) == ("error", "already_assigned")
+    job = await until(renter, answer["id"], "queued")
+    assert job["attempts"] == []
+    # the same node with the right time is as good as any
+    attempt = await node.take()
+    assert attempt.request.attempt == 1
+
+
+async def test_a_node_whose_clock_is_five_seconds_off_gets_no_countersignature(renter, make_node, quick_market):
+    node = await make_node()
+    _, attempt = await started(renter, node, quick_market)
+    right = attempt.started
+    for off_ms, code in ((5_000, "clock"), (-10_000, "start")):
+        attempt.started = right + off_ms
+        answer = await attempt.beat(attempt.voucher(1))
+        assert [r["code"] for r in answer["refused"]] == [code], answer
+    attempt.started = right
+    await billed(attempt, 100)
+
+
+async def test_time_beyond_the_clock_is_refused_by_the_meter_and_by_the_chain(renter, make_node, quick_market):
+    """Even with the renter's countersignature, which needs no meter."""
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    long = attempt.voucher(60_000, state=FINAL, reason=1)
+    answer = await attempt.report("exited", reason=1, exit_code=0, voucher=long)
+    assert answer["body"]["code"] == "voucher_invalid"
+    assert answer["body"]["message"].endswith(": clock")
+    message = VoucherMessage.from_fields(base64.b64decode(long["fields"]))
+    for message_at in (message.at_ms, quick_market.jobs.chain.now()):
+        with pytest.raises(TransactionFailed) as failed:
+            await settle_alone(quick_market, node, renter.keypair, attempt, message, message_at)
+        assert failed.value.error_name in {"VoucherFromFuture", "BilledBeyondClock"}
+    assert (await ended(attempt, exit_code=0))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 900)
+
+
+async def settle_alone(market, node, wallet: Keypair, attempt: ScriptedAttempt, message: VoucherMessage, at_ms: int):
+    """Send a voucher of node and renter to the chain, past the market."""
+    message = VoucherMessage(**{name: getattr(message, name) for name in message.__slots__} | {"at_ms": at_ms})
+    chain = market.jobs.chain
+    escrow = await chain._reader.find_escrow(Pubkey.from_bytes(attempt.request.escrow))
+    account = await chain._reader.find_node(node.keypair.pubkey())
+    signature = Signature.from_bytes(node.key.sign(message.signing_bytes()).signature)
+    voucher = SignedVoucher(message, node.keypair.pubkey(), wallet.pubkey(), node_signature=signature)
+    approved = chain._builder.settle(EscrowRef.of(escrow), NodeRef.of(account), wallet.pubkey(), voucher)
+    assembler = Assembler(market.rpc, chain._reader.codec)
+    unsigned = await assembler.assemble([*approved.checks, approved.call], wallet.pubkey())
+    signed = unsigned.sign([wallet])
+    await market.rpc.send_transaction(signed.raw)
+
+
+# the store
+
+
+async def test_a_store_that_takes_no_writes_signs_nothing_and_goes_on_when_it_does(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+
+    # somebody else's transaction: every write of the market fails, after the patience that it has with that
+    locker = sqlite3.connect(quick_market.store.path, isolation_level=None)
+    locker.execute("BEGIN IMMEDIATE")
+    try:
+        status, answer, _ = await submit(renter, "other")
+        assert status == 503, answer
+        voucher = attempt.voucher(100)
+        beat = {"sequence": 1, "free_slots": 1, "allocations": [
+            {**attempt.name, "lease_token": attempt.lease, "state": "running", "voucher": voucher}]}  # fmt: skip
+        refused = await node.ask("heartbeat", beat)
+        assert refused["type"] == "error", refused
+        assert quick_market.jobs.live.attempt(attempt.request.allocation_id).voucher is None
+        lost = await ended(attempt, exit_code=0)
+        assert lost["type"] == "error", lost
+    finally:
+        locker.execute("ROLLBACK")
+        locker.close()
+    attempt.reports -= 1
+    assert (await ended(attempt, exit_code=0))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 900)
+    total = (await renter("GET", "/v1/jobs"))[1]["total"]
+    assert total == 1
