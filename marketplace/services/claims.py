@@ -81,6 +81,7 @@ class Claims:
             link = presence.link
             answer = await link.request_claim(self._request(allocation, presence, terms))
         if not isinstance(answer, Claim):
+            presence.said_free = 0
             _log.info(
                 "no claim", action="claims.ask", node=node_id, allocation=allocation.id,
                 code=answer.code if answer is not None else "silent",

@@ -130,12 +130,14 @@ class NodeControl:
         self._live.require_open()
         presence = self._registry.find(node_id)
         could_take = presence is not None and self._registry.accepts_work(presence)
-        await self._registry.heard_of(node_id, draining=beat.draining, images=beat.images)
+        room = await self._registry.heard_of(
+            node_id, draining=beat.draining, images=beat.images, free_slots=beat.free_slots
+        )
         signed, refused = await self._meter.countersign(node_id, beat.allocations)
         for entry in beat.allocations:
             if entry.progress is not None:
                 await self._note_progress(node_id, AllocationId(entry.allocation_id), entry.attempt, entry.progress)
-        if presence is not None and not could_take and self._registry.accepts_work(presence):
+        if presence is not None and (room or not could_take) and self._registry.accepts_work(presence):
             self._scheduler.wake_queued()
         return HeartbeatAck(
             server_time_ms=self._clock.now(),

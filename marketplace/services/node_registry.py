@@ -63,6 +63,8 @@ class Presence:
     last_beat_ms: int | None = None
     images: frozenset[str] = frozenset()
     draining: bool = False
+    said_free: int = 0
+    """Slots that the node said it has free, 0 once it refused an offer: it clears up after we count a slot as free."""
     offered: int = 0
     offered_exposure: int = 0
     chain: NodeView | None = None
@@ -157,7 +159,7 @@ class NodeRegistry:
         await self._measure(presence, hello.hardware, hello.capabilities, hello.slots, hello.version)
         if older is not None and older is not link:
             await older.close("the node connected again")
-        await self.heard_of(node_id, draining=hello.draining, images=hello.images)
+        await self.heard_of(node_id, draining=hello.draining, images=hello.images, free_slots=hello.free_slots)
 
     def disconnect(self, node_id: NodeId, link: NodeLink) -> None:
         """The connection ended; the node itself is lost only after three heartbeats."""
@@ -165,9 +167,10 @@ class NodeRegistry:
         if presence is not None and presence.link is link:
             presence.link = None
 
-    async def heard_of(self, node_id: NodeId, *, draining: bool, images: tuple[str, ...]) -> None:
-        """A heartbeat came. Ends an outage, takes over what changed."""
+    async def heard_of(self, node_id: NodeId, *, draining: bool, images: tuple[str, ...], free_slots: int) -> bool:
+        """A heartbeat came. Ends an outage, takes over what changed; whether the node has more room than it said."""
         presence = self._nodes[node_id]
+        more, presence.said_free = free_slots > presence.said_free, free_slots
         now = self._clock.now()
         presence.last_beat_ms = self._clock.monotonic_ms()
         presence.images = frozenset(images)
@@ -175,6 +178,7 @@ class NodeRegistry:
         if presence.lost:
             presence.lost = False
             await self._store.write(lambda tx: Nodes(tx).end_outage(node_id, now))
+        return more
 
     async def note_lost(self, node_id: NodeId) -> None:
         """Three heartbeats are missing: the outage counts from the last one."""
