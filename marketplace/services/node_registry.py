@@ -104,8 +104,11 @@ class NodeRegistry:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read every node's account again, and how long it was away. Raises ChainUnavailable."""
+        """Read every node's account again, and how long it was away; note who was seen. Raises ChainUnavailable."""
         now = self._clock.now()
+        seen = {p.node.id: p.node.last_seen_at_ms for p in self._nodes.values() if p.node.last_seen_at_ms is not None}
+        if seen:
+            await self._store.write(lambda tx: Nodes(tx).write_seen(seen))
         down = await self._store.read(lambda tx: Nodes(tx).down_ms(now - UPTIME_WINDOW_MS, now))
         views = {view.node_key: view for view in await self._chain.list_nodes()}
         for presence in self._nodes.values():
@@ -173,6 +176,7 @@ class NodeRegistry:
         more, presence.said_free = free_slots > presence.said_free, free_slots
         now = self._clock.now()
         presence.last_beat_ms = self._clock.monotonic_ms()
+        presence.node = replace(presence.node, last_seen_at_ms=now)
         presence.images = frozenset(images)
         presence.draining = draining or presence.node.status is NodeStatus.DRAINING
         if presence.lost:

@@ -127,3 +127,13 @@ async def test_a_node_drains_itself_and_takes_work_again(polling):
     for drain, shown in ((True, "draining"), (False, "active")):
         status, answer, _ = await polling.post("drain", {"drain": drain})
         assert (status, answer["status"]) == (200, shown)
+
+
+async def test_a_node_was_last_seen_at_its_last_heartbeat(polling, live_call):
+    async def seen():
+        return (await live_call("GET", f"/v1/nodes/{polling.id}", token=polling.token))[1]["last_seen_at"]
+
+    first = await seen()
+    async with asyncio.timeout(10):
+        while await seen() == first:
+            await polling.ask("heartbeat", {"sequence": 2, "free_slots": 2})
