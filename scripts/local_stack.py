@@ -184,7 +184,9 @@ class Stack:
         self.command("reaver-node", "init", "--config", str(node.config), *check)
         operator = self.address_of(home / "operator.json")
         self.faucet(operator, sol="20", stake="600", payment="1")
-        self.command("reaver-node", "register", "--config", str(node.config), "--bond", "500", "--max-bond", "500", "--json")
+        self.command(
+            "reaver-node", "register", "--config", str(node.config), "--bond", "500", "--max-bond", "500", "--json"
+        )
         node.id = load(node.config).node.id
         self.nodes[name] = node
         return node
