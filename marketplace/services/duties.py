@@ -67,7 +67,7 @@ class Duty:
                     delay = await self._work()
                 except StaleLease:
                     delay = 100
-                except Exception:  # noqa: BLE001
+                except Exception:  # noqa: BLE001 - the outer edge, see below
                     # The outer edge of a duty: one bad item must not end what everybody else's money waits for.
                     _log.exception("duty failed", action="duty.work", duty=self._kind)
                     delay = 1000

@@ -6,11 +6,12 @@ Computed from memory alone: no chain call, no store but the one write that keeps
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from marketplace.domain.ids import AccountId, NodeId, QuoteId
 from marketplace.domain.matching import Candidate, Constraint, Request, band, obstacle
-from marketplace.domain.money import deposit_for
+from marketplace.domain.money import deposit_for, format_amount
 from marketplace.domain.pricing import firm_price
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import DetailCode, Invalid, NotFound, QuoteExpired, QuoteMismatch
@@ -221,8 +222,7 @@ class QuoteService:
             lamports_rent=self._chain.terms.escrow_rent,
             nodes_now=len(fitting),
             sample=tuple(
-                SampleNode(c.node_id, c.region, f"{float(c.reputation):.4f}", image in c.images)
-                for c in in_band[:_SAMPLE]
+                SampleNode(c.node_id, c.region, _shown(c.reputation), image in c.images) for c in in_band[:_SAMPLE]
             ),
             expires_at_ms=expires,
             because=() if fitting else _because(request, candidates),
@@ -327,3 +327,8 @@ def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR
             return ",".join(sorted({c.class_id for c in nodes}))
         case _:
             return None
+
+
+def _shown(value: Fraction) -> str:
+    """Four places, rounded down, as the node's own view shows it."""
+    return format_amount(int(value * 10**4), 4)

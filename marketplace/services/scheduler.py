@@ -173,7 +173,7 @@ class Scheduler:
                     state=allocation.state.value, error=str(error),
                 )  # fmt: skip
                 delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
-            except Exception:  # noqa: BLE001
+            except Exception:  # noqa: BLE001 - the outer edge, see below
                 # The outer edge of this allocation's task: a fault in one must not end the others, nor itself.
                 _log.exception("step failed", action="scheduler.step", allocation=allocation_id)
                 delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
