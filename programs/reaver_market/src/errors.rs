@@ -144,6 +144,28 @@ errors! {
     BondBelowClass = "The bond is below the class bond";
     VoucherUnexpected = "No voucher may be shown here";
     RuntimeRefused = "The runtime refused a call: a sysvar is missing or an account is borrowed";
+    // stake
+    OperatorPosition = "The operator's own stake is its bond: bond and unbond_bond change it";
+    NotPositionOwner = "Only the position's owner may do this";
+    SharesInsufficient = "The position has fewer shares";
+    WrongTicket = "The ticket is of another position";
+    TicketLocked = "The unbonding time has not passed";
+    CommissionStepTooLarge = "The commission changes by more than one step allows";
+    NodeSuspended = "The node is suspended by its market";
+    NodeNotSuspended = "The node is not suspended";
+    // epochs
+    WrongEpoch = "The account or number is of another epoch";
+    EpochWindowClosed = "Weights of an epoch are registered in the first half of the next one only";
+    EpochTooEarly = "The epoch's registration has not ended";
+    EpochNotClosed = "The epoch's emission is not fixed yet";
+    EpochOver = "The epoch's distribution has ended";
+    EpochNotOver = "The epoch is still being distributed";
+    WeightRegisteredAlready = "The node's weight in this epoch is registered";
+    WeightZero = "The node has no weight in this epoch";
+    NotRegistered = "The node registered no weight in this epoch";
+    AlreadyDistributed = "The pool has drawn its part of this epoch";
+    // over-claims
+    NoOverclaim = "The voucher does not bill more than can have passed";
 }
 
 // A failed call of another program ends the transaction by itself, with that program's error. What comes

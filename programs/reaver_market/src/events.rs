@@ -13,6 +13,12 @@ events! {
     MarketRegistered { market: Key, authority: Key, matcher: Key, meter: Key, fee_bps: Bps, fee_vault: Key }
     /// A market has new keys for what it does from now on.
     KeysRotated { market: Key, matcher: Key, meter: Key }
+    /// A market announced another fee.
+    FeeSet { market: Key, fee_bps: Bps, effective_at: Time }
+    /// A market took what it earned.
+    FeesWithdrawn { market: Key, authority: Key, destination: Key, amount: Tokens }
+    /// The protocol took its part of a market's fees.
+    ProtocolFeesSwept { market: Key, destination: Key, amount: Tokens }
     /// A class was made or changed.
     ClassSet { class_account: Key, class_id: ClassId, minimum_bond: Stake, enabled: Bool }
     /// A node exists, with its pool and bond.
@@ -69,6 +75,10 @@ events! {
     EpochClosed { epoch: Number, emission: Stake, total_weight: Shares }
     /// A pool drew its part of an epoch's emission.
     Distributed { pool: Key, epoch: Number, amount: Stake, commission: Stake }
+    /// An epoch's account is gone: what it did not draw is free again.
+    EpochEnded { epoch: Number, distributed: Stake, freed: Stake }
+    /// A node and its pool are gone: what rounding left went to the emission and the market.
+    NodeClosed { node: Key, operator: Key, pool: Key, stake_surplus: Stake, fee_surplus: Tokens }
     /// An operator took what was owed.
     OwedWithdrawn { node: Key, operator: Key, destination: Key, amount: Tokens }
     /// A renter took compensations.
@@ -77,6 +87,8 @@ events! {
     ParamsSet { params: Params }
     /// Ways in were closed or opened.
     PauseSet { paused: u8 }
+    /// Somebody else may take over the administration; zero: nobody.
+    AdminProposed { admin: Key, candidate: Key }
     /// Somebody else administers.
     AdminChanged { previous: Key, admin: Key }
 }

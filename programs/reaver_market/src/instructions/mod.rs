@@ -38,9 +38,18 @@ macro_rules! registry {
 }
 
 registry! {
-    settlement { settle, assign, open_escrow, release_node, quit, contest, close_contest, reap, cancel_escrow }
+    settlement {
+        settle, assign, open_escrow, release_node, quit, contest, close_contest, reap, cancel_escrow,
+        extend_escrow, prove_overclaim,
+    }
     renter { open_vault, deposit, withdraw, claim_compensation, grant_allowance, revoke_allowance }
-    operator { register_node, bond, update_node, withdraw_owed }
-    market { register_market }
-    admin { initialize, set_class }
+    operator {
+        register_node, bond, update_node, withdraw_owed, unbond_bond, set_commission, drain, retire,
+    }
+    delegator { delegate, claim, unbond, withdraw_ticket }
+    crank { register_weight, close_epoch, distribute }
+    market {
+        register_market, rotate_keys, set_fee, withdraw_fees, sweep_protocol_fees, suspend_node,
+    }
+    admin { initialize, set_class, set_params, set_pause, propose_admin, accept_admin }
 }
