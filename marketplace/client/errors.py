@@ -11,6 +11,7 @@ ClientError
 ├─ UnsafeToSign         what the market asked to sign isn't what was requested; nothing was signed
 │    ├─ ChallengeRefused    the login text
 │    └─ TransactionRefused  the transaction
+├─ Declined             its owner said no before anything was signed
 ├─ MarketChanged        the market's program, cluster or address differ from those remembered for this URL
 ├─ NotConfirmed         a sent transaction was not seen to land in time
 └─ TransactionFailed    it landed and failed
@@ -121,6 +122,10 @@ class TransactionRefused(UnsafeToSign):
             f"the market's transaction is not what was asked for: {deviation}. Nothing was signed, nothing was spent"
         )
         self.deviation = deviation
+
+
+class Declined(ClientError):
+    """The wallet's owner did not agree. Nothing was signed, nothing was spent."""
 
 
 class MarketChanged(ClientError):

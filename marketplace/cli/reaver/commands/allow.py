@@ -12,7 +12,8 @@ from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
 if TYPE_CHECKING:
-    from marketplace.client.client import Paid, ReaverClient
+    from marketplace.client.client import ReaverClient
+    from marketplace.client.payments import Paid
 
 app = typer.Typer(
     help="""Set what the market may spend for you.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from marketplace.cli.reaver.output import Output
 
 if TYPE_CHECKING:
-    from marketplace.client.client import Paid
+    from marketplace.client.payments import Paid
 
 
 def show_paid(output: Output, paid: "Paid") -> None:

@@ -10,7 +10,8 @@ from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
 if TYPE_CHECKING:
-    from marketplace.client.client import Paid, ReaverClient
+    from marketplace.client.client import ReaverClient
+    from marketplace.client.payments import Paid
 
 app = typer.Typer(
     help="""Deposit and withdraw the money that pays jobs.
