@@ -7,7 +7,7 @@ IDL; the reserved tail is left out.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from types import MappingProxyType
 from typing import Final
 
@@ -29,6 +29,25 @@ class NodeStatus(IntEnum):
     DRAINING = 1
     SUSPENDED = 2
     RETIRED = 3
+
+
+class EpochState(IntEnum):
+    """`EpochAccount.state`."""
+
+    REGISTERING = 0
+    CLOSED = 1
+
+
+class Pause(IntFlag):
+    """`ConfigAccount.paused`: which ways in are closed. No bit closes a way out."""
+
+    OPEN = 1
+    EXTEND = 2
+    ASSIGN = 4
+    REGISTER = 8
+    DELEGATE = 16
+    BOND = 32
+    GRANT = 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,12 @@ class Addresses:
     def position(self, pool: Pubkey, owner: Pubkey) -> Pubkey:
         return self._derive(b"position", bytes(pool), bytes(owner))
 
+    def ticket(self, position: Pubkey, index: int) -> Pubkey:
+        return self._derive(b"ticket", bytes(position), index.to_bytes(8, "little"))
+
+    def epoch(self, index: int) -> Pubkey:
+        return self._derive(b"epoch", index.to_bytes(8, "little"))
+
     def vault(self, wallet: Pubkey) -> Pubkey:
         return self._derive(b"vault", bytes(wallet))
 

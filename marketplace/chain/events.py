@@ -42,6 +42,34 @@ class KeysRotatedEvent(ProgramEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class FeeSetEvent(ProgramEvent):
+    """A market announced another fee."""
+
+    market: Pubkey
+    fee_bps: int
+    effective_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeesWithdrawnEvent(ProgramEvent):
+    """A market took what it earned."""
+
+    market: Pubkey
+    authority: Pubkey
+    destination: Pubkey
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolFeesSweptEvent(ProgramEvent):
+    """The protocol took its part of a market's fees."""
+
+    market: Pubkey
+    destination: Pubkey
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClassSetEvent(ProgramEvent):
     """A class was made or changed."""
 
@@ -378,6 +406,26 @@ class DistributedEvent(ProgramEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class EpochEndedEvent(ProgramEvent):
+    """An epoch's account is gone: what it did not draw is free again."""
+
+    epoch: int
+    distributed: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeClosedEvent(ProgramEvent):
+    """A node and its pool are gone: what rounding left went to the emission and the market."""
+
+    node: Pubkey
+    operator: Pubkey
+    pool: Pubkey
+    stake_surplus: int
+    fee_surplus: int
+
+
+@dataclass(frozen=True, slots=True)
 class OwedWithdrawnEvent(ProgramEvent):
     """An operator took what was owed."""
 
@@ -412,6 +460,14 @@ class PauseSetEvent(ProgramEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class AdminProposedEvent(ProgramEvent):
+    """Somebody else may take over the administration; zero: nobody."""
+
+    admin: Pubkey
+    candidate: Pubkey
+
+
+@dataclass(frozen=True, slots=True)
 class AdminChangedEvent(ProgramEvent):
     """Somebody else administers."""
 
@@ -423,6 +479,9 @@ EVENT_TYPES: Final[Mapping[str, type[ProgramEvent]]] = MappingProxyType(
     {
         "MarketRegistered": MarketRegisteredEvent,
         "KeysRotated": KeysRotatedEvent,
+        "FeeSet": FeeSetEvent,
+        "FeesWithdrawn": FeesWithdrawnEvent,
+        "ProtocolFeesSwept": ProtocolFeesSweptEvent,
         "ClassSet": ClassSetEvent,
         "NodeRegistered": NodeRegisteredEvent,
         "NodeUpdated": NodeUpdatedEvent,
@@ -451,10 +510,13 @@ EVENT_TYPES: Final[Mapping[str, type[ProgramEvent]]] = MappingProxyType(
         "WeightRegistered": WeightRegisteredEvent,
         "EpochClosed": EpochClosedEvent,
         "Distributed": DistributedEvent,
+        "EpochEnded": EpochEndedEvent,
+        "NodeClosed": NodeClosedEvent,
         "OwedWithdrawn": OwedWithdrawnEvent,
         "CompensationClaimed": CompensationClaimedEvent,
         "ParamsSet": ParamsSetEvent,
         "PauseSet": PauseSetEvent,
+        "AdminProposed": AdminProposedEvent,
         "AdminChanged": AdminChangedEvent,
     }
 )
