@@ -199,9 +199,11 @@ class ChainEvents:
                 escrow = getattr(observed.event, "escrow", None)
                 if escrow is not None:
                     escrows.setdefault(str(escrow), []).append(observed.event)
-                await self._take_event(observed)
+            # Before its events: who sees an escrow closed also sees the transaction that closed it.
             if escrows:
                 await self._note_transaction(transaction, escrows, landed)
+            for observed in transaction.events:
+                await self._take_event(observed)
 
     async def _note_transaction(
         self, transaction: ObservedTransaction, escrows: dict[str, list[ProgramEvent]], landed: LandedTransaction | None

@@ -83,6 +83,8 @@ class Scheduler:
         self._random = random
         self._tasks: dict[AllocationId, asyncio.Task[None]] = {}
         self._woken: dict[AllocationId, asyncio.Event] = {}
+        self._passed_over: set[AllocationId] = set()
+        """Those that waited and could not be served when they last tried: nobody yields to them."""
         self._running = False
 
     async def run(self) -> None:
@@ -151,6 +153,7 @@ class Scheduler:
         task.add_done_callback(lambda _task: self._forget(allocation.id))
 
     def _forget(self, allocation_id: AllocationId) -> None:
+        self._passed_over.discard(allocation_id)
         self._tasks.pop(allocation_id, None)
         self._woken.pop(allocation_id, None)
 
@@ -172,10 +175,12 @@ class Scheduler:
                     "act not done yet", action="scheduler.step", allocation=allocation_id,
                     state=allocation.state.value, error=str(error),
                 )  # fmt: skip
+                self._passed_over.add(allocation_id)
                 delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
             except Exception:  # noqa: BLE001 - the outer edge, see below
                 # The outer edge of this allocation's task: a fault in one must not end the others, nor itself.
                 _log.exception("step failed", action="scheduler.step", allocation=allocation_id)
+                self._passed_over.add(allocation_id)
                 delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if delay is None else delay / 1000):
@@ -281,14 +286,21 @@ class Scheduler:
     async def _claim(self, allocation: Allocation, terms: tuple[Millis, Tokens] | None = None) -> Attempt | None:
         """Ask nodes, best draw first, until one signs; its attempt, written. None when none is free or willing."""
         max_ms, deposit = terms or (allocation.max_ms, allocation.deposit)
+        self._passed_over.discard(allocation.id)
         asked: set[NodeId] = set()
+        barred: set[NodeId] = set()
         while True:
-            request = self._request(allocation, deposit, frozenset(asked))
+            request = self._request(allocation, deposit, frozenset(asked | barred))
             candidates = band(request, self._candidates(allocation))
             draw = int.from_bytes(self._random.token_bytes(16), "big")
             chosen = choose(candidates, allocation.image_digest or allocation.image, draw)
             if chosen is None:
+                if asked:
+                    self._passed_over.add(allocation.id)
                 return None
+            if self._comes_later(allocation, chosen):
+                barred.add(chosen.node_id)
+                continue
             asked.add(chosen.node_id)
             offer = Terms(
                 allocation.attempt + 1, with_priority(chosen.floor_per_hour, allocation.priority), max_ms, deposit
@@ -298,6 +310,28 @@ class Scheduler:
                 attempt = await self._take(allocation.id, chosen, offer, claim)
                 if attempt is not None:
                     return attempt
+
+    def _comes_later(self, allocation: Allocation, chosen: Candidate) -> bool:
+        """Whether more urgent allocations wait for all that this node has free. They are woken: it is theirs now."""
+        presence = self._registry.find(chosen.node_id)
+        if presence is None:
+            return False
+        mine, left = self._urgency(allocation), chosen.free_slots - allocation.gpu_count
+        for other in self._live:
+            if (
+                other.state is not AllocationState.RESERVING
+                or other.class_id != allocation.class_id
+                or other.id in self._passed_over
+                or self._urgency(other) >= mine
+            ):
+                continue
+            candidate = self._registry.candidate(presence, other.priority, other.gpu_count)
+            if obstacle(self._request(other, other.deposit), candidate) is None:
+                self.wake(other.id)
+                left -= other.gpu_count
+                if left < 0:
+                    return True
+        return False
 
     async def _take(
         self, allocation_id: AllocationId, chosen: Candidate, offer: Terms, claim: SignedClaim

@@ -46,7 +46,8 @@ def container_of(key: AttemptKey, found: dict[str, Any], *, disk: Disk | None, d
             exit_code=exit_code,
             oom_killed=failed and bool(state.get("OOMKilled")),
             disk_full=failed and disk_full,
-            finished_at=moment_or_none(state.get("FinishedAt")) or created_at,
+            # the engine stamps a start once the process already runs: one that ends at once would end before it
+            finished_at=max(moment_or_none(state.get("FinishedAt")) or created_at, started_at or created_at),
             message=str(state.get("Error") or ""),
         )
     return Container(

@@ -22,9 +22,9 @@ def test_twenty_jobs_on_two_slots_are_each_served_once_and_nobody_is_starved(sta
     jobs = [ended(stack, job_id) for job_id in ids]
     assert [(job["status"], len(job["attempts"])) for job in jobs] == [("completed", 1)] * JOBS
     begun = sorted(range(JOBS), key=lambda n: jobs[n]["attempts"][0]["claimed_at"])
-    # The order is the scheduler's aim, not its promise: who polls at the moment at which a node has room may go before
-    # who was refused by it just before (9 places were seen on busy cores). Nobody waits for the end of the queue.
-    assert max(abs(place - number) for place, number in enumerate(begun)) <= JOBS // 2, begun
+    # Who waits longest goes first. Two claimed at the same moment may change places, and one that arrives while those
+    # before it are still being opened may go before them.
+    assert max(abs(place - number) for place, number in enumerate(begun)) <= 2, begun
     for number, job in enumerate(jobs):
         logs = stack.command("reaver", "jobs", "logs", job["job_id"], environment=stack.environment)
         assert logs.splitlines() == [f"job {number}"]
@@ -43,6 +43,6 @@ def test_a_chain_that_is_away_while_jobs_run_and_end_delays_their_payment_only(s
     for job_id, least_ms in ((short, 4_000), (long, 25_000)):
         job = ended(stack, job_id)
         assert (job["status"], len(job["attempts"])) == ("completed", 1), job["attempts"]
-        assert least_ms <= job["settlement"]["billed_ms"] < least_ms + 10_000
+        assert least_ms - 100 <= job["settlement"]["billed_ms"] < least_ms + 10_000
         attempt = job["attempts"][0]
         assert attempt["ended_at"] <= job["settlement"]["settled_at"]

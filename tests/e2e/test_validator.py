@@ -116,6 +116,6 @@ def test_a_job_runs_and_is_paid_on_a_real_validator(stack, image_names):
     job = stack.wait_settled(job_id, 120)
     assert time.monotonic() - started < 120
     assert (job["status"], job["exit_code"]) == ("completed", 0)
-    assert job["settlement"]["billed_ms"] >= 2_000
+    assert job["settlement"]["billed_ms"] >= 1_900
     assert (len(job["settlement"]["transactions"]), job["settlement"]["signatures"]) == (2, 4)
     money_is_conserved(stack, job)
