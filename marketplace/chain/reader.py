@@ -36,6 +36,10 @@ ESCROW_MARKET_AT: Final = _HEADER + 2 * _KEY
 NODE_OPERATOR_AT: Final = _HEADER
 NODE_MARKET_AT: Final = _HEADER + 2 * _KEY
 ALLOWANCE_WALLET_AT: Final = _HEADER
+POSITION_POOL_AT: Final = _HEADER
+POSITION_OWNER_AT: Final = _HEADER + _KEY
+TICKET_POSITION_AT: Final = _HEADER
+TICKET_OWNER_AT: Final = _HEADER + 2 * _KEY
 # Specified (SPL token): mint, owner, amount at the start of an account, its state at 108; a mint's decimals
 # at 44, whether it is initialised at 45.
 _TOKEN_ACCOUNT: Final = struct.Struct("<32s32sQ")
@@ -93,7 +97,7 @@ class ChainReader:
         # An address that only received lamports is still the System program's and empty: no account of ours.
         if info is None or not info.data:
             return None
-        return self._located(kind, info)
+        return self.located(kind, info)
 
     async def get(self, kind: type[T], address: Pubkey, commitment: Commitment = Commitment.CONFIRMED) -> Located[T]:
         found = await self.find(kind, address, commitment)
@@ -105,12 +109,23 @@ class ChainReader:
         self, kind: type[T], filters: Sequence[ProgramFilter], commitment: Commitment = Commitment.CONFIRMED
     ) -> list[Located[T]]:
         """All accounts of a kind that pass the filters."""
-        own = [
-            ProgramFilter(data_size=self.codec.account_bytes(kind)),
-            ProgramFilter(offset=0, match=self.codec.account_discriminator(kind)),
-        ]
-        found = await self.rpc.list_program_accounts(self.codec.program, [*own, *filters], commitment)
-        return [self._located(kind, info) for info in found]
+        wanted = [*self._of_kind(kind), *filters]
+        found = await self.rpc.list_program_accounts(self.codec.program, wanted, commitment)
+        return [self.located(kind, info) for info in found]
+
+    async def find_many(
+        self, kind: type[T], addresses: Sequence[Pubkey], commitment: Commitment = Commitment.CONFIRMED
+    ) -> list[Located[T] | None]:
+        """One entry per address, in order, None where there is no account. Any number of addresses."""
+        found = await self.rpc.list_accounts(addresses, commitment)
+        return [None if info is None or not info.data else self.located(kind, info) for info in found]
+
+    async def list_addresses(
+        self, kind: type[T], filters: Sequence[ProgramFilter], commitment: Commitment = Commitment.CONFIRMED
+    ) -> list[Pubkey]:
+        """Where all accounts of a kind that pass the filters are, in the order of their bytes."""
+        wanted = [*self._of_kind(kind), *filters]
+        return sorted(await self.rpc.list_program_addresses(self.codec.program, wanted, commitment), key=bytes)
 
     async def get_config(self) -> ConfigAccount:
         return (await self.get(ConfigAccount, self.addresses.config())).account
@@ -166,18 +181,7 @@ class ChainReader:
     ) -> TokenAccount | None:
         """Raises AccountMismatch for an account that isn't the classic token program's."""
         info = await self.rpc.find_account(address, commitment)
-        if info is None or not info.data:
-            return None
-        if info.owner != TOKEN_PROGRAM or len(info.data) != TOKEN_ACCOUNT_BYTES:
-            raise AccountMismatch(f"{address} is no account of the classic token program")
-        mint, owner, amount = _TOKEN_ACCOUNT.unpack_from(info.data)
-        return TokenAccount(
-            address=address,
-            mint=Pubkey.from_bytes(mint),
-            owner=Pubkey.from_bytes(owner),
-            amount=amount,
-            state=TokenAccountState(info.data[_TOKEN_STATE_AT]),
-        )
+        return None if info is None or not info.data else token_account(info)
 
     async def find_mint_decimals(self, mint: Pubkey) -> int | None:
         """Decimals of a classic mint, None where there is no account.
@@ -214,5 +218,26 @@ class ChainReader:
             stake_decimals=stake,
         )
 
-    def _located(self, kind: type[T], info: AccountInfo) -> Located[T]:
+    def located(self, kind: type[T], info: AccountInfo) -> Located[T]:
+        """An account that was read as one of ours. Raises AccountMismatch."""
         return Located(info.address, self.codec.account(kind, info), info.lamports, info.slot)
+
+    def _of_kind(self, kind: type[object]) -> list[ProgramFilter]:
+        return [
+            ProgramFilter(data_size=self.codec.account_bytes(kind)),
+            ProgramFilter(offset=0, match=self.codec.account_discriminator(kind)),
+        ]
+
+
+def token_account(info: AccountInfo) -> TokenAccount:
+    """A token account that was read. Raises AccountMismatch for one that isn't the classic token program's."""
+    if info.owner != TOKEN_PROGRAM or len(info.data) != TOKEN_ACCOUNT_BYTES:
+        raise AccountMismatch(f"{info.address} is no account of the classic token program")
+    mint, owner, amount = _TOKEN_ACCOUNT.unpack_from(info.data)
+    return TokenAccount(
+        address=info.address,
+        mint=Pubkey.from_bytes(mint),
+        owner=Pubkey.from_bytes(owner),
+        amount=amount,
+        state=TokenAccountState(info.data[_TOKEN_STATE_AT]),
+    )

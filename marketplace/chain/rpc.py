@@ -394,6 +394,27 @@ class RpcClient:
         }
         return await self.call("getProgramAccounts", [str(program), options], read)
 
+    async def list_program_addresses(
+        self,
+        program: Pubkey,
+        filters: Sequence[ProgramFilter],
+        commitment: Commitment = Commitment.CONFIRMED,
+    ) -> list[Pubkey]:
+        """As `list_program_accounts`, without the accounts' data."""
+
+        def read(value: object, where: str) -> list[Pubkey]:
+            _, inner = answers.contextual(value, where)
+            return [answers.field(item, "pubkey", where, answers.pubkey) for item in answers.sequence(inner, where)]
+
+        options = {
+            "encoding": "base64",
+            "commitment": commitment,
+            "withContext": True,
+            "filters": [condition.as_json() for condition in filters],
+            "dataSlice": {"offset": 0, "length": 0},
+        }
+        return await self.call("getProgramAccounts", [str(program), options], read)
+
     async def get_token_account_balance(
         self, address: Pubkey, commitment: Commitment = Commitment.CONFIRMED
     ) -> TokenAmount:

@@ -6,6 +6,8 @@ Tokens = NewType("Tokens", int)
 """Base units of the payment token, 0 ≤ n < 2^64."""
 Stake = NewType("Stake", int)
 """Base units of the stake token, 0 ≤ n < 2^64."""
+Shares = NewType("Shares", int)
+"""Parts of a bucket of stake, 0 ≤ n < 2^128."""
 Millis = NewType("Millis", int)
 """Milliseconds; an instant counts from the Unix epoch, as the chain's clock does."""
 Seconds = NewType("Seconds", int)
@@ -15,5 +17,7 @@ Lamports = NewType("Lamports", int)
 
 MAX_U64: Final = 2**64 - 1
 """Largest amount the chain stores; specified in program.md, section 1."""
+MAX_U128: Final = 2**128 - 1
+"""Largest number of shares and largest accumulator that the chain stores; specified in program.md, section 2."""
 BPS_SCALE: Final = 10_000
 MILLIS_PER_HOUR: Final = 3_600_000

@@ -17,6 +17,7 @@ from marketplace.chain.builders import (
     SignedClaim,
     SignedVoucher,
 )
+from marketplace.chain.constants import LOCALNET
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.transactions import MAX_TRANSACTION_BYTES, Assembler, FeePolicy, Step, inspect
 from marketplace.protocol.claims import ClaimMessage
@@ -75,6 +76,30 @@ CASES: dict[str, tuple[Callable[[], list[Step]], Pubkey, int]] = {
         WALLET,
         1,
     ),
+    "over-claim by a stranger": (
+        lambda: approved(CALLS.prove_overclaim(ESCROW, REF, STRANGER, VOUCHER)),
+        STRANGER,
+        2,
+    ),
+    "over-claim by the node itself": (
+        lambda: approved(CALLS.prove_overclaim(ESCROW, REF, NODE, VOUCHER)),
+        NODE,
+        1,
+    ),
+    "extending a running escrow": (lambda: [CALLS.extend_escrow(ESCROW, MATCHER, 5, 6, REF)], MATCHER, 1),
+    "extending an open escrow": (lambda: [CALLS.extend_escrow(OWN, WALLET, 5, 0, None)], WALLET, 1),
+    "delegating": (lambda: [CALLS.delegate(WALLET, MARKET, 5)], WALLET, 1),
+    "claiming from four pools": (
+        lambda: [CALLS.claim(WALLET, Pubkey.from_bytes(bytes([n]) * 32)) for n in range(60, 64)],
+        WALLET,
+        1,
+    ),
+    "unbonding": (lambda: [CALLS.unbond(WALLET, MARKET, 2**127, 3)], WALLET, 1),
+    "withdrawing a ticket": (lambda: [CALLS.withdraw_ticket(WALLET, MARKET, 3)], WALLET, 1),
+    "unbonding the bond": (lambda: [CALLS.unbond_bond(OPERATOR, NODE, REF.class_id, 2**127, 3)], OPERATOR, 1),
+    "retiring": (lambda: [CALLS.retire(OPERATOR, NODE, MARKET)], OPERATOR, 1),
+    "distributing": (lambda: [CALLS.distribute(STRANGER, MARKET, 7, METER)], STRANGER, 1),
+    "setting all parameters": (lambda: [CALLS.set_params(WALLET, LOCALNET.params(6, 6))], WALLET, 1),
     "registering a node": (
         lambda: [CALLS.register_node(OPERATOR, NODE, MARKET, REF.class_id, 50, 100)],
         OPERATOR,

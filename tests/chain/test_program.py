@@ -169,6 +169,7 @@ def test_each_seed_has_its_place() -> None:
         addresses.pool_stake(a), addresses.pool_fees(a), addresses.position(a, b), addresses.position(b, a),
         addresses.vault(a), addresses.vault_tokens(a), addresses.allowance(a, b), addresses.allowance(b, a),
         addresses.escrow(a, b, 1), addresses.escrow(a, b, 256), addresses.escrow(b, a, 1),
+        addresses.ticket(a, 1), addresses.ticket(a, 256), addresses.ticket(b, 1), addresses.epoch(1), addresses.epoch(256),
     ]  # fmt: skip
     assert len(set(derived)) == len(derived)
     expected, _ = Pubkey.find_program_address([b"escrow", bytes(a), bytes(b), b"\0\1" + bytes(6)], PROGRAM)

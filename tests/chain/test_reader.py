@@ -34,6 +34,10 @@ def test_the_listings_filter_at_the_fields_they_name() -> None:
     assert offset("Node", "operator") == reader.NODE_OPERATOR_AT
     assert offset("Node", "market") == reader.NODE_MARKET_AT
     assert offset("Allowance", "wallet") == reader.ALLOWANCE_WALLET_AT
+    assert offset("Position", "pool") == reader.POSITION_POOL_AT
+    assert offset("Position", "owner") == reader.POSITION_OWNER_AT
+    assert offset("Ticket", "position") == reader.TICKET_POSITION_AT
+    assert offset("Ticket", "owner") == reader.TICKET_OWNER_AT
 
 
 async def test_what_is_not_there_is_told_from_what_is_something_else(actor: Actor) -> None:
