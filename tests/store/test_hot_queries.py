@@ -18,6 +18,12 @@ HOT = {
     "built transaction of a request": "SELECT id FROM built_transactions WHERE account_id = '' AND operation = '' ORDER BY built_at_ms DESC LIMIT 1",
     "expired keys": "DELETE FROM idempotency_keys WHERE expires_at_ms <= 0",
     "ended counters": "DELETE FROM rate_counters WHERE window_end_s <= 0",
+    "stake history of a wallet": "SELECT signature FROM stake_events WHERE owner = '' ORDER BY slot DESC, position DESC LIMIT 20",
+    "stake events of a pool": "SELECT kind FROM stake_events WHERE pool = '' AND at_epoch >= 1 AND at_epoch <= 9 ORDER BY slot",
+    "stake events of an epoch": "SELECT kind FROM stake_events WHERE epoch >= 1 AND epoch <= 9 AND kind IN ('weight')",
+    "pools of a wallet": "SELECT pool FROM stake_holders WHERE owner = '' ORDER BY pool",
+    "epochs of a pool": "SELECT fees FROM pool_epochs WHERE pool = '' AND epoch < 9",
+    "rewards of some epochs": "SELECT pool, sum(fees) FROM pool_epochs WHERE epoch >= 1 AND epoch <= 9 GROUP BY pool",
     "tokens of a login": "SELECT 1 FROM refresh_tokens WHERE login_id = ''",
 }
 
