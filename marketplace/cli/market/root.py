@@ -2,30 +2,24 @@
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from marketplace.settings import Settings
+from marketplace.cli.market.admin import app as admin
+from marketplace.cli.market.options import ConfigOption, DataOption, JsonOption, RpcOption, WsOption
+from marketplace.cli.market.session import run, settings_of, show
 
 app = typer.Typer(
     name="reaver-market",
     help="Run a compute market: API, scheduler and settlement.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file (default: localnet.toml where it exists).")
-]
-RpcOption = Annotated[str | None, typer.Option("--rpc", help="URL of the chain's JSON-RPC endpoint.")]
-WsOption = Annotated[str | None, typer.Option("--ws", help="URL of the chain's subscription endpoint.")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder of database, keys and key ring.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+app.add_typer(admin, name="admin")
 
 
 @app.command()
@@ -59,8 +53,8 @@ def serve(
         configure_logs(settings.log.format, settings.log.level)
         asyncio.run(run_market(settings, announce))
 
-    settings = _settings(config, rpc, ws, data, api={"host": host, "port": port, "base_url": base_url})
-    _run(work)
+    settings = settings_of(config, rpc, ws, data, api={"host": host, "port": port, "base_url": base_url})
+    run(work)
 
 
 @app.command()
@@ -68,8 +62,9 @@ def init(
     config: ConfigOption = None,
     rpc: RpcOption = None,
     data: DataOption = None,
-    admin: Annotated[
-        Path | None, typer.Option(help="Keypair file of the program's upgrade authority; not needed on a localnet.")
+    admin_file: Annotated[
+        Path | None,
+        typer.Option("--admin", help="Keypair file of the program's upgrade authority; not needed on a localnet."),
     ] = None,
     create_mints: Annotated[
         bool, typer.Option("--create-mints", help="Make new mints instead of using those of the settings.")
@@ -96,7 +91,7 @@ def init(
             payment_mint=None if create_mints else parse_address(settings.chain.payment_mint),
             stake_mint=None if create_mints else parse_address(settings.chain.stake_mint),
             create_mints=create_mints,
-            admin=load_keypair(admin) if admin is not None else None,
+            admin=load_keypair(admin_file) if admin_file is not None else None,
             market_fee_bps=settings.market.fee_bps,
         )
         async with RpcClient([settings.chain.rpc], timeout_s=settings.chain.request_timeout_s) as client:
@@ -117,10 +112,10 @@ def init(
             "keys": str(settings.market.keys),
             "done": list(made.done),
         }
-        _show(facts, as_json=as_json)
+        show(facts, as_json=as_json)
 
-    settings = _settings(config, rpc, None, data)
-    _run(work)
+    settings = settings_of(config, rpc, None, data)
+    run(work)
 
 
 @app.command()
@@ -133,12 +128,12 @@ def migrate(config: ConfigOption = None, data: DataOption = None, as_json: JsonO
         lock = FileLock(settings.database.with_name(settings.database.name + ".lock"))
         lock.acquire()
         try:
-            _show({"database": str(settings.database), "revision": migrate_schema(settings.database)}, as_json=as_json)
+            show({"database": str(settings.database), "revision": migrate_schema(settings.database)}, as_json=as_json)
         finally:
             lock.release()
 
-    settings = _settings(config, None, None, data)
-    _run(work)
+    settings = settings_of(config, None, None, data)
+    run(work)
 
 
 @app.command("config")
@@ -146,7 +141,7 @@ def show_config(config: ConfigOption = None, rpc: RpcOption = None, data: DataOp
     """Print the settings as they take effect (file < environment < flags), secrets hidden."""
     from marketplace.settings import dump_settings
 
-    print(json.dumps(dump_settings(_settings(config, rpc, None, data)), indent=2, default=str))
+    print(json.dumps(dump_settings(settings_of(config, rpc, None, data)), indent=2, default=str))
 
 
 @app.command()
@@ -176,72 +171,9 @@ def doctor(
 
     def work() -> None:
         findings = asyncio.run(look())
-        _show(findings, as_json=as_json)
+        show(findings, as_json=as_json)
         if findings["chain"] != "ok":
             raise typer.Exit(1)
 
-    settings = _settings(config, rpc, None, data)
-    _run(work)
-
-
-def main() -> None:
-    """Entry point."""
-    app()
-
-
-def _settings(
-    config: Path | None,
-    rpc: str | None,
-    ws: str | None,
-    data: Path | None,
-    *,
-    api: dict[str, Any] | None = None,
-) -> "Settings":
-    """The settings with these flags on top. Ends the process with the reason where they can't be used."""
-    from marketplace.errors import SettingsError
-    from marketplace.logs import configure_logs
-    from marketplace.settings import load_settings
-
-    flags: dict[str, dict[str, Any]] = {
-        "chain": {"rpc_url": rpc, "ws_url": ws},
-        "market": {"data_dir": data},
-        "api": api or {},
-    }
-    given = {
-        section: values
-        for section, names in flags.items()
-        if (values := {name: value for name, value in names.items() if value is not None})
-    }
-    try:
-        settings = load_settings(config, given)
-    except SettingsError as error:
-        _fail(error.message)
-    # Standard output is the answer's; `serve` turns the logs up.
-    configure_logs("console", "warning")
-    return settings
-
-
-def _run(work: Callable[[], None]) -> None:
-    from marketplace.errors import MarketError
-
-    try:
-        work()
-    except MarketError as error:
-        _fail(error.message)
-    except OSError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    from marketplace.redaction import redact
-
-    print(f"reaver-market: {redact(message)}", file=sys.stderr)
-    raise typer.Exit(1)
-
-
-def _show(facts: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        print(f"{name}: {', '.join(value) if isinstance(value, list) else value}")
+    settings = settings_of(config, rpc, None, data)
+    run(work)
