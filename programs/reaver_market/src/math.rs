@@ -258,6 +258,24 @@ const fn div_three(n: [u64; 3], d: u128) -> Result<(u128, u128), MarketError> {
     Ok((quotient | lower as u128, rest))
 }
 
+/// A weight's part of an emission: floor(emission x weight / total).
+///
+/// # Errors
+/// `MathOverflow`, also without any weight.
+#[inline(never)]
+pub fn weighted_floor(
+    emission: Stake,
+    weight: Stake,
+    total: &Shares,
+) -> Result<Stake, MarketError> {
+    let product = mul_three(emission.get() as u128, weight.get());
+    let (quotient, _) = div_three(product, total.get())?;
+    if quotient >> 64 != 0 {
+        return Err(MarketError::MathOverflow);
+    }
+    Ok(Stake::new(quotient as u64))
+}
+
 /// A bucket of stake and the shares that divide it.
 #[derive(Clone, Copy)]
 pub struct Bucket {

@@ -21,6 +21,8 @@ pub mod pause {
     pub const BOND: u8 = 32;
     /// grant_allowance
     pub const GRANT: u8 = 64;
+    /// All of them.
+    pub const ALL: u8 = 127;
 }
 
 record! {
@@ -116,6 +118,31 @@ impl Config {
             return Number::ZERO; // can't be: initialize refuses it
         }
         Number::new(now.since(self.epoch_start).get() / length)
+    }
+
+    /// Whether a moment lies in the first half of its epoch: then the last one's weights are registered.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_first_half(&self, now: Time) -> bool {
+        let length = self.epoch_length.get();
+        // a length of zero can't be: initialize refuses it
+        length != 0 && now.since(self.epoch_start).get() % length < length / 2
+    }
+
+    /// Ends the next epoch to be closed. Returns its emission: what the schedule gives, as far as the
+    /// vault holds it beside what closed epochs may still draw. The schedule falls in any case.
+    ///
+    /// # Errors
+    /// `MathOverflow`.
+    pub fn end_epoch(&mut self, vault: Stake) -> Result<Stake, MarketError> {
+        let emission = self
+            .scheduled_emission
+            .min(vault.minus_at_most(self.committed_emission));
+        let kept = Bps::new(math::BPS_ONE as u16).minus(self.params.decay_bps)?;
+        self.scheduled_emission = math::stake_part_floor(self.scheduled_emission, kept)?;
+        self.committed_emission = self.committed_emission.plus(emission)?;
+        self.next_epoch = self.next_epoch.plus(Number::new(1))?;
+        Ok(emission)
     }
 
     /// Whether a way in is closed.

@@ -3,11 +3,8 @@
 //! Changes: the pending admin; zero withdraws the proposal.
 //! Refuses: anybody else.
 
-use crate::{
-    errors::MarketError,
-    quantities::Key,
-    Ctx,
-};
+use super::set_pause::administered;
+use crate::{errors::MarketError, events, quantities::Key, Ctx};
 
 instruction! {
     /// Names who may take over the administration.
@@ -28,6 +25,12 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let config = administered(a.config, a.admin, ctx.program_id)?;
+    config.pending_admin = args.candidate;
+    events::AdminProposed {
+        admin: config.admin,
+        candidate: args.candidate,
+    }
+    .emit();
+    Ok(())
 }

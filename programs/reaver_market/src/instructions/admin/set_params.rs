@@ -3,11 +3,8 @@
 //! Changes: the parameters; never the mints, the genesis hash or the epoch's length.
 //! Refuses: a number outside its bounds.
 
-use crate::{
-    errors::MarketError,
-    state::Params,
-    Ctx,
-};
+use super::set_pause::administered;
+use crate::{errors::MarketError, events, state::Params, Ctx};
 
 instruction! {
     /// Sets the deployment's numbers, within bounds.
@@ -28,6 +25,12 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let config = administered(a.config, a.admin, ctx.program_id)?;
+    args.params.require_bounds(config.epoch_length)?;
+    config.params = args.params;
+    events::ParamsSet {
+        params: args.params,
+    }
+    .emit();
+    Ok(())
 }

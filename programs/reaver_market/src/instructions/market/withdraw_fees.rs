@@ -3,7 +3,19 @@
 //! Changes: pays the recorded number to any account the authority names.
 //! Refuses: when nothing is owed. Never paused.
 
-use crate::{errors::MarketError, Ctx};
+use pinocchio::{cpi::Seed, AccountView, Address};
+
+use super::rotate_keys::governed;
+use crate::{
+    checks::{self, require},
+    cpi::TokenTransfer,
+    errors::MarketError,
+    events,
+    quantities::{Key, Tokens},
+    seeds,
+    state::Market,
+    Ctx,
+};
 
 instruction! {
     /// Pays out what a market has earned.
@@ -24,8 +36,91 @@ instruction! {
 /// Whatever the specification above refuses.
 #[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let args = Args::parse(ctx.data)?;
+    Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    checks::token_program(a.token_program)?;
+    governed(a.market, a.authority, ctx.program_id)?;
+    let payout = Payout {
+        program_id: ctx.program_id,
+        market: a.market,
+        fees: a.market_fees,
+        destination: a.destination,
+    };
+    let amount = payout.pay(Owed::ToMarket)?;
+    events::FeesWithdrawn {
+        market: Key::of(a.market),
+        authority: Key::of(a.authority),
+        destination: Key::of(a.destination),
+        amount,
+    }
+    .emit();
+    Ok(())
+}
+
+/// Whose part of the fee vault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    /// The market's.
+    ToMarket,
+    /// The protocol's.
+    ToProtocol,
+}
+
+/// A payment out of a market's fee vault.
+pub struct Payout<'a> {
+    /// The program that runs.
+    pub program_id: &'a Address,
+    /// The market.
+    pub market: &'a mut AccountView,
+    /// Its fee vault.
+    pub fees: &'a AccountView,
+    /// Who is paid.
+    pub destination: &'a AccountView,
+}
+
+impl Payout<'_> {
+    /// Pays one part of what the market records, and checks that the other is still there.
+    ///
+    /// # Errors
+    /// `WrongTokenAccount`, `DuplicateAccount`, `NothingOwed`, `ConservationBroken`, or what the token
+    /// program answers.
+    #[inline(never)]
+    pub fn pay(self, owed: Owed) -> Result<Tokens, MarketError> {
+        let market: &mut Market = checks::load_mut(self.market, self.program_id)?;
+        require(
+            market.fee_vault.is(self.fees),
+            MarketError::WrongTokenAccount,
+        )?;
+        require(
+            self.destination.address() != self.fees.address(),
+            MarketError::DuplicateAccount,
+        )?;
+        let place = match owed {
+            Owed::ToMarket => &mut market.market_owed,
+            Owed::ToProtocol => &mut market.protocol_owed,
+        };
+        let amount = *place;
+        require(!amount.is_zero(), MarketError::NothingOwed)?;
+        *place = Tokens::ZERO;
+        let rest = market.market_owed.plus(market.protocol_owed)?;
+        let (authority, bump) = (market.authority, [market.bump]);
+        let before = checks::balance(self.fees)?;
+        TokenTransfer {
+            from: self.fees,
+            to: self.destination,
+            authority: self.market,
+            amount: amount.get(),
+        }
+        .send(&[
+            Seed::from(seeds::MARKET),
+            Seed::from(&authority.0),
+            Seed::from(&bump),
+        ])?;
+        let after = checks::balance(self.fees)?;
+        require(
+            after.plus(amount)? == before && after >= rest,
+            MarketError::ConservationBroken,
+        )?;
+        Ok(amount)
+    }
 }
