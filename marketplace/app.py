@@ -188,6 +188,7 @@ class Market:
                 keys=keys,
                 rpc=rpc,
                 codec=codec,
+                link=link,
                 market=Addresses(codec.program).market(keys.authority.pubkey()),
                 sender=sender,
                 outbox=outbox,

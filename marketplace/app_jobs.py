@@ -29,6 +29,7 @@ from marketplace.domain.ids import NodeId
 from marketplace.protocol.control import Capabilities
 from marketplace.services.chain_acts import MarketKeys, MeterKey, SolanaChain
 from marketplace.services.chain_events import ChainEvents
+from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
@@ -44,6 +45,7 @@ from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.settlement import Settlement
+from marketplace.services.stake_books import StakeBooks
 from marketplace.services.transactions import TransactionService
 from marketplace.settings import Settings
 from marketplace.store.allocations import Attempts
@@ -86,6 +88,7 @@ class JobMarket:
         keys: OperatorKeys,
         rpc: RpcClient,
         codec: AnchorCodec,
+        link: ChainLink,
         market: Pubkey,
         sender: Sender,
         outbox: OutboxStore,
@@ -98,7 +101,8 @@ class JobMarket:
         live = Live(store, clock, ids, chain, currency)
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)
-        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, observe=watcher.observed)
+        stake = StakeBooks(codec, lambda: link.epochs)
+        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, stake, observe=watcher.observed)
         settlement = Settlement(store, chain, registry, events)
         scheduler = Scheduler(live, chain, registry, Claims(chain, registry), settlement, clock, random)
         meter = Meter(store, chain, live, clock, MeterKey(keys.meter))

@@ -28,6 +28,7 @@ from marketplace.chain.events import (
     EscrowExtendedEvent,
     EscrowOpenedEvent,
     EscrowStoppingEvent,
+    NodeRegisteredEvent,
     OverclaimProvedEvent,
     ProgramEvent,
     ReleasedEvent,
@@ -53,9 +54,11 @@ from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock
 from marketplace.services.live import Change, Live, ended
+from marketplace.services.stake_books import Commissions, StakeBooks
 from marketplace.store.allocations import Allocations, Attempts, Contest, Contests
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction, Movement, StoredEvent, moved
 from marketplace.store.engine import Store, Transaction
+from marketplace.store.stake import StakeRows
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +126,7 @@ class ChainEvents:
         program: Pubkey,
         clock: Clock,
         chain: ChainPort,
+        stake: StakeBooks,
         *,
         observe: Callable[[LandedTransaction], ObservedTransaction],
     ) -> None:
@@ -133,6 +137,7 @@ class ChainEvents:
         self._program = program
         self._clock = clock
         self._chain = chain
+        self._stake = stake
         self._observe = observe
         self._lock = asyncio.Lock()
         self._caught_up = asyncio.Event()
@@ -183,6 +188,7 @@ class ChainEvents:
             books = Books(tx)
             books.finalize(finalized)
             books.undo(dropped)
+            StakeRows(tx).undo(dropped)
             books.put_cursor(CURSOR, text, slot)
 
         if not batch.empty:
@@ -202,8 +208,20 @@ class ChainEvents:
             # Before its events: who sees an escrow closed also sees the transaction that closed it.
             if escrows:
                 await self._note_transaction(transaction, escrows, landed)
+            commissions = await self._commissions(transaction, landed)
             for observed in transaction.events:
-                await self._take_event(observed)
+                await self._take_event(observed, commissions)
+
+    async def _commissions(self, transaction: ObservedTransaction, landed: LandedTransaction | None) -> Commissions:
+        """What nodes were registered with here. Asked for once: whoever has the event recorded has it too."""
+        if not any(isinstance(o.event, NodeRegisteredEvent) and not self._has_stake(o) for o in transaction.events):
+            return {}
+        found = landed or await self._rpc.find_transaction(transaction.signature)
+        return {} if found is None else self._stake.commissions(found)
+
+    def _has_stake(self, observed: ObservedEvent) -> bool:
+        signature = str(observed.signature)
+        return self._store.peek(lambda tx: StakeRows(tx).has_event(signature, observed.index))
 
     async def _note_transaction(
         self, transaction: ObservedTransaction, escrows: dict[str, list[ProgramEvent]], landed: LandedTransaction | None
@@ -240,17 +258,28 @@ class ChainEvents:
 
         await self._store.write(write)
 
-    async def _take_event(self, observed: ObservedEvent) -> None:
+    async def _take_event(self, observed: ObservedEvent, commissions: Commissions) -> None:
         signature = str(observed.signature)
-        if self._store.peek(lambda tx: Books(tx).has_event(signature, observed.index)):
-            return
         at_ms = self._clock.now()
+
+        def record_stake(tx: Transaction) -> None:
+            self._stake.record(tx, observed, at_ms, commissions)
+
         try:
-            if isinstance(observed.event, EscrowEvent):
+            if self._store.peek(lambda tx: Books(tx).has_event(signature, observed.index)):
+                # Recorded by a version that kept no books of stake: the cursor was set back, so that it is seen again.
+                if self._stake.concerns(observed.event) and not self._has_stake(observed):
+                    await self._store.write(record_stake)
+            elif isinstance(observed.event, EscrowEvent):
                 await self._take_escrow_event(_Seen(observed, observed.event, str(observed.event.escrow), at_ms))
             else:
                 stored = _stored(observed, None, at_ms)
-                await self._store.write(lambda tx: Books(tx).record(stored, ()))
+
+                def write(tx: Transaction) -> None:
+                    Books(tx).record(stored, ())
+                    record_stake(tx)
+
+                await self._store.write(write)
         except UniqueViolation:
             _log.info("event recorded meanwhile", action="chain.event", signature=signature)
 
@@ -298,6 +327,7 @@ class ChainEvents:
         before = books.find_escrow(seen.escrow)
         after, movements = _book(seen, before)
         books.record(_stored(seen.observed, seen.escrow, seen.at_ms), movements)
+        self._stake.record(tx, seen.observed, seen.at_ms, {})
         if after is not None:
             books.put_escrow(after)
         allocation = Allocations(tx).find_by_escrow(seen.escrow)

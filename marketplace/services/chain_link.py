@@ -19,6 +19,7 @@ from marketplace.chain.rpc import RpcClient
 from marketplace.chain.transactions import Assembler
 from marketplace.domain.catalogue import CLASSES
 from marketplace.domain.quantities import Millis
+from marketplace.domain.staking import EpochClock
 from marketplace.errors import Starting
 from marketplace.services.clock import Clock
 
@@ -65,6 +66,12 @@ class ChainLink:
     def connected(self) -> bool:
         """Whether `facts` are there."""
         return self._facts is not None
+
+    @property
+    def epochs(self) -> EpochClock:
+        """When the deployment's epochs begin; never changes. Raises Starting."""
+        config = self.facts.config
+        return EpochClock(Millis(config.epoch_start), Millis(config.epoch_length))
 
     @property
     def calls(self) -> CallBuilder:

@@ -156,6 +156,15 @@ class StakeRows:
                     {"signature": signature},
                 )
 
+    def has_event(self, signature: str, position: int) -> bool:
+        return (
+            self._tx.row(
+                "SELECT 1 FROM stake_events WHERE signature = :signature AND position = :position",
+                {"signature": signature, "position": position},
+            )
+            is not None
+        )
+
     # pools and holders
 
     def find_pool(self, pool: str) -> StakePool | None:

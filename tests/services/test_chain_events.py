@@ -15,13 +15,17 @@ from marketplace.chain.events import (
     ReleasedEvent,
     SettledEvent,
 )
+from marketplace.chain.program import AnchorCodec
 from marketplace.chain.watcher import ObservedEvent, ObservedTransaction
 from marketplace.domain.allocations import AttemptPhase
 from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
+from marketplace.domain.staking import EpochClock
 from marketplace.services.chain_events import ChainEvents
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.live import Change, Live
+from marketplace.services.stake_books import StakeBooks
 from marketplace.store.allocations import Contests
 from marketplace.store.books import Books
 from marketplace.store.engine import Store
@@ -94,7 +98,8 @@ class World:
     def __init__(self, store):
         self.store, self.clock = store, ManualClock()
         self.live = Live(store, self.clock, Ids(self.clock, SystemRandom()), Terms(), "USDC")
-        self.events = ChainEvents(store, self.live, NoHistory(), None, NULL, self.clock, Terms(), observe=None)
+        stake = StakeBooks(AnchorCodec(NULL), lambda: EpochClock(Millis(0), Millis(20_000)))
+        self.events = ChainEvents(store, self.live, NoHistory(), None, NULL, self.clock, Terms(), stake, observe=None)
         self.number = 0
 
     async def land(self, *events, again=False):

@@ -75,6 +75,8 @@ def upgrade() -> None:
         sa.Column("ended", sa.Boolean, nullable=False),
         sa.Column("freed", sa.BigInteger, nullable=False),
     )
+    # Events recorded before are read again, for what they say of stake; what is recorded already stays as it is.
+    op.execute("DELETE FROM chain_cursors")
 
 
 def downgrade() -> None:
