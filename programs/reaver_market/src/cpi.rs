@@ -5,7 +5,7 @@ use pinocchio::{
     AccountView, Address,
 };
 use pinocchio_system::instructions::{Allocate, Assign, CreateAccount, Transfer as SolTransfer};
-use pinocchio_token::instructions::{InitializeAccount3, Transfer};
+use pinocchio_token::instructions::{CloseAccount, InitializeAccount3, Transfer};
 
 use crate::{
     checks,
@@ -187,6 +187,21 @@ impl TokenTransfer<'_> {
             .invoke_signed(&[Signer::from(seeds)])?;
         Ok(())
     }
+}
+
+/// Closes an empty token account of ours; its rent goes to `to`.
+///
+/// # Errors
+/// What the token program answers, for instance when it isn't empty.
+#[inline(always)]
+pub fn close_token_account(
+    account: &AccountView,
+    to: &AccountView,
+    authority: &AccountView,
+    seeds: &[Seed<'_>],
+) -> Result<(), MarketError> {
+    CloseAccount::new(account, to, authority).invoke_signed(&[Signer::from(seeds)])?;
+    Ok(())
 }
 
 /// Closes one of our accounts: data zeroed, lamports to the recorded payer, back to the system program.

@@ -25,6 +25,7 @@ pub mod quantities;
 pub mod reasons;
 pub mod seeds;
 pub mod settlement;
+pub mod staking;
 pub mod state;
 pub mod sysvars;
 

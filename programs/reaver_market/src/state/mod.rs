@@ -21,7 +21,7 @@ pub use escrow::{escrow_state, Attempt, Contest, Escrow, MAX_ATTEMPTS, MAX_DURAT
 pub use market::Market;
 pub use node::{node_status, EpochSlot, Node};
 pub use nonces::NonceWindow;
-pub use pool::Pool;
+pub use pool::{Earned, Left, Pool};
 pub use position::Position;
 pub use ticket::Ticket;
 pub use vault::Vault;

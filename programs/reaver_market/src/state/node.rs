@@ -1,5 +1,8 @@
 use super::ClassId;
-use crate::quantities::{Bool, Count, Key, Number, Stake, Tokens};
+use crate::{
+    events::NodeUpdated,
+    quantities::{Bool, Count, Key, Number, Stake, Tokens},
+};
 
 /// Values of `Node.status`.
 pub mod node_status {
@@ -89,5 +92,18 @@ impl Node {
         } else {
             Stake::ZERO
         }
+    }
+
+    /// Says what the node is now.
+    #[inline(never)]
+    pub fn tell(&self, address: Key) {
+        NodeUpdated {
+            node: address,
+            market: self.market,
+            class_id: self.class_id,
+            payout: self.payout,
+            status: self.status,
+        }
+        .emit();
     }
 }

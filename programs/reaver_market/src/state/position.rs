@@ -1,5 +1,6 @@
 use super::Pool;
 use crate::{
+    checks::require,
     errors::MarketError,
     math,
     quantities::{Accumulator, Bool, Count, Key, Number, Shares, Stake, Tokens},
@@ -32,6 +33,7 @@ impl Position {
     ///
     /// # Errors
     /// `MathOverflow`, `MathUnderflow`.
+    #[inline(never)]
     pub fn settle(&mut self, pool: &Pool) -> Result<(), MarketError> {
         let fees = math::earned_floor(&self.shares, &pool.fees.minus(self.fees_paid)?)?;
         let emission = math::earned_floor(&self.shares, &pool.emission.minus(self.emission_paid)?)?;
@@ -40,5 +42,44 @@ impl Position {
         self.fees_paid = pool.fees;
         self.emission_paid = pool.emission;
         Ok(())
+    }
+
+    /// Checks that it is a position of that pool, and whose.
+    ///
+    /// # Errors
+    /// `WrongPosition`, `NotPositionOwner`.
+    #[inline(never)]
+    pub fn require_of(&self, pool: &Key, owner: &Key) -> Result<(), MarketError> {
+        require(self.pool == *pool, MarketError::WrongPosition)?;
+        require(self.owner == *owner, MarketError::NotPositionOwner)
+    }
+
+    /// As `require_of`, of a delegator.
+    ///
+    /// # Errors
+    /// As `require_of`, and `OperatorPosition`.
+    pub fn require_delegators(&self, pool: &Key, owner: &Key) -> Result<(), MarketError> {
+        self.require_of(pool, owner)?;
+        require(!self.is_operator.get(), MarketError::OperatorPosition)
+    }
+
+    /// As `require_of`, of the operator.
+    ///
+    /// # Errors
+    /// `WrongPosition`.
+    pub fn require_operators(&self, pool: &Key) -> Result<(), MarketError> {
+        require(
+            self.pool == *pool && self.is_operator.get(),
+            MarketError::WrongPosition,
+        )
+    }
+
+    /// Whether nothing of it is left: no shares, no tickets, no earnings.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_zero()
+            && self.tickets.is_zero()
+            && self.fees_earned.is_zero()
+            && self.emission_earned.is_zero()
     }
 }

@@ -4,8 +4,14 @@
 //! Refuses: nothing at all, a dead pool, a retired node, the operator's own position, a pause.
 
 use crate::{
+    checks::{self, require},
+    cpi::Fresh,
     errors::MarketError,
-    quantities::Stake,
+    events,
+    quantities::{Count, Key, Stake},
+    seeds,
+    staking::Incoming,
+    state::{node_status, pause, Config, Node, Pool, Position},
     Ctx,
 };
 
@@ -33,8 +39,51 @@ instruction! {
 /// Whatever the specification above refuses.
 #[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
+    let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
-    let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::token_program(a.token_program)?;
+    checks::system_program(a.system_program)?;
+    let config: &Config = checks::load(a.config, program_id)?;
+    require(!config.is_paused(pause::DELEGATE), MarketError::Paused)?;
+    let node: &Node = checks::load(a.node, program_id)?;
+    require(node.pool.is(a.pool), MarketError::WrongPool)?;
+    require(
+        node.status != node_status::RETIRED,
+        MarketError::NodeRetired,
+    )?;
+    let (owner, address) = (Key::of(a.owner), Key::of(a.position));
+    let pool_address = Key::of(a.pool);
+    let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
+    if a.position.is_data_empty() {
+        let position: &mut Position = Fresh {
+            payer: a.owner,
+            program_id,
+            seeds: &[seeds::POSITION, &pool_address.0, &owner.0],
+        }
+        .account(a.position)?;
+        position.pool = pool_address;
+        position.owner = owner;
+        position.rent_payer = owner;
+        pool.positions = pool.positions.plus(Count::new(1))?;
+    }
+    let position: &mut Position = checks::load_mut(a.position, program_id)?;
+    position.require_delegators(&pool_address, &owner)?;
+
+    let shares = Incoming {
+        authority: a.owner,
+        source: a.stake_source,
+        pool_stake: a.pool_stake,
+        amount: args.amount,
+    }
+    .join(pool, position)?;
+    events::Delegated {
+        pool: pool_address,
+        position: address,
+        owner,
+        amount: args.amount,
+        shares,
+    }
+    .emit();
+    Ok(())
 }

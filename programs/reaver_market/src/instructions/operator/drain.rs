@@ -4,8 +4,10 @@
 //! Refuses: a suspended or retired node.
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
-    quantities::Bool,
+    quantities::{Bool, Key},
+    state::{node_status, Node},
     Ctx,
 };
 
@@ -26,8 +28,24 @@ instruction! {
 /// Whatever the specification above refuses.
 #[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let args = Args::parse(ctx.data)?;
+    let draining = Args::parse(ctx.data)?.draining.parse()?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let address = Key::of(a.node);
+    let node: &mut Node = checks::load_mut(a.node, ctx.program_id)?;
+    require(node.operator.is(a.operator), MarketError::NotOperator)?;
+    require(
+        node.status != node_status::RETIRED,
+        MarketError::NodeRetired,
+    )?;
+    require(
+        node.status != node_status::SUSPENDED,
+        MarketError::NodeSuspended,
+    )?;
+    node.status = if draining {
+        node_status::DRAINING
+    } else {
+        node_status::ACTIVE
+    };
+    node.tell(address);
+    Ok(())
 }

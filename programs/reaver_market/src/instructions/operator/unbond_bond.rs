@@ -4,8 +4,11 @@
 //! Refuses: less than class bond and held compensations left while the node is active or has attempts. Never paused.
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
-    quantities::Shares,
+    quantities::{Key, Shares},
+    staking::Outgoing,
+    state::{node_status, Class, Config, Node, Pool, Position},
     Ctx,
 };
 
@@ -32,8 +35,33 @@ instruction! {
 /// Whatever the specification above refuses.
 #[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
+    let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
-    let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let a = Accounts::parse(program_id, ctx.accounts)?;
+    checks::system_program(a.system_program)?;
+    let node: &Node = checks::load(a.node, program_id)?;
+    require(node.operator.is(a.operator), MarketError::NotOperator)?;
+    require(node.pool.is(a.pool), MarketError::WrongPool)?;
+    let class: &Class = checks::load(a.class_account, program_id)?;
+    require(class.class_id == node.class_id, MarketError::WrongClass)?;
+    let address = Key::of(a.position);
+    let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
+    let position: &mut Position = checks::load_mut(a.position, program_id)?;
+    position.require_operators(&node.pool)?;
+    Outgoing {
+        program_id,
+        owner: a.operator,
+        config: checks::load::<Config>(a.config, program_id)?,
+        pool: node.pool,
+        position: address,
+        shares: args.shares,
+    }
+    .leave(pool, position, a.ticket)?;
+    if node.status == node_status::ACTIVE || !node.attempts.is_zero() {
+        require(
+            pool.bond()? >= class.minimum_bond.plus(node.held)?,
+            MarketError::BondBelowClass,
+        )?;
+    }
+    Ok(())
 }

@@ -6,7 +6,6 @@
 use crate::{
     checks::{self, require},
     errors::MarketError,
-    events,
     quantities::Key,
     state::{node_status, Class, Config, Market, Node, Pool},
     Ctx,
@@ -66,13 +65,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         node.class_id = class.class_id;
     }
     node.payout = Key::of(a.payout);
-    events::NodeUpdated {
-        node: address,
-        market,
-        class_id: class.class_id,
-        payout: node.payout,
-        status: node.status,
-    }
-    .emit();
+    node.tell(address);
     Ok(())
 }

@@ -3,15 +3,12 @@
 //! Changes: pays what the payout account couldn't take to any account the operator names.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::cpi::Seed;
-
 use crate::{
     checks::{self, require},
-    cpi::TokenTransfer,
     errors::MarketError,
     events,
     quantities::{Key, Tokens},
-    seeds,
+    staking::PoolVault,
     state::{Node, Pool},
     Ctx,
 };
@@ -49,33 +46,18 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         pool.fee_vault.is(a.pool_fees),
         MarketError::WrongTokenAccount,
     )?;
-    require(
-        a.destination.address() != a.pool_fees.address(),
-        MarketError::DuplicateAccount,
-    )?;
     let amount = node.owed;
     require(!amount.is_zero(), MarketError::NothingOwed)?;
     node.owed = Tokens::ZERO;
 
-    let before = checks::balance(a.pool_fees)?;
-    let bump = [pool.bump];
-    TokenTransfer {
-        from: a.pool_fees,
-        to: a.destination,
-        authority: a.pool,
-        amount: amount.get(),
+    // what stakers have not claimed stays
+    PoolVault {
+        account: a.pool_fees,
+        pool: a.pool,
+        node: &pool.node,
+        bump: pool.bump,
     }
-    .send(&[
-        Seed::from(seeds::POOL),
-        Seed::from(&pool.node.0),
-        Seed::from(&bump),
-    ])?;
-    // what stakers have not claimed is still there
-    let after = checks::balance(a.pool_fees)?;
-    require(
-        after.plus(amount)? == before && after >= pool.fees_unclaimed,
-        MarketError::ConservationBroken,
-    )?;
+    .pay(a.destination, amount.get(), pool.fees_unclaimed.get())?;
     events::OwedWithdrawn {
         node: address,
         operator: node.operator,
