@@ -133,7 +133,7 @@ def weight_floor(active_stake: Stake, well: Tokens, lost: Tokens) -> Stake:
 
     well, lost: meter-countersigned amounts of the attempts that ended in that epoch.
     """
-    total = _u64(well + lost)
+    total = min(well + lost, MAX_U64)
     return Stake(0) if total == 0 else _stake(active_stake * well // total)
 
 
@@ -168,8 +168,8 @@ def distribution_floor(
     if total_weight == 0:
         raise AmountOverflow
     by_weight = emission * weight // total_weight
-    cap = stake_of_tokens_floor(Tokens(protocol_fees * rules.cap // BPS_SCALE), rules.exposure_rate)
-    return Stake(min(by_weight, cap))
+    fees = protocol_fees * rules.cap // BPS_SCALE
+    return _stake(min(by_weight, fees * RATE_ONE // rules.exposure_rate))
 
 
 # What can be lost, and what it covers
