@@ -1,4 +1,4 @@
-"""reaver-node: the operator's command.
+"""The commands of `reaver-node`, those of stake apart (node/cli/staking.py).
 
 Heavy modules (chain, HTTP, engine) are imported inside the commands that need them, so that `--help` is quick.
 """
@@ -8,9 +8,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from node.cli.session import ConfigOption, JsonOption, fail, file_of, settings_of
+from node.cli.staking import RpcOption, drain_on_chain
+from node.cli.staking import register as register_staking
 
 if TYPE_CHECKING:
     from node.hardware import Fit
@@ -26,16 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Configuration file.", envvar="REAVER_NODE_CONFIG", show_default=False)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    app()
 
 
 @app.callback()
@@ -68,12 +62,12 @@ def init(
     from node.errors import ConfigUnusable
     from node.hardware import fit, measure
 
-    file = _file(config)
+    file = file_of(config)
     try:
         kind = settings.RuntimeKind(runtime)
         entry = find_class(class_id)
     except (ValueError, UnknownName) as error:
-        _fail(f"unknown value: {error}")
+        fail(f"unknown value: {error}")
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fitting = fit(measure(file.parent), entry)
     findings = setup.create_keys(file.parent)
@@ -94,7 +88,7 @@ def init(
         findings.append(asyncio.run(setup.pin_market(file)))
         findings.extend(asyncio.run(setup.check_engine(settings.load(file), check_image)))
     except ConfigUnusable as error:
-        _fail(str(error))
+        fail(str(error))
     _print_findings(findings, as_json=as_json)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
@@ -124,15 +118,15 @@ def register(
     """Bond stake on chain and register this node with the market."""
     from node.errors import MarketRefused, NodeError
 
-    settings, file = _settings(config)
+    settings, file = settings_of(config)
     try:
         registered, bonded = asyncio.run(_register(settings, file, bond, max_bond, quiet=as_json))
     except TimeoutError:
-        _fail("the registration was sent but did not land in time; run the command again")
+        fail("the registration was sent but did not land in time; run the command again")
     except MarketRefused as error:
-        _fail(f"the market refused: {error}")
+        fail(f"the market refused: {error}")
     except NodeError as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         typer.echo(json.dumps(registered))
         return
@@ -155,12 +149,12 @@ def start(
     from node.errors import NodeError
     from node.runtime.errors import EngineError
 
-    settings, _ = _settings(config)
+    settings, _ = settings_of(config)
     _log_to_stderr(as_json=log_format == "json")
     try:
         asyncio.run(serve(settings, drain_on_stop=drain_on_stop, announce=_say))
     except (NodeError, EngineError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
@@ -168,11 +162,11 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What this node runs, what it has earned on paper, and what the market says of it."""
     from node.errors import NodeError
 
-    settings, _ = _settings(config)
+    settings, _ = settings_of(config)
     try:
         report = asyncio.run(_status(settings))
     except NodeError as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         typer.echo(json.dumps(report))
         return
@@ -196,32 +190,23 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def drain(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Take no new work; running work goes on to its end. Never punished."""
-    _set_draining(config, on=True, as_json=as_json)
+def drain(
+    resume: Annotated[bool, typer.Option("--resume", help="Take work again.")] = False,
+    rpc: RpcOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take no new work; running work goes on to its end. Never punished.
+
+    Holds on this machine at once; the market is told, and the chain, where the operator's key signs it.
+    """
+    _set_draining(config, rpc, on=not resume, as_json=as_json)
 
 
 @app.command()
-def undrain(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Take work again."""
-    _set_draining(config, on=False, as_json=as_json)
-
-
-def _file(config: Path | None) -> Path:
-    from node.settings import DEFAULT_FILE
-
-    return (config or DEFAULT_FILE).absolute()
-
-
-def _settings(config: Path | None) -> "tuple[Settings, Path]":
-    from node import settings
-    from node.errors import ConfigUnusable
-
-    file = _file(config)
-    try:
-        return settings.load(file), file
-    except ConfigUnusable as error:
-        _fail(str(error))
+def undrain(rpc: RpcOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Take work again; the same as `drain --resume`."""
+    _set_draining(config, rpc, on=False, as_json=as_json)
 
 
 def _capacity(loaded: "Settings", fitting: "Fit") -> "Finding":
@@ -343,21 +328,24 @@ def _shown(attempt: "Attempt") -> dict[str, Any]:
     }
 
 
-def _set_draining(config: Path | None, *, on: bool, as_json: bool) -> None:
-    """The local flag holds at once and without the market; the market is told so that it stops asking."""
-    settings, _ = _settings(config)
+def _set_draining(config: Path | None, rpc: str | None, *, on: bool, as_json: bool) -> None:
+    """The local flag holds at once and alone; market and chain are told so that nobody asks in vain."""
+    settings, _ = settings_of(config)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     if on:
         settings.drain_flag.touch()
     else:
         settings.drain_flag.unlink(missing_ok=True)
     told = asyncio.run(_tell_market(settings, on=on))
+    chain = drain_on_chain(config, rpc, draining=on)
     if as_json:
-        typer.echo(json.dumps({"draining": on, "market": told or "told"}))
+        typer.echo(json.dumps({"draining": on, "market": told or "told", "chain": chain or "told"}))
         return
     typer.echo("draining: no new work is taken, running work goes on" if on else "taking work again")
     if told:
         typer.echo(f"the market was not told ({told}); the daemon tells it with its next heartbeat", err=True)
+    if chain:
+        typer.echo(f"the chain was not told ({chain}); that stops nothing here", err=True)
 
 
 async def _tell_market(settings: "Settings", *, on: bool) -> str | None:
@@ -419,10 +407,4 @@ def _log_to_stderr(*, as_json: bool) -> None:
     )
 
 
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"reaver-node: {message}", err=True)
-    raise typer.Exit(1)
-
-
-if __name__ == "__main__":
-    main()
+register_staking(app)
