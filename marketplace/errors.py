@@ -59,6 +59,10 @@ class Code(Enum):
     BOND_REQUIRED = ("bond_required", 409, True)
     TOO_EARLY = ("too_early", 409, True)
     NOTHING_TO_CLAIM = ("nothing_to_claim", 409, True)
+    INSUFFICIENT_STAKE = ("insufficient_stake", 409, False)
+    POOL_DEAD = ("pool_dead", 409, False)
+    STALE_EPOCH = ("stale_epoch", 409, False)
+    COMMISSION_STEP = ("commission_step", 422, False)
     TRANSACTION_EXPIRED = ("transaction_expired", 409, True)
     IDEMPOTENCY_IN_PROGRESS = ("idempotency_in_progress", 409, True)
     IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, False)
@@ -328,6 +332,36 @@ class BondRequired(Conflict):
     code = Code.BOND_REQUIRED
 
 
+class TooEarly(Conflict):
+    """Its time has not come; nothing was changed. `possible_at` says when it has."""
+
+    code = Code.TOO_EARLY
+
+
+class NothingToClaim(Conflict):
+    """Nothing waits to be paid out; nothing was changed."""
+
+    code = Code.NOTHING_TO_CLAIM
+
+
+class InsufficientStake(Conflict):
+    """Less than that is staked there; nothing was changed."""
+
+    code = Code.INSUFFICIENT_STAKE
+
+
+class PoolDead(Conflict):
+    """The pool has lost nearly all its stake and takes no more; what is in it can be unbonded. Nothing was changed."""
+
+    code = Code.POOL_DEAD
+
+
+class StaleEpoch(Conflict):
+    """That epoch is over: nothing of it can be registered or drawn any more. Nothing was changed."""
+
+    code = Code.STALE_EPOCH
+
+
 class TransactionExpired(Conflict):
     """The transaction can no longer land and nothing was moved; ask for a new one and sign that."""
 
@@ -413,6 +447,12 @@ class UnsupportedTransaction(Refused):
     """Only legacy and version 0 transactions are accepted; it was not sent and nothing moved."""
 
     code = Code.UNSUPPORTED_TRANSACTION
+
+
+class CommissionStep(Refused):
+    """The commission would change by more than one step allows; nothing was changed."""
+
+    code = Code.COMMISSION_STEP
 
 
 class VoucherInvalid(Refused):

@@ -44,6 +44,8 @@ MAX_TRANSACTION_BYTES: Final = 1_232
 MAX_COMPUTE_UNITS: Final = 1_400_000
 LAMPORTS_PER_SIGNATURE: Final = 5_000
 _MICRO: Final = 1_000_000
+# Chosen: more instructions of ours than that never fit a packet; each has accounts of its own.
+_AT_MOST: Final = 24
 # Specified (SIMD-0385): a v1 transaction starts with this byte; as a legacy one it would promise 129 signatures.
 _V1_MARKER: Final = 0x81
 # Specified: instruction numbers of the foreign programs that we read.
@@ -122,11 +124,12 @@ class SignedTransaction:
 
 @dataclass(frozen=True, slots=True)
 class UnsignedTransaction:
-    """A message and what is known about it. fee_lamports: base and priority fee together."""
+    """A message and what is known about it. fee_lamports: base and priority fee together. units: as simulated."""
 
     message: Message | MessageV0
     last_valid_block_height: int
     fee_lamports: int
+    units: int = 0
 
     @property
     def message_bytes(self) -> bytes:
@@ -258,12 +261,28 @@ class Assembler:
         final = message(limit)
         signers = final.header.num_required_signatures
         unsigned = UnsignedTransaction(
-            final, latest.last_valid_block_height, fee_lamports(signers + checks, limit, price)
+            final, latest.last_valid_block_height, fee_lamports(signers + checks, limit, price), units
         )
         size = len(unsigned.partially_signed())
         if size > MAX_TRANSACTION_BYTES:
             raise ValueError(f"a transaction of {size} bytes, {MAX_TRANSACTION_BYTES} fit")
         return unsigned
+
+    def how_many_fit(self, first: Sequence[Step], more: Sequence[Step], payer: Pubkey) -> int:
+        """How many of `more`, in order, go with `first` into one transaction, its compute budget included."""
+        budget = [set_compute_unit_limit(MAX_COMPUTE_UNITS), set_compute_unit_price(self._fees.max_price)]
+        begin = [self.wire(step) for step in first]
+        for count in range(min(len(more), _AT_MOST), 0, -1):
+            wire = [*begin, *(self.wire(step) for step in more[:count]), *budget]
+            try:
+                message = MessageV0.try_compile(payer, wire, [], Hash.default())
+            except ValueError:
+                # More accounts than a message can number.
+                continue
+            unsigned = UnsignedTransaction(message, 0, 0)
+            if len(unsigned.partially_signed()) <= MAX_TRANSACTION_BYTES:
+                return count
+        return 0
 
     def wire(self, step: Step | Instruction) -> Instruction:
         """The wire form of a step."""

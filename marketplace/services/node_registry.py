@@ -87,6 +87,7 @@ class NodeRegistry:
         self._clock = clock
         self._trust_hardware = trust_hardware
         self._nodes: dict[NodeId, Presence] = {}
+        self._by_address: dict[str, NodeId] = {}
 
     async def load(self) -> None:
         """Take over registered nodes and their chain views. Missed heartbeats count from now, not from before."""
@@ -101,6 +102,7 @@ class NodeRegistry:
                 node, slots=node.slots, egress=_egress(node), last_beat_ms=self._clock.monotonic_ms(),
                 draining=node.status is NodeStatus.DRAINING, lost=node.id in away,
             )  # fmt: skip
+            self._by_address[node.address] = node.id
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -145,9 +147,15 @@ class NodeRegistry:
     def add(self, node: Node) -> None:
         """A node that was just registered."""
         self._nodes[node.id] = Presence(node, slots=node.slots, egress=_egress(node))
+        self._by_address[node.address] = node.id
 
     def find(self, node_id: NodeId) -> Presence | None:
         return self._nodes.get(node_id)
+
+    def find_by_address(self, address: str) -> Presence | None:
+        """address: of the Node account."""
+        node_id = self._by_address.get(address)
+        return None if node_id is None else self._nodes.get(node_id)
 
     def __iter__(self) -> Iterator[Presence]:
         return iter(list(self._nodes.values()))

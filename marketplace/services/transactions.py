@@ -15,11 +15,11 @@ from typing import Any, Final
 import orjson
 from solders.pubkey import Pubkey
 
-from marketplace.chain.accounts import AllowanceAccount, EscrowAccount, VaultAccount
+from marketplace.chain.accounts import AllowanceAccount, EscrowAccount, PositionAccount, TicketAccount, VaultAccount
 from marketplace.chain.addresses import parse_signature
 from marketplace.chain.answers import TransactionFailure
 from marketplace.chain.errors import TransactionFailed
-from marketplace.chain.instructions import GrantAllowance, OpenEscrow, OpenVault
+from marketplace.chain.instructions import Delegate, GrantAllowance, OpenEscrow, OpenVault, Unbond
 from marketplace.chain.outbox import OutboxEntry, OutboxState, OutboxStore
 from marketplace.chain.program import TOKEN_ACCOUNT_BYTES, AnchorCodec
 from marketplace.chain.sender import EXPIRY_MARGIN_BLOCKS, Sender
@@ -62,11 +62,16 @@ class RelayState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An unsigned transaction for its wallet. transaction: base64. summary: its effect in words."""
+    """An unsigned transaction for its wallet. transaction: base64. summary: its effect in words.
+
+    units: compute units of its simulation. details: what the use case that built it says of it beside, as it wrote it.
+    """
 
     transaction: str
     expires_at: Millis
     summary: str
+    units: int = 0
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,21 @@ class TransactionService:
         self._clock = clock
         self._ids = ids
 
+    async def find_prepared(self, caller: AccountPrincipal, key: KeyInUse) -> Prepared | None:
+        """What was prepared under this key and may have landed, or still may: its request isn't looked at again."""
+        earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, _operation(key)))
+        if earlier is None or await self._is_dead(earlier):
+            return None
+        return _prepared(orjson.loads(earlier.answer))
+
     async def prepare(
-        self, caller: AccountPrincipal, key: KeyInUse, kind: str, steps: Sequence[Step], summary: str
+        self,
+        caller: AccountPrincipal,
+        key: KeyInUse,
+        kind: str,
+        steps: Sequence[Step],
+        summary: str,
+        details: str = "",
     ) -> Prepared:
         """A simulated, stored transaction of these steps, paid and signed by the caller's wallet.
 
@@ -111,16 +129,14 @@ class TransactionService:
         Raises InsufficientFunds when the wallet can't pay fee and rent, TransactionRejected when the simulation
         fails otherwise, ChainUnavailable.
         """
-        operation = f"{key.scope.route} {key.key}"
-        earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
-        if earlier is not None and not await self._is_dead(earlier):
-            return _prepared(orjson.loads(earlier.answer))
-        return await self._build(
-            _Order(caller.account_id, caller.wallet, operation, PREPARED + kind), steps, summary, key.bind
-        )
+        earlier = await self.find_prepared(caller, key)
+        if earlier is not None:
+            return earlier
+        order = _Order(caller.account_id, caller.wallet, _operation(key), PREPARED + kind)
+        return await self._build(order, steps, summary, details, key.bind)
 
     async def _build(
-        self, order: _Order, steps: Sequence[Step], summary: str, bind: Callable[[Transaction], None]
+        self, order: _Order, steps: Sequence[Step], summary: str, details: str, bind: Callable[[Transaction], None]
     ) -> Prepared:
         try:
             unsigned = await self._link.assembler.assemble(steps, Pubkey.from_string(order.wallet))
@@ -129,7 +145,10 @@ class TransactionService:
                 raise await self._without_lamports(order.wallet, steps) from error
             raise self._rejected(error.failure) from error
         expires_at = await self._link.expires_at(unsigned.last_valid_block_height)
-        answer = {"transaction": unsigned.base64(), "expires_at": expires_at, "summary": summary}
+        answer = {
+            "transaction": unsigned.base64(), "expires_at": expires_at, "summary": summary, "units": unsigned.units,
+            "details": details,
+        }  # fmt: skip
 
         def write(tx: Transaction) -> None:
             bind(tx)
@@ -241,7 +260,7 @@ class TransactionService:
         answer = orjson.loads(built.answer)
         steps = inspect(answer["transaction"], self._link.codec).steps
         order = _Order(built.account_id, built.wallet, built.operation, built.kind)
-        fresh = await self._build(order, steps, answer["summary"], lambda _tx: None)
+        fresh = await self._build(order, steps, answer["summary"], answer.get("details", ""), lambda _tx: None)
         return TransactionExpired(
             extra={
                 "transaction": fresh.transaction,
@@ -300,6 +319,10 @@ class TransactionService:
         return Relayed(str(entry.signature), states[entry.state], entry.slot, error)
 
 
+def _operation(key: KeyInUse) -> str:
+    return f"{key.scope.route} {key.key}"
+
+
 def _lacks_lamports(error: TransactionFailed) -> bool:
     return error.failure.kind in _WITHOUT_LAMPORTS or any("insufficient lamports" in line for line in error.logs)
 
@@ -312,9 +335,18 @@ def _created_sizes(step: Step, codec: AnchorCodec) -> list[int]:
         OpenVault: [codec.account_bytes(VaultAccount), TOKEN_ACCOUNT_BYTES],
         GrantAllowance: [codec.account_bytes(AllowanceAccount)],
         OpenEscrow: [codec.account_bytes(EscrowAccount)],
+        Delegate: [codec.account_bytes(PositionAccount)],
+        Unbond: [codec.account_bytes(TicketAccount)],
     }
     return created.get(type(step), [])
 
 
 def _prepared(answer: Mapping[str, Any]) -> Prepared:
-    return Prepared(answer["transaction"], Millis(answer["expires_at"]), answer["summary"])
+    return Prepared(
+        transaction=answer["transaction"],
+        expires_at=Millis(answer["expires_at"]),
+        summary=answer["summary"],
+        # Intents of other use cases keep their own answers, which have no more than these three.
+        units=answer.get("units", 0),
+        details=answer.get("details", ""),
+    )
