@@ -7,7 +7,6 @@ what to look for. Nothing is signed again while the first could land.
 
 import asyncio
 import contextlib
-import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,17 +17,15 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from marketplace.chain.builders import CallBuilder
-from marketplace.chain.errors import ChainError, RpcUnavailable, TransactionFailed
+from marketplace.chain.errors import ChainError, TransactionFailed
 from marketplace.chain.outbox import MemoryOutbox
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
+from marketplace.chain.stakes import StakeReader
 from marketplace.chain.transactions import Assembler, Step
 
-CLOCK_SYSVAR: Final = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
-# Specified (Clock): slot u64, epoch start i64, epoch u64, leader schedule epoch u64, unix timestamp i64.
-_CLOCK: Final = struct.Struct("<QqQQq")
 # Chosen: longer than a blockhash lives, so that the answer is known for good when it is given up.
 LAND_S: Final = 120.0
 _TICK_S: Final = 0.2
@@ -65,18 +62,11 @@ class Acting:
 
     rpc: RpcClient
     reader: ChainReader
+    stakes: StakeReader
     calls: CallBuilder
     codec: AnchorCodec
     _sender: Sender
     _assembler: Assembler
-
-    async def clock_ms(self) -> int:
-        """The chain's time, as the program reads it."""
-        info = await self.rpc.find_account(CLOCK_SYSVAR)
-        if info is None:
-            raise RpcUnavailable("the endpoint does not serve the Clock sysvar")
-        seconds: int = _CLOCK.unpack_from(info.data)[4]
-        return seconds * 1_000
 
     async def act(
         self,
@@ -119,7 +109,7 @@ async def acting(rpc_url: str, program: Pubkey, *, request_timeout_s: float = 10
         sender = Sender(rpc, MemoryOutbox(), error_name=codec.error_name, tick_s=_TICK_S)
         loop = asyncio.create_task(sender.run())
         try:
-            yield Acting(rpc, reader, calls, codec, sender, Assembler(rpc, codec))
+            yield Acting(rpc, reader, StakeReader(reader), calls, codec, sender, Assembler(rpc, codec))
         finally:
             loop.cancel()
             with contextlib.suppress(asyncio.CancelledError):

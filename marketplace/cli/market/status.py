@@ -30,7 +30,7 @@ def status(
     settings = settings_of(config, rpc, None, data)
 
     async def read(chain: "Acting") -> dict[str, Any]:
-        now = await chain.clock_ms()
+        now = await chain.stakes.chain_time_ms()
         found = await _deployment(chain, now)
         address = _market_address(settings, chain, market)
         if address is not None:
