@@ -1,94 +1,36 @@
 """What a wallet signs: only a transaction that does what was asked for, and nothing besides.
 
-The market's transaction is taken apart into its instructions. Each must be one that this request allows, and equal
-to the instruction that this module builds itself from the request, from the wallet's own addresses (all derived
-here) and from the market's pinned identity. What the request leaves open (a nonce, a lower deposit) is read from
-the market's instruction, bounded, and put into ours before the two are compared. So a field that nobody thought of
-checking can't slip through. The market's summary is never read.
+What the request leaves open (a nonce, a lower deposit) is read from the market's instruction, bounded, and put into
+ours before the two are compared. How they are compared: `transaction_checks`.
 """
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Final, TypeVar
-
-import base58
-from solders.message import to_bytes_versioned
-from solders.pubkey import Pubkey
-from solders.signature import Signature
-from solders.transaction import VersionedTransaction
+from typing import Final
 
 from marketplace.chain import builders
-from marketplace.chain.builders import CallBuilder, EscrowRef
-from marketplace.chain.errors import UnsupportedTransaction
+from marketplace.chain.builders import EscrowRef
 from marketplace.chain.instructions import (
+    ClaimCompensation,
     Deposit,
+    ExtendEscrow,
     GrantAllowance,
     OpenEscrow,
     OpenVault,
-    ProgramInstruction,
     RevokeAllowance,
     Withdraw,
 )
-from marketplace.chain.program import AnchorCodec
-from marketplace.chain.transactions import (
-    LAMPORTS_PER_SIGNATURE,
-    CreateTokenAccount,
-    InspectedTransaction,
-    inspect,
-)
 from marketplace.client.errors import TransactionRefused
-from marketplace.client.keypairs import Keypair
-from marketplace.client.terms import AllowanceTerms, EscrowTerms, MarketOnChain
-from marketplace.domain.money import format_amount
+from marketplace.client.stake_guard import StakeGuard
+from marketplace.client.terms import AllowanceTerms, EscrowTerms
+from marketplace.client.transaction_checks import MAX_PRIORITY_FEE_LAMPORTS, CheckedTransaction
 
-MAX_PRIORITY_FEE_LAMPORTS: Final = 1_000_000
-"""Chosen: 0.001 SOL, two hundred times the base fee of one signature; more would be a market burning the wallet's."""
+__all__ = ["MAX_ATTEMPTS", "MAX_PRIORITY_FEE_LAMPORTS", "CheckedTransaction", "Guard"]
+
 MAX_ATTEMPTS: Final = 5
 """Specified: api.md section 5.2, `retry.max_attempts`."""
-_Call = TypeVar("_Call", bound=ProgramInstruction)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedTransaction:
-    """A transaction that passed; only these can be signed.
-
-    summary: what it does, written here from the decoded instructions.
-    """
-
-    summary: str
-    _raw: bytes = field(repr=False)
-    _wallet: Pubkey
-    escrow: str | None = None
-
-    def signed_by(self, keypair: Keypair) -> bytes:
-        """The transaction with the wallet's signature. Raises TransactionRefused for another wallet's keypair."""
-        if keypair.address != self._wallet:
-            raise TransactionRefused("it was checked for another wallet")
-        message = VersionedTransaction.from_bytes(self._raw).message
-        signature = Signature.from_bytes(keypair.sign(to_bytes_versioned(message)))
-        return bytes(VersionedTransaction.populate(message, [signature]))
-
-    @property
-    def relay_key(self) -> str:
-        """Idempotency-Key under which these bytes are relayed: the same bytes, the same key."""
-        return "relay-" + hashlib.sha256(self._raw).hexdigest()[:40]
-
-    @staticmethod
-    def signature_of(signed: bytes) -> str:
-        """Base58 of the first signature, which is the transaction's id."""
-        return base58.b58encode(signed[1:65]).decode()
-
-
-class Guard:
-    """Checks transactions for one wallet at one market."""
-
-    def __init__(self, market: MarketOnChain, wallet: Pubkey) -> None:
-        self._market = market
-        self._wallet = wallet
-        self._build = CallBuilder(market.deployment)
-        self._codec = AnchorCodec(market.deployment.program)
+class Guard(StakeGuard):
+    """Checks transactions for one wallet at one market: of its money here, of its stake in `StakeGuard`."""
 
     def deposit(self, transaction: str, amount: int) -> CheckedTransaction:
         """[open the own vault] and deposit exactly `amount` from the own token account."""
@@ -99,7 +41,7 @@ class Guard:
 
     def withdraw(self, transaction: str, amount: int | None) -> CheckedTransaction:
         """Withdraw `amount` (None: whatever isn't locked) to the own token account, created where absent."""
-        inspected = self._inspect(transaction, may_create_own_account=True)
+        inspected = self._inspect(transaction, may_create=[self._market.deployment.payment_mint])
         call = self._only(self._calls(inspected, allowed=(Withdraw,)), Withdraw)
         moved = call.args.amount if amount is None else amount
         self._compare(call, self._build.withdraw(self._wallet, moved))
@@ -168,79 +110,31 @@ class Guard:
             inspected, f"opens escrow {escrow} of {self._text(offered.deposit)}{added}", escrow=str(escrow)
         )
 
-    def _inspect(self, transaction: str, *, may_create_own_account: bool = False) -> InspectedTransaction:
-        try:
-            inspected = inspect(transaction, self._codec)
-        except UnsupportedTransaction as error:
-            raise TransactionRefused(error.message) from error
-        if inspected.payer != self._wallet:
-            raise TransactionRefused(f"its fee payer is {inspected.payer}, not this wallet")
-        if inspected.signers != (self._wallet,):
-            others = ", ".join(str(key) for key in inspected.signers[1:])
-            raise TransactionRefused(f"it needs the signature of somebody else too ({others})")
-        own_account = CreateTokenAccount(
-            payer=self._wallet, owner=self._wallet, mint=self._market.deployment.payment_mint
+    def claim_compensation(self, transaction: str) -> CheckedTransaction:
+        """Claim what lost attempts are compensated with, to the own stake-token account."""
+        inspected = self._inspect(transaction, may_create=[self._market.deployment.stake_mint])
+        expected = self._build.claim_compensation(self._wallet)
+        self._compare(self._only(self._calls(inspected, allowed=(ClaimCompensation,)), ClaimCompensation), expected)
+        return self._checked(inspected, "claims the compensations of lost attempts to the own token account")
+
+    def extend_escrow(
+        self, transaction: str, escrow: EscrowRef, node: builders.NodeRef | None, deposit: int, time_ms: int
+    ) -> CheckedTransaction:
+        """[deposit at most what is added] and add exactly this deposit and time to an escrow that the wallet opened.
+
+        node: of the running attempt, None while none runs.
+        """
+        inspected = self._inspect(transaction)
+        calls = self._calls(inspected, allowed=(Deposit, ExtendEscrow))
+        expected = self._build.extend_escrow(escrow, self._wallet, deposit, time_ms, node)
+        self._compare(self._only(calls, ExtendEscrow), expected)
+        added = ""
+        if any(isinstance(c, Deposit) for c in calls):
+            gap = self._only(calls, Deposit)
+            self._at_most("its deposit into the vault", gap.args.amount, deposit)
+            self._compare(gap, self._build.deposit(self._wallet, self._wallet, gap.args.amount))
+            added = f", moving {self._text(gap.args.amount)} into the vault first"
+        address = self._build.escrow_address(escrow)
+        return self._checked(
+            inspected, f"adds {self._text(deposit)} and {time_ms // 1_000} s to escrow {address}{added}", str(address)
         )
-        for step in inspected.steps:
-            known = isinstance(step, ProgramInstruction) or (may_create_own_account and step == own_account)
-            if not known:
-                raise TransactionRefused(f"it also holds {type(step).__name__}, which was not asked for")
-        # The priority fee leaves the wallet without a trace in any argument: it has a bound of its own.
-        priority = inspected.fee_lamports - LAMPORTS_PER_SIGNATURE
-        if priority > MAX_PRIORITY_FEE_LAMPORTS:
-            raise TransactionRefused(
-                f"its priority fee is {_sol(priority)} SOL, at most {_sol(MAX_PRIORITY_FEE_LAMPORTS)} SOL is accepted"
-            )
-        return inspected
-
-    def _calls(
-        self, inspected: InspectedTransaction, allowed: tuple[type[ProgramInstruction], ...]
-    ) -> tuple[ProgramInstruction, ...]:
-        calls = inspected.calls
-        for call in calls:
-            if not isinstance(call, allowed):
-                raise TransactionRefused(f"it also does `{call.name}`, which was not asked for")
-            if sum(1 for other in calls if other.name == call.name) > 1:
-                raise TransactionRefused(f"it does `{call.name}` more than once")
-            if isinstance(call, OpenVault):
-                self._compare(call, self._build.open_vault(self._wallet, self._wallet))
-        return calls
-
-    def _only(self, calls: Sequence[ProgramInstruction], kind: type[_Call]) -> _Call:
-        for call in calls:
-            if isinstance(call, kind):
-                return call
-        raise TransactionRefused(f"it doesn't do `{kind.name}`, which was asked for")
-
-    def _compare(self, offered: ProgramInstruction, expected: ProgramInstruction) -> None:
-        """Equal in every account and argument; the first that differs is named."""
-        for part in ("accounts", "args"):
-            ours, theirs = getattr(expected, part), getattr(offered, part)
-            for name in type(ours).__dataclass_fields__:
-                wanted, found = getattr(ours, name), getattr(theirs, name)
-                if wanted != found:
-                    raise TransactionRefused(
-                        f"{name.replace('_', ' ')} of `{expected.name}` is {_shown(found)}, expected {_shown(wanted)}"
-                    )
-        if offered != expected:
-            raise TransactionRefused(f"`{expected.name}` differs from what was asked for")
-
-    def _at_most(self, what: str, offered: int, limit: int) -> None:
-        if offered > limit:
-            raise TransactionRefused(f"{what} is {self._text(offered)}, at most {self._text(limit)} was agreed")
-
-    def _checked(self, inspected: InspectedTransaction, summary: str, escrow: str | None = None) -> CheckedTransaction:
-        return CheckedTransaction(summary=summary, _raw=inspected.raw, _wallet=self._wallet, escrow=escrow)
-
-    def _text(self, amount: int) -> str:
-        return format_amount(amount, self._market.decimals)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.hex()
-    return "none" if value is None else str(value)
-
-
-def _sol(lamports: int) -> str:
-    return format(Decimal(lamports) / 10**9, "f")
