@@ -4,8 +4,10 @@
 //! Refuses: another market's node, a retired one, lifting what is no suspension.
 
 use crate::{
+    checks::{self, require},
     errors::MarketError,
-    quantities::Bool,
+    quantities::{Bool, Key},
+    state::{node_status, Market, Node},
     Ctx,
 };
 
@@ -29,6 +31,26 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let market: &Market = checks::load(a.market, ctx.program_id)?;
+    require(
+        market.authority.is(a.authority),
+        MarketError::NotMarketAuthority,
+    )?;
+    let address = Key::of(a.node);
+    let node: &mut Node = checks::load_mut(a.node, ctx.program_id)?;
+    require(node.market.is(a.market), MarketError::NodeElsewhere)?;
+    let is_suspended = node.status == node_status::SUSPENDED;
+    require(
+        node.status != node_status::RETIRED,
+        MarketError::NodeRetired,
+    )?;
+    node.status = if args.suspended.parse()? {
+        require(!is_suspended, MarketError::NodeSuspended)?;
+        node_status::SUSPENDED
+    } else {
+        require(is_suspended, MarketError::NodeNotSuspended)?;
+        node_status::ACTIVE
+    };
+    node.tell(address);
+    Ok(())
 }

@@ -3,10 +3,20 @@
 //! Changes: slashes both buckets into the emission vault; ends the attempt as a release that compensates nobody.
 //! Refuses: a voucher within twice the time since the assignment and a contest window; an attempt that does not run.
 
+use pinocchio::{AccountView, Address};
+
 use crate::{
+    checks::{self, require},
     errors::MarketError,
-    messages::VoucherArgs,
-    Ctx,
+    events::{OverclaimProved, Released, Slashed},
+    math,
+    messages::{voucher_state, Approvals, Voucher, VoucherArgs},
+    quantities::{Key, Shares, Stake, Time},
+    reasons,
+    settlement::ending::{self, Closing, OneSided},
+    staking::PoolVault,
+    state::{escrow_state, Allowance, Config, Escrow, Node, Params, Pool, Vault},
+    sysvars, Ctx,
 };
 
 instruction! {
@@ -35,8 +45,179 @@ instruction! {
 /// Whatever the specification above refuses.
 #[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let args = Args::parse(ctx.data)?;
-    let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    let _ = (args, a);
-    Err(MarketError::UnknownInstruction)
+    let id = ctx.program_id;
+    let voucher = &Args::parse(ctx.data)?.voucher;
+    let a = Accounts::parse(id, ctx.accounts)?;
+    checks::token_program(a.token_program)?;
+    let now = sysvars::now()?;
+    let (submitter, escrow_key) = (Key::of(a.submitter), Key::of(a.escrow));
+    let (node_key, pool_key) = (Key::of(a.node), Key::of(a.pool));
+    let config: &Config = checks::load(a.config, id)?;
+    let escrow: &mut Escrow = checks::load_mut(a.escrow, id)?;
+    let vault: &mut Vault = checks::load_mut(a.vault, id)?;
+    let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
+    let node: &mut Node = checks::load_mut(a.node, id)?;
+    let pool: &mut Pool = checks::load_mut(a.pool, id)?;
+    require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
+    ending::check_allowance(escrow, allowance.as_deref())?;
+    require(
+        escrow.state != escrow_state::CLOSING,
+        MarketError::EscrowIsClosing,
+    )?;
+    require(
+        escrow.state == escrow_state::ASSIGNED,
+        MarketError::EscrowNotAssigned,
+    )?;
+    require(escrow.attempt.node == node_key, MarketError::WrongNode)?;
+    require(node.pool == pool_key, MarketError::WrongPool)?;
+    require(
+        pool.stake_vault.is(a.pool_stake) && config.emission_vault.is(a.emission_vault),
+        MarketError::WrongTokenAccount,
+    )?;
+    Proof {
+        program_id: id,
+        config,
+        escrow,
+        escrow_key,
+        node_key: &node.node_key,
+        voucher,
+        submitter,
+        instructions: a.instructions,
+        now,
+    }
+    .check()?;
+
+    let end = OneSided {
+        now,
+        reason: reasons::OVERCLAIM,
+        by_quit: false,
+        can_be_loss: false,
+    };
+    ending::by_one(escrow, node, config, &end)?;
+    let contest = &escrow.contest;
+    OverclaimProved {
+        escrow: escrow_key,
+        attempt: contest.attempt.number,
+        node: node_key,
+        at: now,
+        billed: voucher.billed,
+    }
+    .emit();
+    Released {
+        escrow: escrow_key,
+        attempt: contest.attempt.number,
+        node: node_key,
+        by: submitter,
+        reason: end.reason,
+        loss: contest.loss,
+        reserve: contest.attempt.exposure,
+        compensation: contest.compensation,
+        released_at: now,
+    }
+    .emit();
+    if escrow.is_stopping() {
+        Closing {
+            key: escrow_key,
+            vault,
+            allowance,
+            now,
+            reason: end.reason,
+        }
+        .close(escrow)?
+        .emit();
+    }
+
+    let slot = node.slot_mut(config.epoch_at(now));
+    let params = &config.params;
+    let active = slash(&mut pool.active_stake, &mut slot.slashed_active, params)?;
+    let unbonding = slash(
+        &mut pool.unbonding_stake,
+        &mut slot.slashed_unbonding,
+        params,
+    )?;
+    for (bucket, amount) in [(1, active), (2, unbonding)] {
+        if amount.is_zero() {
+            continue;
+        }
+        Slashed {
+            node: node_key,
+            pool: pool_key,
+            bucket,
+            reason: end.reason,
+            amount,
+            burned: Shares::ZERO,
+        }
+        .emit();
+    }
+    let (amount, recorded) = (active.plus(unbonding)?, pool.recorded_stake()?);
+    PoolVault {
+        account: a.pool_stake,
+        bump: pool.bump,
+        pool: a.pool,
+        node: &node_key,
+    }
+    .pay(a.emission_vault, amount.get(), recorded.get())
+}
+
+/// Takes the over-claim's part of a bucket, as far as the epoch's cap leaves it; the shares stay.
+#[inline(never)]
+fn slash(stake: &mut Stake, slashed: &mut Stake, params: &Params) -> Result<Stake, MarketError> {
+    let room = math::slash_room_floor(*stake, *slashed, params.slash_cap_bps)?;
+    let amount = math::stake_part_floor(*stake, params.overclaim_bps)?.min(room);
+    *stake = stake.minus(amount)?;
+    *slashed = slashed.plus(amount)?;
+    Ok(amount)
+}
+
+/// A voucher that is to prove an over-claim.
+struct Proof<'a> {
+    program_id: &'a Address,
+    config: &'a Config,
+    escrow: &'a Escrow,
+    escrow_key: Key,
+    node_key: &'a Key,
+    voucher: &'a VoucherArgs,
+    submitter: Key,
+    instructions: &'a AccountView,
+    now: Time,
+}
+
+impl Proof<'_> {
+    /// Whether the node signed it, and whether it bills more than twice what has passed and a contest
+    /// window: beyond every difference of clocks.
+    #[inline(never)]
+    fn check(&self) -> Result<(), MarketError> {
+        let (voucher, attempt) = (self.voucher, &self.escrow.attempt);
+        require(!voucher.sequence.is_zero(), MarketError::VoucherMissing)?;
+        require(
+            (voucher_state::RUNNING..=voucher_state::FINAL).contains(&voucher.state),
+            MarketError::VoucherStateUnknown,
+        )?;
+        let passed = self.now.since(attempt.assigned_at);
+        let most = passed.plus(passed)?.plus(self.config.params.contest)?;
+        require(voucher.billed > most, MarketError::NoOverclaim)?;
+        let message = Voucher {
+            program_id: Key(*self.program_id.as_array()),
+            genesis_hash: self.config.genesis_hash,
+            escrow: self.escrow_key,
+            attempt: attempt.number,
+            wallet: self.escrow.wallet,
+            node: attempt.node,
+            sequence: voucher.sequence,
+            started_at: voucher.started_at,
+            at: voucher.at,
+            billed: voucher.billed,
+            amount: math::amount_due_floor(attempt.price, voucher.billed)?,
+            state: voucher.state,
+            reason: voucher.reason,
+            digest: voucher.digest,
+        }
+        .message();
+        Approvals {
+            submitter: self.submitter,
+            instructions: self.instructions,
+            message: &message,
+        }
+        .by(voucher.node_approval, self.node_key)
+    }
 }
