@@ -141,9 +141,11 @@ impl Pool {
     /// Stake that has arrived becomes shares of a position, at the price of the moment. Returns the shares.
     ///
     /// # Errors
-    /// `AmountZero` when the stake is worth no share.
+    /// `AmountZero` when the stake is worth no share; `MathOverflow` where a bucket could come to hold all
+    /// that 64 bits count: beside its virtual unit nobody could leave it any more.
     #[inline(never)]
     pub fn join(&mut self, position: &mut Position, stake: Stake) -> Result<Shares, MarketError> {
+        self.recorded_stake()?.plus(stake)?.plus(Stake::new(1))?;
         position.settle(self)?;
         let shares = self.active().shares_for_floor(stake)?;
         require(!shares.is_zero(), MarketError::AmountZero)?;
@@ -317,5 +319,302 @@ mod tests {
         assert_eq!(pool.commission_fees.get(), 0);
         pool.book_fees(Tokens::new(10), Time::new(100)).unwrap();
         assert_eq!(pool.commission_fees.get(), 5);
+    }
+
+    /// A pool and its positions, and what a bookkeeper beside them counts.
+    struct Ledger {
+        pool: Pool,
+        positions: Vec<Position>,
+        tickets: Vec<Shares>,
+        /// Stake put in less stake taken out and slashed.
+        held: u128,
+        booked: u128,
+        paid: u128,
+        /// Each may have lost less than one base unit of each reward.
+        settlements: u128,
+    }
+
+    fn account<T: Account>() -> T {
+        let mut data = vec![0u8; T::LEN];
+        *begin::<T>(&mut data, 255).unwrap()
+    }
+
+    impl Ledger {
+        fn new(owners: usize) -> Self {
+            let mut positions: Vec<Position> = (0..owners).map(|_| account()).collect();
+            positions[0].is_operator = crate::quantities::Bool::YES;
+            Self {
+                pool: account(),
+                positions,
+                tickets: Vec::new(),
+                held: 0,
+                booked: 0,
+                paid: 0,
+                settlements: 0,
+            }
+        }
+
+        fn join(&mut self, owner: usize, stake: u64) {
+            let minted = self
+                .pool
+                .join(&mut self.positions[owner], Stake::new(stake))
+                .unwrap();
+            // a price of one unit per share is never exceeded, so nobody can be priced out
+            assert!(minted.get() >= u128::from(stake));
+            self.held += u128::from(stake);
+            self.settlements += 1;
+            self.check();
+        }
+
+        fn leave(&mut self, owner: usize, shares: u128) {
+            let before = self
+                .pool
+                .active()
+                .stake_for_floor(&Shares::new(shares))
+                .unwrap();
+            let left = self
+                .pool
+                .leave(&mut self.positions[owner], &Shares::new(shares))
+                .unwrap();
+            assert_eq!(left.stake, before);
+            let worth = self
+                .pool
+                .unbonding()
+                .stake_for_floor(&left.shares)
+                .unwrap()
+                .get();
+            assert!(worth <= left.stake.get() && left.stake.get() - worth <= 1);
+            self.tickets.push(left.shares);
+            self.settlements += 1;
+            self.check();
+        }
+
+        fn withdraw(&mut self, ticket: usize) -> u64 {
+            let shares = self.tickets.swap_remove(ticket);
+            let stake = self.pool.withdraw(&shares).unwrap().get();
+            self.held -= u128::from(stake);
+            self.check();
+            stake
+        }
+
+        fn claim(&mut self, owner: usize) {
+            let earned = self.pool.take_earned(&mut self.positions[owner]).unwrap();
+            assert_eq!(
+                earned.fees.get(),
+                earned.emission.get(),
+                "both rewards are booked alike here"
+            );
+            self.paid += u128::from(earned.fees.get());
+            self.settlements += 1;
+            self.check();
+        }
+
+        fn reward(&mut self, amount: u64, now: i64) {
+            if self.pool.active_shares.is_zero() || amount == 0 {
+                return;
+            }
+            let now = Time::new(now);
+            assert_eq!(
+                self.pool.book_fees(Tokens::new(amount), now).unwrap().get(),
+                amount
+            );
+            self.pool.book_emission(Stake::new(amount), now).unwrap();
+            self.booked += u128::from(amount);
+            self.check();
+        }
+
+        /// What over-claims and compensations leave of the buckets: stake falls, shares stay.
+        fn slash(&mut self, bps: u16) {
+            for stake in [&mut self.pool.active_stake, &mut self.pool.unbonding_stake] {
+                let part = math::stake_part_floor(*stake, Bps::new(bps)).unwrap();
+                *stake = stake.minus(part).unwrap();
+                self.held -= u128::from(part.get());
+            }
+            self.check();
+        }
+
+        fn check(&self) {
+            let pool = &self.pool;
+            let shares: u128 = self.positions.iter().map(|p| p.shares.get()).sum();
+            let tickets: u128 = self.tickets.iter().map(|t| t.get()).sum();
+            assert_eq!(shares, pool.active_shares.get());
+            assert_eq!(tickets, pool.unbonding_shares.get());
+            assert_eq!(self.positions[0].shares, pool.bond_shares);
+            assert_eq!(
+                self.held,
+                u128::from(pool.active_stake.get()) + u128::from(pool.unbonding_stake.get())
+            );
+            assert!(u128::from(pool.active_stake.get()) <= pool.active_shares.get());
+            assert!(u128::from(pool.unbonding_stake.get()) <= pool.unbonding_shares.get());
+            assert_eq!(
+                u128::from(pool.fees_unclaimed.get()),
+                self.booked - self.paid
+            );
+            assert_eq!(
+                u128::from(pool.emission_unclaimed.get()),
+                self.booked - self.paid
+            );
+            // what waits for each position can be paid, to all of them
+            let mut copy = *pool;
+            for position in &self.positions {
+                copy.take_earned(&mut { *position }).unwrap();
+            }
+        }
+
+        /// Everybody claims, leaves and withdraws. What is lost is the documented rounding.
+        fn everybody_leaves(&mut self) {
+            for owner in 0..self.positions.len() {
+                self.claim(owner);
+                let shares = self.positions[owner].shares.get();
+                if shares != 0 {
+                    self.leave(owner, shares);
+                }
+            }
+            while !self.tickets.is_empty() {
+                self.withdraw(0);
+            }
+            let lost = self.booked - self.paid;
+            // less than one unit for every time a position was settled, and one for the remainder
+            assert!(
+                lost <= self.settlements + 1,
+                "{lost} lost in {} settlements",
+                self.settlements
+            );
+            assert_eq!(
+                self.pool.active_shares.get() + self.pool.unbonding_shares.get(),
+                0
+            );
+            assert_eq!(self.held, 0, "an empty bucket holds nothing");
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Join(usize, u64),
+        Leave(usize, u16),
+        Withdraw(usize),
+        Claim(usize),
+        Reward(u64),
+        Slash(u16),
+        Commission(u16),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let owner = 0usize..7;
+        let stake = prop_oneof![1u64..10, 1u64..1_000_000_000, Just(u64::MAX / 1_000)];
+        proptest::collection::vec(
+            prop_oneof![
+                (owner.clone(), stake).prop_map(|(o, s)| Step::Join(o, s)),
+                (owner.clone(), 0u16..=10_000).prop_map(|(o, part)| Step::Leave(o, part)),
+                (0usize..50).prop_map(Step::Withdraw),
+                owner.prop_map(Step::Claim),
+                prop_oneof![1u64..1_000, Just(1u64 << 40)].prop_map(Step::Reward),
+                (0u16..=5_000).prop_map(Step::Slash),
+                (0u16..=10_000).prop_map(Step::Commission),
+            ],
+            1..80,
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn whatever_happens_to_a_pool_everybody_gets_out(steps in steps()) {
+            let mut ledger = Ledger::new(7);
+            for step in steps {
+                match step {
+                    Step::Join(owner, stake) => {
+                        let dead = ledger.pool.active().is_dead();
+                        if !dead && u64::try_from(ledger.held + u128::from(stake)).is_ok() {
+                            ledger.join(owner, stake);
+                        }
+                    }
+                    Step::Leave(owner, part) => {
+                        let all = ledger.positions[owner].shares.get();
+                        let shares = all / 10_000 * u128::from(part) + all % 10_000 * u128::from(part) / 10_000;
+                        if shares != 0 {
+                            ledger.leave(owner, shares);
+                        }
+                    }
+                    Step::Withdraw(ticket) => {
+                        if ticket < ledger.tickets.len() {
+                            ledger.withdraw(ticket);
+                        }
+                    }
+                    Step::Claim(owner) => ledger.claim(owner),
+                    Step::Reward(amount) => ledger.reward(amount, 1),
+                    Step::Slash(bps) => ledger.slash(bps),
+                    Step::Commission(bps) => ledger.pool.commission_bps = Bps::new(bps),
+                }
+            }
+            ledger.everybody_leaves();
+        }
+
+        #[test]
+        fn the_whole_supply_split_among_many_earns_ten_years_of_rewards(
+            cuts in proptest::collection::vec(any::<u64>(), 1..40),
+            rewards in proptest::collection::vec(prop_oneof![0u64..10, 1u64..1 << 40, Just(u64::MAX / 3_650)], 1..20),
+            commission in 0u16..=10_000,
+        ) {
+            // positions from one base unit to nearly everything: the gaps between sorted cuts
+            let mut cuts: Vec<u64> = cuts.into_iter().chain([0, 1, u64::MAX - 1]).collect();
+            cuts.retain(|cut| *cut < u64::MAX);
+            cuts.sort_unstable();
+            cuts.dedup();
+            let mut ledger = Ledger::new(cuts.len() - 1);
+            ledger.pool.commission_bps = Bps::new(commission);
+            for (owner, pair) in cuts.windows(2).enumerate() {
+                ledger.join(owner, pair[1] - pair[0]);
+            }
+            prop_assert_eq!(ledger.pool.active_stake.get(), u64::MAX - 1);
+            let one_more = ledger.pool.join(&mut ledger.positions[0], Stake::new(1));
+            prop_assert_eq!(one_more, Err(MarketError::MathOverflow));
+            for day in 0..3_650usize {
+                ledger.reward(rewards[day % rewards.len()], day as i64);
+                ledger.claim(day % (cuts.len() - 1));
+            }
+            ledger.everybody_leaves();
+        }
+    }
+
+    #[test]
+    fn nobody_s_price_is_moved_by_the_first_share_or_by_dust() {
+        let mut ledger = Ledger::new(3);
+        ledger.join(1, 1);
+        ledger.join(2, 1_000_000);
+        for _ in 0..100 {
+            ledger.leave(1, 1);
+            ledger.join(1, 1);
+        }
+        let all = ledger.positions[2].shares.get();
+        ledger.leave(2, all);
+        let last = ledger.tickets.len() - 1;
+        assert_eq!(ledger.withdraw(last), 1_000_000);
+    }
+
+    #[test]
+    fn a_dead_pool_lets_everybody_leave_with_nothing() {
+        let mut ledger = Ledger::new(2);
+        ledger.join(0, 4_000_000);
+        ledger.join(1, 4_000_000);
+        ledger.leave(1, 1_000_000);
+        ledger.slash(10_000);
+        assert!(ledger.pool.active().is_dead());
+        ledger.everybody_leaves();
+    }
+
+    #[test]
+    fn only_what_is_there_leaves() {
+        let mut ledger = Ledger::new(1);
+        ledger.join(0, 10);
+        let mut leave = |shares| {
+            ledger
+                .pool
+                .leave(&mut ledger.positions[0], &Shares::new(shares))
+                .err()
+        };
+        assert_eq!(leave(0), Some(MarketError::AmountZero));
+        assert_eq!(leave(11), Some(MarketError::SharesInsufficient));
     }
 }

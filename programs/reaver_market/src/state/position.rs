@@ -67,9 +67,10 @@ impl Position {
     ///
     /// # Errors
     /// `WrongPosition`.
-    pub fn require_operators(&self, pool: &Key) -> Result<(), MarketError> {
+    #[inline(never)]
+    pub fn require_operators(&self, pool: &Key, operator: &Key) -> Result<(), MarketError> {
         require(
-            self.pool == *pool && self.is_operator.get(),
+            self.pool == *pool && self.owner == *operator && self.is_operator.get(),
             MarketError::WrongPosition,
         )
     }

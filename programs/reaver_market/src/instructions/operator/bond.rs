@@ -51,7 +51,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     )?;
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     let position: &mut Position = checks::load_mut(a.position, program_id)?;
-    position.require_operators(&node.pool)?;
+    position.require_operators(&node.pool, &node.operator)?;
     let shares = Incoming {
         authority: a.operator,
         source: a.stake_source,

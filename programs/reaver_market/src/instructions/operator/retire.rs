@@ -62,7 +62,7 @@ fn settle(a: &mut Accounts<'_>, program_id: &Address) -> Result<bool, MarketErro
     let market: &Market = checks::load(a.market, program_id)?;
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     let position: &mut Position = checks::load_mut(a.position, program_id)?;
-    position.require_operators(&pool_address)?;
+    position.require_operators(&pool_address, &node.operator)?;
     require(
         market.fee_vault.is(a.market_fees)
             && config.emission_vault.is(a.emission_vault)

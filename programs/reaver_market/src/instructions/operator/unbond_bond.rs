@@ -47,7 +47,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let address = Key::of(a.position);
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     let position: &mut Position = checks::load_mut(a.position, program_id)?;
-    position.require_operators(&node.pool)?;
+    position.require_operators(&node.pool, &node.operator)?;
     Outgoing {
         program_id,
         owner: a.operator,

@@ -7,17 +7,16 @@
 //! wallet. Books the attempt. Never fails for want of bond.
 //! Refuses: no contest, before the window's end.
 
-use pinocchio::cpi::Seed;
-
 use crate::{
     checks::{self, require},
-    cpi::{self, TokenTransfer},
+    cpi,
     errors::MarketError,
     events::{ContestClosed, Slashed},
     math,
     quantities::{Bool, Count, Key, Shares, Stake, Time, Tokens},
-    seeds,
+    reasons,
     settlement::ending::{self, Outcome},
+    staking::PoolVault,
     state::{
         escrow_state, Allowance, Config, Contest, Escrow, Node, Pool, Position, Vault,
     },
@@ -95,9 +94,10 @@ impl Bond<'_> {
     }
 }
 
-/// How the contested attempt counts: a loss; a quit that was right; anything else as the sides' own.
+/// How the contested attempt counts: a loss, as an over-claim is without being compensated; a quit that was
+/// right; anything else as the sides' own.
 fn outcome(contest: &Contest) -> Outcome {
-    if contest.loss.get() {
+    if contest.loss.get() || contest.reason == reasons::OVERCLAIM {
         Outcome::Lost
     } else if contest.by_quit.get() {
         Outcome::Quit
@@ -190,8 +190,16 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         compensation: taken.stake,
         burned: taken.burned,
     };
-    let seed = (node_key, bond.pool.bump, bond.pool.active_stake.plus(bond.pool.unbonding_stake)?);
-    pay(&a, taken, seed)?;
+    let (bump, recorded) = (bond.pool.bump, bond.pool.recorded_stake()?);
+    // where nothing is taken the stake vault isn't even looked at: frozen, it must not hold the reserve of an
+    // escrow that wasn't lost
+    PoolVault {
+        account: a.pool_stake,
+        pool: a.pool,
+        node: &node_key,
+        bump,
+    }
+    .pay(a.compensation_vault, taken.stake.get(), recorded.get())?;
     if !taken.stake.is_zero() {
         Slashed {
             node: node_key,
@@ -207,31 +215,5 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     if closing {
         cpi::close(a.escrow, a.rent_payer)?;
     }
-    Ok(())
-}
-
-/// Moves the stake, and checks that the pool still holds what it records. Where nothing is taken the stake
-/// vault isn't even looked at: frozen, it must not hold the reserve of an escrow that wasn't lost.
-#[inline(never)]
-fn pay(a: &Accounts<'_>, taken: Taken, (node, bump, recorded): (Key, u8, Stake)) -> Result<(), MarketError> {
-    if taken.stake.is_zero() {
-        return Ok(());
-    }
-    let bump = [bump];
-    TokenTransfer {
-        from: a.pool_stake,
-        to: a.compensation_vault,
-        authority: a.pool,
-        amount: taken.stake.get(),
-    }
-    .send(&[
-        Seed::from(seeds::POOL),
-        Seed::from(&node.0),
-        Seed::from(&bump),
-    ])?;
-    require(
-        checks::balance(a.pool_stake)?.get() >= recorded.get(),
-        MarketError::ConservationBroken,
-    )?;
     Ok(())
 }
