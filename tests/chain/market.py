@@ -184,7 +184,14 @@ class Actor:
                 await asyncio.sleep(0.1)
 
     def claim(
-        self, node: "TestNode", escrow: EscrowRef, terms: EscrowTerms, at_ms: int, attempt: int = 1
+        self,
+        node: "TestNode",
+        escrow: EscrowRef,
+        terms: EscrowTerms,
+        at_ms: int,
+        attempt: int = 1,
+        *,
+        fee_bps: int = 500,
     ) -> SignedClaim:
         deployment = self.running.market.deployment
         message = ClaimMessage(
@@ -199,7 +206,7 @@ class Actor:
             remaining_max_ms=terms.max_time_ms,
             remaining_deposit=terms.deposit,
             terms_hash=terms.terms_hash,
-            fee_bps=500,
+            fee_bps=fee_bps,
             at_ms=at_ms,
         )
         return SignedClaim(message, node.key.pubkey(), node.key.sign_message(message.signing_bytes()))
