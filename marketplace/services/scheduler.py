@@ -111,6 +111,7 @@ class Scheduler:
         waiting = [a for a in self._live if a.state is AllocationState.RESERVING]
         places = 2 * self._registry.free_capacity() + SPARE_WAKES
         for allocation in sorted(waiting, key=self._urgency)[:places]:
+            self._passed_over.discard(allocation.id)
             self.wake(allocation.id)
 
     def wake(self, allocation_id: AllocationId) -> None:
