@@ -23,8 +23,8 @@ def test_twenty_jobs_on_two_slots_are_each_served_once_and_nobody_is_starved(sta
     assert [(job["status"], len(job["attempts"])) for job in jobs] == [("completed", 1)] * JOBS
     begun = sorted(range(JOBS), key=lambda n: jobs[n]["attempts"][0]["claimed_at"])
     # Who waits longest goes first. Two claimed at the same moment may change places, and one that arrives while those
-    # before it are still being opened may go before them.
-    assert max(abs(place - number) for place, number in enumerate(begun)) <= 2, begun
+    # before it are still being opened may go before them: at most as many as two turns of both slots.
+    assert max(abs(place - number) for place, number in enumerate(begun)) <= 4, begun
     for number, job in enumerate(jobs):
         logs = stack.command("reaver", "jobs", "logs", job["job_id"], environment=stack.environment)
         assert logs.splitlines() == [f"job {number}"]
