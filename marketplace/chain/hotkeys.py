@@ -19,18 +19,35 @@ from marketplace.chain.instructions import (
     Assign,
     CancelEscrow,
     CloseContest,
+    CloseEpoch,
     Contest,
+    Distribute,
+    ExtendEscrow,
     OpenEscrow,
     ProgramInstruction,
+    ProveOverclaim,
     Reap,
+    RegisterWeight,
     ReleaseNode,
     Settle,
+    SweepProtocolFees,
 )
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.transactions import SignedTransaction, UnsignedTransaction, inspect
 
-MATCHER_CALLS: Final = frozenset({OpenEscrow.name, Assign.name, ReleaseNode.name, CancelEscrow.name})
-METER_CALLS: Final = frozenset({Settle.name, ReleaseNode.name, Contest.name, CloseContest.name, Reap.name})
+MATCHER_CALLS: Final = frozenset({OpenEscrow.name, ExtendEscrow.name, Assign.name, ReleaseNode.name, CancelEscrow.name})
+# What anybody may do: nothing in it can be turned to the signer's account.
+CRANK_CALLS: Final = frozenset(
+    {
+        RegisterWeight.name,
+        CloseEpoch.name,
+        Distribute.name,
+        CloseContest.name,
+        Reap.name,
+        SweepProtocolFees.name,
+    }
+)
+METER_CALLS: Final = frozenset({Settle.name, ReleaseNode.name, Contest.name, ProveOverclaim.name}) | CRANK_CALLS
 # Chosen: twenty times the base fee of the largest transaction here (four signatures).
 MAX_FEE_LAMPORTS: Final = 400_000
 
