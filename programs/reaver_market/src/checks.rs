@@ -1,5 +1,10 @@
 //! What is asked of an account before anything of it is believed.
 
+use core::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+
 use pinocchio::{AccountView, Address};
 use pinocchio_token::state::Mint;
 
@@ -7,7 +12,10 @@ use crate::{
     cpi::TOKEN_ACCOUNT_LEN,
     errors::MarketError,
     quantities::{Key, Tokens},
-    state::{self, Account},
+    state::{
+        self, Account, Allowance, Class, Config, Epoch, Escrow, Market, Node, Pool, Position,
+        Ticket, Vault,
+    },
 };
 
 /// Flags of an account in an instruction's declaration.
@@ -19,6 +27,248 @@ pub mod flag {
     pub const writable: u8 = 2;
     /// It may be absent: the program's own address stands in its place.
     pub const optional: u8 = 4;
+    /// How many bits the flags take; the account's type stands above them.
+    pub const BITS: u8 = 3;
+}
+
+/// Numbers of the account types, from 1, for the checks only: the wire has the discriminators.
+#[allow(non_upper_case_globals, missing_docs)]
+pub mod account_type {
+    pub const Config: u8 = 1;
+    pub const Market: u8 = 2;
+    pub const Class: u8 = 3;
+    pub const Node: u8 = 4;
+    pub const Pool: u8 = 5;
+    pub const Position: u8 = 6;
+    pub const Ticket: u8 = 7;
+    pub const Vault: u8 = 8;
+    pub const Allowance: u8 = 9;
+    pub const Escrow: u8 = 10;
+    pub const Epoch: u8 = 11;
+}
+
+/// Discriminator and length of each account type, by number.
+static TYPES: [(u64, usize); 12] = [
+    (0, 0),
+    Config::HEAD,
+    Market::HEAD,
+    Class::HEAD,
+    Node::HEAD,
+    Pool::HEAD,
+    Position::HEAD,
+    Ticket::HEAD,
+    Vault::HEAD,
+    Allowance::HEAD,
+    Escrow::HEAD,
+    Epoch::HEAD,
+];
+
+/// The most accounts an instruction may declare.
+pub const MOST_ACCOUNTS: usize = 16;
+/// What an instruction declares of its accounts: a byte each, and `NONE` after the last.
+pub type Declared = [u8; MOST_ACCOUNTS + 1];
+const NONE: u8 = 0xFF;
+
+/// Lays out a declaration.
+#[must_use]
+pub const fn declared(accounts: &[u8]) -> Declared {
+    assert!(accounts.len() <= MOST_ACCOUNTS);
+    let mut out = [NONE; MOST_ACCOUNTS + 1];
+    let mut at = 0;
+    while at < accounts.len() {
+        out[at] = accounts[at];
+        at += 1;
+    }
+    out
+}
+
+/// The accounts of an instruction, checked against its declaration.
+pub struct Checked<'a>(&'a mut [AccountView]);
+
+impl<'a> Checked<'a> {
+    /// The accounts that several instructions begin with, as their common layout, and the others.
+    ///
+    /// # Safety
+    /// `F` is `repr(C)` of views and typed views only, and the instruction declares the same of its first
+    /// accounts.
+    ///
+    /// # Errors
+    /// `WrongAccountCount`.
+    #[inline(always)]
+    pub unsafe fn split<F>(self) -> Result<(&'a mut F, &'a mut [AccountView]), MarketError> {
+        let count = const { core::mem::size_of::<F>() / core::mem::size_of::<AccountView>() };
+        let Some((front, rest)) = self.0.split_at_mut_checked(count) else {
+            return Err(MarketError::WrongAccountCount);
+        };
+        // SAFETY: the length is right, the rest is the caller's promise.
+        Ok((unsafe { &mut *front.as_mut_ptr().cast::<F>() }, rest))
+    }
+
+    /// All of them.
+    #[inline(always)]
+    pub fn all(self) -> &'a mut [AccountView] {
+        self.0
+    }
+}
+
+/// Checks how many accounts there are, each one's declared flags, and the types of those that declare one.
+///
+/// # Errors
+/// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`, and all of `load`.
+#[inline(never)]
+pub fn check<'a>(
+    program_id: &Address,
+    accounts: &'a mut [AccountView],
+    declared: &Declared,
+) -> Result<Checked<'a>, MarketError> {
+    let mut expected = declared.iter();
+    for view in accounts.iter() {
+        let flags = match expected.next() {
+            None | Some(&NONE) => return Err(MarketError::WrongAccountCount),
+            Some(flags) => *flags,
+        };
+        if flags & flag::signer != 0 {
+            require(view.is_signer(), MarketError::SignerMissing)?;
+        }
+        if flags & flag::optional != 0 && Key::of(view) == *program_id {
+            continue;
+        }
+        if flags & flag::writable != 0 {
+            require(view.is_writable(), MarketError::AccountNotWritable)?;
+        }
+        let kind = flags >> flag::BITS;
+        if kind != 0 {
+            check_account(view, program_id, kind)?;
+        }
+    }
+    match expected.next() {
+        Some(&NONE) => Ok(Checked(accounts)),
+        _ => Err(MarketError::WrongAccountCount),
+    }
+}
+
+/// A view whose account was checked to be a `T` before the instruction began, unless it is optional and
+/// absent. `FLAGS` are the declared ones.
+#[repr(transparent)]
+pub struct Typed<T, const FLAGS: u8>(AccountView, PhantomData<T>);
+
+impl<T, const FLAGS: u8> Deref for Typed<T, FLAGS> {
+    type Target = AccountView;
+    #[inline(always)]
+    fn deref(&self) -> &AccountView {
+        &self.0
+    }
+}
+
+impl<T, const FLAGS: u8> DerefMut for Typed<T, FLAGS> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut AccountView {
+        &mut self.0
+    }
+}
+
+/// A typed account that changes.
+pub type Writable<T> = Typed<T, { flag::writable }>;
+/// A typed account that changes and may be absent.
+pub type WritableOptional<T> = Typed<T, { flag::writable | flag::optional }>;
+
+impl<T: Account, const FLAGS: u8> Typed<T, FLAGS> {
+    /// The account's contents.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self) -> &T {
+        const { assert!(FLAGS & flag::optional == 0) };
+        // SAFETY: `check` has seen that the account is a `T` of exact length; alignment 1, every bit pattern
+        // valid. No handler loads one type twice, so no other view gives a reference to the same bytes.
+        unsafe { &*self.0.data_ptr().cast::<T>() }
+    }
+
+    /// The account's contents, to be changed.
+    #[inline(always)]
+    pub fn get_mut(&mut self) -> &mut T {
+        const { assert!(FLAGS & (flag::optional | flag::writable) == flag::writable) };
+        // SAFETY: as in `get`.
+        unsafe { &mut *self.0.data_mut_ptr().cast::<T>() }
+    }
+
+    /// The contents of an account that may be absent, to be changed.
+    #[inline(always)]
+    pub fn get_optional_mut(&mut self, program_id: &Address) -> Option<&mut T> {
+        const { assert!(FLAGS & flag::writable != 0) };
+        if same(self.0.address().as_array(), program_id.as_array()) {
+            return None;
+        }
+        // SAFETY: as in `get`; it is there.
+        Some(unsafe { &mut *self.0.data_mut_ptr().cast::<T>() })
+    }
+}
+
+/// Something that may hold a `T`.
+///
+/// # Safety
+/// After `known` (`known_mut`) has said yes, the view's data are a valid `T` of exact length (that may
+/// change).
+pub unsafe trait Holds<T: Account> {
+    /// The view.
+    fn view(&self) -> &AccountView;
+    /// Checks whatever of owner, discriminator, exact length and version is not known yet.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn known(&self, program_id: &Address) -> Result<(), MarketError>;
+    /// As `known`, and that the account may change.
+    ///
+    /// # Errors
+    /// As `load_mut`.
+    fn known_mut(&self, program_id: &Address) -> Result<(), MarketError>;
+    /// As `known_mut`, of an account that is there.
+    ///
+    /// # Errors
+    /// As `load_mut`.
+    fn present_mut(&self, program_id: &Address) -> Result<(), MarketError>;
+}
+
+// SAFETY: everything is checked.
+unsafe impl<T: Account> Holds<T> for AccountView {
+    #[inline(always)]
+    fn view(&self) -> &AccountView {
+        self
+    }
+    #[inline(always)]
+    fn known(&self, program_id: &Address) -> Result<(), MarketError> {
+        check_account(self, program_id, T::TYPE)
+    }
+    #[inline(always)]
+    fn known_mut(&self, program_id: &Address) -> Result<(), MarketError> {
+        check_writable(self, program_id, T::TYPE)
+    }
+    #[inline(always)]
+    fn present_mut(&self, program_id: &Address) -> Result<(), MarketError> {
+        check_writable(self, program_id, T::TYPE)
+    }
+}
+
+// SAFETY: checked by `check`, but for an optional one that is absent: that isn't loaded as if it were there.
+unsafe impl<T: Account, const FLAGS: u8> Holds<T> for Typed<T, FLAGS> {
+    #[inline(always)]
+    fn view(&self) -> &AccountView {
+        &self.0
+    }
+    #[inline(always)]
+    fn known(&self, _: &Address) -> Result<(), MarketError> {
+        const { assert!(FLAGS & flag::optional == 0) };
+        Ok(())
+    }
+    #[inline(always)]
+    fn known_mut(&self, _: &Address) -> Result<(), MarketError> {
+        const { assert!(FLAGS & (flag::optional | flag::writable) == flag::writable) };
+        Ok(())
+    }
+    #[inline(always)]
+    fn present_mut(&self, _: &Address) -> Result<(), MarketError> {
+        const { assert!(FLAGS & flag::writable != 0) };
+        Ok(())
+    }
 }
 
 /// Returns the error unless the condition holds.
@@ -29,32 +279,6 @@ pub const fn require(holds: bool, error: MarketError) -> Result<(), MarketError>
     } else {
         Err(error)
     }
-}
-
-/// Checks how many accounts there are, and each one's declared flags.
-///
-/// # Errors
-/// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`.
-#[inline(never)]
-pub fn flags(
-    program_id: &Address,
-    accounts: &[AccountView],
-    flags: &[u8],
-) -> Result<(), MarketError> {
-    require(
-        accounts.len() == flags.len(),
-        MarketError::WrongAccountCount,
-    )?;
-    for (view, flags) in accounts.iter().zip(flags) {
-        if flags & flag::signer != 0 {
-            require(view.is_signer(), MarketError::SignerMissing)?;
-        }
-        if flags & flag::writable != 0 && !view.is_writable() {
-            let absent = flags & flag::optional != 0 && Key::of(view) == *program_id;
-            require(absent, MarketError::AccountNotWritable)?;
-        }
-    }
-    Ok(())
 }
 
 /// An optional account: none where the program's own address stands in its place.
@@ -71,18 +295,23 @@ pub fn optional<'a>(
 }
 
 #[inline(never)]
-fn check_account(
-    view: &AccountView,
-    program_id: &Address,
-    (discriminator, len): (u64, usize),
-) -> Result<(), MarketError> {
+fn check_account(view: &AccountView, program_id: &Address, kind: u8) -> Result<(), MarketError> {
     require(
         same(view.owner().as_array(), program_id.as_array()),
         MarketError::WrongAccountOwner,
     )?;
+    let (discriminator, len) = *TYPES
+        .get(kind as usize)
+        .ok_or(MarketError::WrongAccountType)?;
     // SAFETY: read here and forgotten; no reference into the data is alive yet.
     let data = unsafe { view.borrow_unchecked() };
     state::check(data, discriminator, len)
+}
+
+#[inline(never)]
+fn check_writable(view: &AccountView, program_id: &Address, kind: u8) -> Result<(), MarketError> {
+    check_account(view, program_id, kind)?;
+    require(view.is_writable(), MarketError::AccountNotWritable)
 }
 
 /// Whether two addresses are the same. Not inlined: there are many comparisons, and few of them matter
@@ -99,29 +328,28 @@ pub fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 /// `WrongAccountOwner`, `WrongAccountType`, `WrongAccountSize`, `WrongAccountVersion`.
 #[inline(always)]
 pub fn load<'a, T: Account>(
-    view: &'a AccountView,
+    view: &'a impl Holds<T>,
     program_id: &Address,
 ) -> Result<&'a T, MarketError> {
-    check_account(view, program_id, T::HEAD)?;
+    view.known(program_id)?;
     // SAFETY: the length is exact, alignment 1, every bit pattern valid. The view can't be loaded
     // mutably meanwhile through itself; another view of the same account would have to be of the same
     // type, and no handler loads one type twice.
-    Ok(unsafe { &*view.data_ptr().cast::<T>() })
+    Ok(unsafe { &*view.view().data_ptr().cast::<T>() })
 }
 
-/// As `load`, to be changed. That the account is writable follows from the instruction's declaration.
+/// As `load`, to be changed.
 ///
 /// # Errors
 /// As `load`, and `AccountNotWritable`.
 #[inline(always)]
 pub fn load_mut<'a, T: Account>(
-    view: &'a mut AccountView,
+    view: &'a mut impl Holds<T>,
     program_id: &Address,
 ) -> Result<&'a mut T, MarketError> {
-    check_account(view, program_id, T::HEAD)?;
-    require(view.is_writable(), MarketError::AccountNotWritable)?;
+    view.known_mut(program_id)?;
     // SAFETY: as in `load`.
-    Ok(unsafe { &mut *view.data_mut_ptr().cast::<T>() })
+    Ok(unsafe { &mut *view.view().data_ptr().cast_mut().cast::<T>() })
 }
 
 /// As `load_mut`, of an account that may be absent.
@@ -130,13 +358,17 @@ pub fn load_mut<'a, T: Account>(
 /// As `load_mut`.
 #[inline(always)]
 pub fn load_optional<'a, T: Account>(
-    view: &'a mut AccountView,
+    view: &'a mut impl Holds<T>,
     program_id: &Address,
 ) -> Result<Option<&'a mut T>, MarketError> {
-    match optional(view, program_id) {
-        Some(view) => load_mut(view, program_id).map(Some),
-        None => Ok(None),
+    if same(view.view().address().as_array(), program_id.as_array()) {
+        return Ok(None);
     }
+    view.present_mut(program_id)?;
+    // SAFETY: as in `load`.
+    Ok(Some(unsafe {
+        &mut *view.view().data_ptr().cast_mut().cast::<T>()
+    }))
 }
 
 /// The fields of a token account that the program looks at, where the token program keeps them.

@@ -1,16 +1,21 @@
-//! Calls of other programs: their addresses are hard-wired in the builders, balances are read again.
+//! Calls of other programs: their addresses are hard-wired here, balances are read again.
+//!
+//! The instructions are written out instead of taken from pinocchio's builders: those are inlined where they
+//! are used, a few hundred bytes each.
+
+use core::mem::MaybeUninit;
 
 use pinocchio::{
-    cpi::{Seed, Signer},
+    cpi::{invoke_signed_unchecked, CpiAccount, Seed, Signer},
+    instruction::{InstructionAccount, InstructionView},
     AccountView, Address,
 };
-use pinocchio_system::instructions::{Allocate, Assign, CreateAccount, Transfer as SolTransfer};
-use pinocchio_token::instructions::{CloseAccount, InitializeAccount3, Transfer};
 
 use crate::{
     checks,
+    declare::bytes_of,
     errors::MarketError,
-    quantities::Tokens,
+    quantities::{Count, Key, Number, Tokens},
     state::{self, Account},
     sysvars,
 };
@@ -18,63 +23,148 @@ use crate::{
 /// Length of a classic token account.
 pub const TOKEN_ACCOUNT_LEN: usize = 165;
 
-/// Where an account is created, and who pays.
-pub struct Creation<'a> {
-    /// Pays the rent; a system account that signs.
-    pub payer: &'a AccountView,
-    /// The address, still without data.
-    pub account: &'a AccountView,
-    /// The program that will own it.
-    pub owner: &'a Address,
-    /// Its size.
-    pub len: usize,
-    /// Seeds with the canonical bump as the last.
-    pub seeds: &'a [Seed<'a>],
+/// The most accounts that a call passes.
+const MOST: usize = 3;
+
+/// An account of a call: it signs (itself, or by the seeds of its address), and whether it changes.
+type Passed<'a> = (&'a AccountView, bool, bool);
+
+/// A call of another program.
+struct Call<'a> {
+    program: &'a Address,
+    accounts: &'a [Passed<'a>],
+    data: &'a [u8],
+    /// Seeds of our address that signs; empty: none does.
+    seeds: &'a [Seed<'a>],
 }
 
-/// Creates an account at a derived address, also where somebody sent lamports there first.
-///
-/// # Errors
-/// `AlreadyInitialized`, or what the system program answers.
-#[inline(never)]
-pub fn create(creation: &Creation<'_>) -> Result<(), MarketError> {
-    let account = creation.account;
-    if !account.owned_by(&pinocchio_system::ID) || !account.is_data_empty() {
-        return Err(MarketError::AlreadyInitialized);
-    }
-    let signer = [Signer::from(creation.seeds)];
-    let need = sysvars::rent_minimum(creation.len)?;
-    let have = account.lamports();
-    if have == 0 {
-        CreateAccount {
-            from: creation.payer,
-            to: account,
-            lamports: need,
-            space: creation.len as u64,
-            owner: creation.owner,
+impl Call<'_> {
+    /// Makes the call. A refusal of the called program ends the transaction.
+    #[inline(never)]
+    fn make(&self) {
+        let mut metas = [const { MaybeUninit::<InstructionAccount<'_>>::uninit() }; MOST];
+        let mut infos = [const { MaybeUninit::<CpiAccount<'_>>::uninit() }; MOST];
+        let mut count = 0;
+        for ((view, signs, changes), (meta, info)) in
+            self.accounts.iter().zip(metas.iter_mut().zip(&mut infos))
+        {
+            meta.write(InstructionAccount::new(view.address(), *changes, *signs));
+            CpiAccount::init_from_account_view(view, info);
+            count += 1;
         }
-        .invoke_signed(&signer)?;
-        return Ok(());
-    }
-    if have < need {
-        SolTransfer {
-            from: creation.payer,
-            to: account,
-            lamports: need - have,
+        let signer = [Signer::from(self.seeds)];
+        let signers: &[Signer<'_, '_>] = if self.seeds.is_empty() { &[] } else { &signer };
+        // SAFETY: `count` of each are written. No reference into the data of a passed account is alive: callers
+        // read balances again, and load again.
+        unsafe {
+            invoke_signed_unchecked(
+                &InstructionView {
+                    program_id: self.program,
+                    accounts: core::slice::from_raw_parts(metas.as_ptr().cast(), count),
+                    data: self.data,
+                },
+                core::slice::from_raw_parts(infos.as_ptr().cast(), count),
+                signers,
+            );
         }
-        .invoke()?;
     }
-    Allocate {
-        account,
-        space: creation.len as u64,
+}
+
+record! {
+    /// Data of the system program's instructions: each uses the first so many bytes.
+    SystemData {
+        tag: Count,
+        lamports_or_space: Number,
+        space: Number,
+        owner: Key,
     }
-    .invoke_signed(&signer)?;
-    Assign {
-        account,
-        owner: creation.owner,
+}
+
+record! {
+    /// Data of its `Assign`.
+    AssignData { tag: Count, owner: Key }
+}
+
+record! {
+    /// Data of the token program's `Transfer`.
+    TransferData { tag: u8, amount: Number }
+}
+
+record! {
+    /// Data of its `InitializeAccount3`.
+    InitializeData { tag: u8, owner: Key }
+}
+
+/// Numbers of the called instructions.
+mod tag {
+    pub const CREATE_ACCOUNT: u32 = 0;
+    pub const ASSIGN: u32 = 1;
+    pub const TRANSFER_LAMPORTS: u32 = 2;
+    pub const ALLOCATE: u32 = 8;
+    pub const TRANSFER: u8 = 3;
+    pub const CLOSE_ACCOUNT: u8 = 9;
+    pub const INITIALIZE_ACCOUNT_3: u8 = 18;
+}
+
+/// Where an account is created, and who pays.
+struct Creation<'a> {
+    payer: &'a AccountView,
+    account: &'a AccountView,
+    owner: &'a Address,
+    len: usize,
+    /// Seeds with the canonical bump as the last.
+    seeds: &'a [Seed<'a>],
+}
+
+impl Creation<'_> {
+    fn system(&self, accounts: &[Passed<'_>], data: &[u8], seeds: &[Seed<'_>]) {
+        Call {
+            program: &pinocchio_system::ID,
+            accounts,
+            data,
+            seeds,
+        }
+        .make();
     }
-    .invoke_signed(&signer)?;
-    Ok(())
+
+    /// Creates an account at a derived address, also where somebody sent lamports there first.
+    #[inline(never)]
+    fn create(&self) -> Result<(), MarketError> {
+        let (account, payer) = (self.account, self.payer);
+        checks::require(
+            account.owned_by(&pinocchio_system::ID) && account.is_data_empty(),
+            MarketError::AlreadyInitialized,
+        )?;
+        let need = sysvars::rent_minimum(self.len)?;
+        let have = account.lamports();
+        let space = Number::new(self.len as u64);
+        let mut data = SystemData {
+            tag: Count::new(tag::CREATE_ACCOUNT),
+            lamports_or_space: Number::new(need),
+            space,
+            owner: Key(*self.owner.as_array()),
+        };
+        let both = [(payer, true, true), (account, true, true)];
+        if have == 0 {
+            self.system(&both, bytes_of(&data), self.seeds);
+            return Ok(());
+        }
+        if have < need {
+            data.tag = Count::new(tag::TRANSFER_LAMPORTS);
+            data.lamports_or_space = Number::new(need - have);
+            let both = [(payer, true, true), (account, false, true)];
+            self.system(&both, &bytes_of(&data)[..12], &[]);
+        }
+        data.tag = Count::new(tag::ALLOCATE);
+        data.lamports_or_space = space;
+        self.system(&both[1..], &bytes_of(&data)[..12], self.seeds);
+        let assign = AssignData {
+            tag: Count::new(tag::ASSIGN),
+            owner: data.owner,
+        };
+        self.system(&both[1..], bytes_of(&assign), self.seeds);
+        Ok(())
+    }
 }
 
 /// One of our accounts to be created: the seeds without the bump.
@@ -88,6 +178,7 @@ pub struct Fresh<'a> {
 }
 
 impl Fresh<'_> {
+    #[inline(never)]
     fn create(
         &self,
         account: &AccountView,
@@ -101,13 +192,14 @@ impl Fresh<'_> {
         for (slot, seed) in seeds.iter_mut().zip(self.seeds) {
             *slot = Seed::from(*seed);
         }
-        create(&Creation {
+        Creation {
             payer: self.payer,
             account,
             owner,
             len,
             seeds: &seeds[..=count],
-        })?;
+        }
+        .create()?;
         Ok(bump)
     }
 
@@ -138,12 +230,17 @@ impl Fresh<'_> {
         owner: &Address,
     ) -> Result<u8, MarketError> {
         let bump = self.create(account, &pinocchio_token::ID, TOKEN_ACCOUNT_LEN)?;
-        InitializeAccount3 {
-            account,
-            mint,
-            owner,
+        let data = InitializeData {
+            tag: tag::INITIALIZE_ACCOUNT_3,
+            owner: Key(*owner.as_array()),
+        };
+        Call {
+            program: &pinocchio_token::ID,
+            accounts: &[(account, false, true), (mint, false, false)],
+            data: bytes_of(&data),
+            seeds: &[],
         }
-        .invoke()?;
+        .make();
         Ok(bump)
     }
 }
@@ -168,7 +265,7 @@ impl TokenTransfer<'_> {
     #[inline(never)]
     pub fn receive(&self) -> Result<Tokens, MarketError> {
         let before = checks::balance(self.to)?;
-        Transfer::new(self.from, self.to, self.authority, self.amount).invoke()?;
+        self.call(&[]);
         let credit = checks::balance(self.to)?.minus(before)?;
         checks::require(credit.get() == self.amount, MarketError::TransferShort)?;
         Ok(credit)
@@ -180,27 +277,54 @@ impl TokenTransfer<'_> {
     /// What the token program answers.
     #[inline(never)]
     pub fn send(&self, seeds: &[Seed<'_>]) -> Result<(), MarketError> {
-        if self.amount == 0 {
-            return Ok(());
+        if self.amount != 0 {
+            self.call(seeds);
         }
-        Transfer::new(self.from, self.to, self.authority, self.amount)
-            .invoke_signed(&[Signer::from(seeds)])?;
         Ok(())
+    }
+
+    #[inline(never)]
+    fn call(&self, seeds: &[Seed<'_>]) {
+        let data = TransferData {
+            tag: tag::TRANSFER,
+            amount: Number::new(self.amount),
+        };
+        Call {
+            program: &pinocchio_token::ID,
+            accounts: &[
+                (self.from, false, true),
+                (self.to, false, true),
+                (self.authority, true, false),
+            ],
+            data: bytes_of(&data),
+            seeds,
+        }
+        .make();
     }
 }
 
 /// Closes an empty token account of ours; its rent goes to `to`.
 ///
 /// # Errors
-/// What the token program answers, for instance when it isn't empty.
-#[inline(always)]
+/// None of ours; the token program's own when it isn't empty.
+#[inline(never)]
 pub fn close_token_account(
     account: &AccountView,
     to: &AccountView,
     authority: &AccountView,
     seeds: &[Seed<'_>],
 ) -> Result<(), MarketError> {
-    CloseAccount::new(account, to, authority).invoke_signed(&[Signer::from(seeds)])?;
+    Call {
+        program: &pinocchio_token::ID,
+        accounts: &[
+            (account, false, true),
+            (to, false, true),
+            (authority, true, false),
+        ],
+        data: &[tag::CLOSE_ACCOUNT],
+        seeds,
+    }
+    .make();
     Ok(())
 }
 

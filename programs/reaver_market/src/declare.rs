@@ -127,6 +127,7 @@ macro_rules! account {
             const KIND: $crate::declare::Kind = $crate::declare::Kind::Defined(stringify!($name));
         }
         impl $crate::state::Account for $name {
+            const TYPE: u8 = $crate::checks::account_type::$name;
             const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("account", stringify!($name));
             const LEN: usize = {
                 const SUM: usize = 10 $(+ core::mem::size_of::<$ty>())+ + $reserved;
@@ -225,33 +226,55 @@ macro_rules! errors {
     };
 }
 
+/// The Rust type of a declared account, and its flags as the dispatcher checks them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! declared {
+    (type [$($flag:ident),*]) => { pinocchio::AccountView };
+    (type $kind:ident [$($flag:ident),*]) => {
+        $crate::checks::Typed<$crate::state::$kind, { $crate::declared!(flags [$($flag),*]) }>
+    };
+    (flags [$($flag:ident),*]) => { 0 $(| $crate::checks::flag::$flag)* };
+    (byte [$($flag:ident),*]) => { $crate::declared!(flags [$($flag),*]) };
+    (byte $kind:ident [$($flag:ident),*]) => {
+        $crate::declared!(flags [$($flag),*]) | ($crate::checks::account_type::$kind << $crate::checks::flag::BITS)
+    };
+}
+
 /// An instruction: `Accounts`, `Args`, their parsers, the discriminator and the IDL entry.
 ///
 /// An account's flags are `signer`, `writable` and `optional`; an optional account that is absent is
-/// given as the program's own address, as Anchor does.
+/// given as the program's own address, as Anchor does. An account of this program that exists before
+/// the instruction may carry its type before the flags (`escrow: Escrow [writable]`): it is then checked
+/// before the instruction runs, by one loop for all, and loading it costs nothing.
 #[macro_export]
 macro_rules! instruction {
     ($(#[doc = $doc:literal])+ $name:ident {
-        accounts { $($(#[doc = $adoc:literal])* $acc:ident : [$($flag:ident),*]),+ $(,)? }
+        accounts { $($(#[doc = $adoc:literal])* $acc:ident : $($kind:ident)? [$($flag:ident),*]),+ $(,)? }
         args { $($(#[doc = $fdoc:literal])* $field:ident : $ty:ty),* $(,)? }
     }) => {
-        /// The accounts, in order; signatures and write permission are checked by `parse`.
+        /// The accounts, in order; what is declared of them is checked by the dispatcher.
         #[allow(missing_docs)]
-        pub struct Accounts<'a> { $($(#[doc = $adoc])* pub $acc: &'a mut pinocchio::AccountView),+ }
+        pub struct Accounts<'a> {
+            $($(#[doc = $adoc])* pub $acc: &'a mut $crate::declared!(type $($kind)? [$($flag),*])),+
+        }
         impl<'a> Accounts<'a> {
+            /// Sorts the accounts. Private, so that only this instruction reads what was checked for it.
+            ///
             /// # Errors
-            /// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`.
+            /// `WrongAccountCount`.
             #[inline(always)]
-            pub fn parse(
-                program_id: &pinocchio::Address,
-                accounts: &'a mut [pinocchio::AccountView],
+            #[allow(dead_code)] // of no use where several instructions share a layout
+            fn parse(
+                _: &pinocchio::Address,
+                accounts: $crate::checks::Checked<'a>,
             ) -> Result<Self, $crate::errors::MarketError> {
-                const FLAGS: &[u8] = &[$(0 $(| $crate::checks::flag::$flag)*),+];
-                $crate::checks::flags(program_id, accounts, FLAGS)?;
-                let [$($acc),+] = accounts else {
+                let [$($acc),+] = accounts.all() else {
                     return Err($crate::errors::MarketError::WrongAccountCount);
                 };
-                Ok(Self { $($acc),+ })
+                // SAFETY: a typed account is a view whose type was checked: the dispatcher has checked
+                // `DECLARED` of this instruction before `process` could get at `Checked`.
+                Ok(Self { $($acc: unsafe { &mut *core::ptr::from_mut($acc).cast() }),+ })
             }
         }
         /// The arguments, in order.
@@ -276,6 +299,10 @@ macro_rules! instruction {
         pub const DISCRIMINATOR: [u8; 8] = $crate::declare::discriminator("global", stringify!($name));
         /// The discriminator as the dispatcher compares it.
         pub const HEAD: u64 = u64::from_le_bytes(DISCRIMINATOR);
+        /// The accounts as the dispatcher checks them.
+        pub const DECLARED: $crate::checks::Declared = $crate::checks::declared(&[
+            $($crate::declared!(byte $($kind)? [$($flag),*])),+
+        ]);
         /// Its entry in the IDL.
         #[cfg(not(target_arch = "bpf"))]
         pub const IDL: $crate::idl::Instruction = $crate::idl::Instruction {
@@ -284,7 +311,7 @@ macro_rules! instruction {
             accounts: &[$($crate::idl::AccountEntry {
                 name: stringify!($acc),
                 docs: &[$($adoc),*],
-                flags: 0 $(| $crate::checks::flag::$flag)*,
+                flags: $crate::declared!(flags [$($flag),*]),
             }),+],
             args: &[$($crate::idl::FieldEntry {
                 name: stringify!($field),

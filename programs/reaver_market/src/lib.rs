@@ -29,33 +29,16 @@ pub mod staking;
 pub mod state;
 pub mod sysvars;
 
-use pinocchio::{AccountView, Address, ProgramResult};
+use pinocchio::Address;
 
 /// Everything a handler needs, in one pointer: the BPF back end has only five argument registers.
 pub struct Ctx<'a> {
     /// The address under which this program runs: it is not compiled in.
     pub program_id: &'a Address,
-    /// All accounts of the instruction.
-    pub accounts: &'a mut [AccountView],
+    /// All accounts of the instruction, checked against its declaration.
+    pub accounts: checks::Checked<'a>,
     /// The arguments, without the discriminator.
     pub data: &'a [u8],
-}
-
-/// The program's single entry: hands over to the instruction that the first eight bytes name.
-///
-/// # Errors
-/// `UnknownInstruction`, or whatever the instruction refuses.
-#[inline(always)]
-pub fn process_instruction(
-    program_id: &Address,
-    accounts: &mut [AccountView],
-    data: &[u8],
-) -> ProgramResult {
-    instructions::dispatch(Ctx {
-        program_id,
-        accounts,
-        data,
-    })
 }
 
 /// sbpf-linker puts the first read-only object of a v3 program at address 0, where a reference to it
@@ -65,7 +48,6 @@ pub fn process_instruction(
 static RODATA_NULL_PAD: [u8; 16] = *b"sbpf-v3-null-pad";
 
 #[cfg(target_arch = "bpf")]
-mod entry {
-    pinocchio::program_entrypoint!(super::process_instruction, 24);
-    pinocchio::nostd_panic_handler!();
-}
+mod entry;
+#[cfg(target_arch = "bpf")]
+mod memory;

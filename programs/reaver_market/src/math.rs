@@ -331,6 +331,7 @@ impl Bucket {
     }
 
     /// Whether the stake has fallen below one unit per 1,000,000 shares.
+    #[inline(never)]
     #[must_use]
     pub fn is_dead(&self) -> bool {
         let (high, low) = mul_wide(self.stake.get(), DEAD_SHARES_PER_UNIT);

@@ -8,6 +8,44 @@ use crate::{
     errors::MarketError,
 };
 
+/// Checked sums and differences of a stored number, out of line: there are many, and inlined each is three
+/// times the call.
+trait InPlace: Sized {
+    /// How it is stored.
+    type Bytes;
+    fn grow(to: &mut Self::Bytes, by: Self) -> Result<(), MarketError>;
+    fn shrink(from: &mut Self::Bytes, by: Self) -> Result<(), MarketError>;
+}
+
+macro_rules! in_place {
+    ($($int:ty),+) => {$(
+        impl InPlace for $int {
+            type Bytes = [u8; core::mem::size_of::<$int>()];
+            #[inline(never)]
+            fn grow(to: &mut Self::Bytes, by: Self) -> Result<(), MarketError> {
+                match <$int>::from_le_bytes(*to).checked_add(by) {
+                    Some(sum) => {
+                        *to = sum.to_le_bytes();
+                        Ok(())
+                    }
+                    None => Err(MarketError::MathOverflow),
+                }
+            }
+            #[inline(never)]
+            fn shrink(from: &mut Self::Bytes, by: Self) -> Result<(), MarketError> {
+                match <$int>::from_le_bytes(*from).checked_sub(by) {
+                    Some(difference) => {
+                        *from = difference.to_le_bytes();
+                        Ok(())
+                    }
+                    None => Err(MarketError::MathUnderflow),
+                }
+            }
+        }
+    )+};
+}
+in_place!(u16, u32, u64, u128, i64);
+
 macro_rules! quantity {
     ($(#[doc = $doc:literal])+ $name:ident($int:ty, $len:literal, $idl:literal)) => {
         $(#[doc = $doc])+
@@ -74,6 +112,24 @@ macro_rules! quantity {
                     Some(difference) => Ok(Self::new(difference)),
                     None => Err(MarketError::MathUnderflow),
                 }
+            }
+        }
+        impl $name {
+            /// Adds in place: shorter than a sum that is stored again.
+            ///
+            /// # Errors
+            /// `MathOverflow`.
+            #[inline(always)]
+            pub fn grow(&mut self, by: Self) -> Result<(), MarketError> {
+                <$int as InPlace>::grow(&mut self.0, by.get())
+            }
+            /// Subtracts in place.
+            ///
+            /// # Errors
+            /// `MathUnderflow`.
+            #[inline(always)]
+            pub fn shrink(&mut self, by: Self) -> Result<(), MarketError> {
+                <$int as InPlace>::shrink(&mut self.0, by.get())
             }
         }
         impl PartialOrd for $name {

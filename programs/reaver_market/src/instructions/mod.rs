@@ -1,8 +1,14 @@
 //! One file per instruction, by actor. Each opens with its specification.
 
-use pinocchio::{error::ProgramError, ProgramResult};
+use pinocchio::{AccountView, Address};
 
-use crate::{errors::MarketError, Ctx};
+use crate::{
+    checks::{self, Declared},
+    errors::MarketError,
+    Ctx,
+};
+
+type Handler = fn(Ctx<'_>) -> Result<(), MarketError>;
 
 macro_rules! registry {
     ($($actor:ident { $($(#[doc = $doc:literal])* $name:ident),+ $(,)? })+) => {
@@ -13,23 +19,10 @@ macro_rules! registry {
             }
         )+
 
-        /// Hands over to the instruction that the first eight bytes name.
-        ///
-        /// # Errors
-        /// `UnknownInstruction`, or whatever the instruction refuses.
-        #[inline(never)]
-        pub fn dispatch(mut ctx: Ctx<'_>) -> ProgramResult {
-            let Some((head, args)) = ctx.data.split_first_chunk::<8>() else {
-                return Err(MarketError::UnknownInstruction.into());
-            };
-            ctx.data = args;
-            let head = u64::from_le_bytes(*head);
-            let handler: fn(Ctx<'_>) -> Result<(), MarketError> = match head {
-                $($($actor::$name::HEAD => $actor::$name::process,)+)+
-                _ => return Err(MarketError::UnknownInstruction.into()),
-            };
-            handler(ctx).map_err(ProgramError::from)
-        }
+        /// Heads, declarations and handlers in the order of declaration: what runs most comes first.
+        static HANDLERS: &[(u64, Declared, Handler)] = &[
+            $($(($actor::$name::HEAD, $actor::$name::DECLARED, $actor::$name::process),)+)+
+        ];
 
         /// All instructions, for the IDL.
         #[cfg(not(target_arch = "bpf"))]
@@ -52,4 +45,30 @@ registry! {
         register_market, rotate_keys, set_fee, withdraw_fees, sweep_protocol_fees, suspend_node,
     }
     admin { initialize, set_class, set_params, set_pause, propose_admin, accept_admin }
+}
+
+/// Hands over to the instruction that the first eight bytes name, once its accounts are what it declares.
+///
+/// # Errors
+/// `UnknownInstruction`, what `checks::check` refuses, or whatever the instruction refuses.
+pub fn dispatch(
+    program_id: &Address,
+    accounts: &mut [AccountView],
+    data: &[u8],
+) -> Result<(), MarketError> {
+    let Some((head, data)) = data.split_first_chunk::<8>() else {
+        return Err(MarketError::UnknownInstruction);
+    };
+    let head = u64::from_le_bytes(*head);
+    for (candidate, declared, handler) in HANDLERS {
+        if *candidate == head {
+            let accounts = checks::check(program_id, accounts, declared)?;
+            return handler(Ctx {
+                program_id,
+                accounts,
+                data,
+            });
+        }
+    }
+    Err(MarketError::UnknownInstruction)
 }

@@ -71,15 +71,15 @@ pub fn by_both(
     config: &Config,
     now: Time,
 ) -> Result<(), MarketError> {
-    node.exposure = node.exposure.minus(escrow.attempt.exposure)?;
-    node.attempts = node.attempts.minus(crate::quantities::Count::new(1))?;
+    node.exposure.shrink(escrow.attempt.exposure)?;
+    node.attempts.shrink(crate::quantities::Count::new(1))?;
     escrow.attempt.exposure = Tokens::ZERO;
     book(node, &escrow.attempt, Outcome::Well, config.epoch_at(now))?;
     reopen(escrow, config, now)
 }
 
 fn reopen(escrow: &mut Escrow, config: &Config, now: Time) -> Result<(), MarketError> {
-    escrow.ended_time = escrow.ended_time.plus(escrow.attempt.billed)?;
+    escrow.ended_time.grow(escrow.attempt.billed)?;
     escrow.state = escrow_state::OPEN;
     escrow.assign_by = now.after(config.params.queue_limit)?;
     Ok(())
@@ -127,7 +127,7 @@ pub fn by_one(
     let reserve = math::amount_due_ceil(attempt.price, unknown)
         .unwrap_or(Tokens::MAX)
         .min(attempt.exposure);
-    node.exposure = node.exposure.minus(attempt.exposure.minus(reserve)?)?;
+    node.exposure.shrink(attempt.exposure.minus(reserve)?)?;
     escrow.attempt.exposure = Tokens::ZERO;
     escrow.contest = Contest {
         attempt: Attempt {
@@ -167,7 +167,7 @@ pub fn decide(
             contest.released_at >= once
         };
     contest.loss = Bool::new(loss);
-    node.held = node.held.minus(contest.compensation)?;
+    node.held.shrink(contest.compensation)?;
     contest.compensation = if loss {
         let bond = pool.bond()?;
         let due = math::share_floor(contest.attempt.amount, config.params.compensation_bps)?;
@@ -183,7 +183,7 @@ pub fn decide(
     } else {
         Stake::ZERO
     };
-    node.held = node.held.plus(contest.compensation)?;
+    node.held.grow(contest.compensation)?;
     Ok(())
 }
 
@@ -233,7 +233,7 @@ pub fn unlock(
     allowance: Option<&mut Allowance>,
     (amount, now): (Tokens, Time),
 ) -> Result<(), MarketError> {
-    vault.locked = vault.locked.minus(amount)?;
+    vault.locked.shrink(amount)?;
     if let Some(allowance) = allowance {
         allowance.give_back(amount, escrow.day_opened, now)?;
     }

@@ -4,7 +4,7 @@ use pinocchio::{cpi::Seed, AccountView, Address};
 
 use super::{ending, usage::Accepted};
 use crate::{
-    checks::{self, require},
+    checks::{self, account_type, flag, require, Declared, Typed, Writable, WritableOptional},
     cpi::TokenTransfer,
     errors::MarketError,
     events::Settled,
@@ -52,87 +52,96 @@ impl Split {
     }
 }
 
-/// The program accounts of an instruction that pays.
-pub struct States<'a> {
-    /// The program that runs.
-    pub program_id: &'a Address,
+/// The accounts that every paying instruction begins with.
+#[repr(C)]
+pub struct Front {
+    /// Who signs the transaction for this instruction.
+    pub submitter: AccountView,
     /// Config.
-    pub config: &'a AccountView,
+    pub config: Typed<Config, 0>,
     /// Market.
-    pub market: &'a mut AccountView,
-    /// Escrow.
-    pub escrow: &'a mut AccountView,
-    /// Vault.
-    pub vault: &'a mut AccountView,
-    /// Allowance, or the program's own address.
-    pub allowance: &'a mut AccountView,
-    /// Node.
-    pub node: &'a mut AccountView,
-    /// Pool.
-    pub pool: &'a mut AccountView,
-}
-
-/// The token accounts of an instruction that pays.
-pub struct Purses<'a> {
-    /// The vault's.
-    pub vault: &'a AccountView,
+    pub market: Writable<Market>,
     /// The market's fee vault.
-    pub market: &'a AccountView,
-    /// The pool's fee vault.
-    pub pool: &'a AccountView,
-    /// The operator's payout account.
-    pub payout: &'a AccountView,
-}
-
-/// The same accounts, loaded and known to belong together.
-pub struct Books<'a> {
-    /// Config.
-    pub config: &'a Config,
-    /// Market.
-    pub market: &'a mut Market,
+    pub market_fees: AccountView,
     /// Escrow.
-    pub escrow: &'a mut Escrow,
+    pub escrow: Writable<Escrow>,
     /// Vault.
-    pub vault: &'a mut Vault,
-    /// Allowance.
-    pub allowance: Option<&'a mut Allowance>,
+    pub vault: Writable<Vault>,
+    /// The vault's token account.
+    pub vault_tokens: AccountView,
+    /// The allowance it was opened under, or none.
+    pub allowance: WritableOptional<Allowance>,
     /// Node.
-    pub node: &'a mut Node,
+    pub node: Writable<Node>,
     /// Pool.
-    pub pool: &'a mut Pool,
+    pub pool: Writable<Pool>,
+    /// The pool's fee vault.
+    pub pool_fees: AccountView,
+    /// The operator's payout account.
+    pub payout: AccountView,
 }
 
-impl States<'_> {
-    /// Loads all accounts and checks their stored links.
+/// How many accounts `Front` has.
+pub const FRONT: usize = 12;
+const _: () = assert!(core::mem::size_of::<Front>() == FRONT * core::mem::size_of::<AccountView>());
+
+/// Whether an instruction declares `Front` as its first accounts.
+#[must_use]
+pub const fn begins_with_front(declared: &Declared) -> bool {
+    const WRITABLE: u8 = flag::writable;
+    const fn typed(kind: u8, flags: u8) -> u8 {
+        kind << flag::BITS | flags
+    }
+    const FLAGS: [u8; FRONT] = [
+        flag::signer,
+        typed(account_type::Config, 0),
+        typed(account_type::Market, WRITABLE),
+        WRITABLE,
+        typed(account_type::Escrow, WRITABLE),
+        typed(account_type::Vault, WRITABLE),
+        WRITABLE,
+        typed(account_type::Allowance, WRITABLE | flag::optional),
+        typed(account_type::Node, WRITABLE),
+        typed(account_type::Pool, WRITABLE),
+        WRITABLE,
+        WRITABLE,
+    ];
+    let mut at = 0;
+    while at < FRONT {
+        if declared[at] != FLAGS[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+impl Front {
+    /// Checks that the accounts belong together, by their stored links.
     ///
     /// # Errors
-    /// As `checks::load`, and `Wrong…` for each link.
+    /// `Wrong…` for each link.
     #[inline(never)]
-    pub fn books(&mut self, purses: &Purses<'_>) -> Result<Books<'_>, MarketError> {
-        let id = self.program_id;
-        let (market_key, pool_key) = (Key::of(self.market), Key::of(self.pool));
-        let books = Books {
-            config: checks::load(self.config, id)?,
-            market: checks::load_mut(self.market, id)?,
-            escrow: checks::load_mut(self.escrow, id)?,
-            vault: checks::load_mut(self.vault, id)?,
-            allowance: checks::load_optional(self.allowance, id)?,
-            node: checks::load_mut(self.node, id)?,
-            pool: checks::load_mut(self.pool, id)?,
-        };
-        let escrow = &*books.escrow;
-        require(escrow.market == market_key, MarketError::WrongMarket)?;
-        require(books.vault.wallet == escrow.wallet, MarketError::WrongVault)?;
-        require(books.node.pool == pool_key, MarketError::WrongPool)?;
-        ending::check_allowance(escrow, books.allowance.as_deref())?;
+    pub fn check(&mut self, program_id: &Address) -> Result<(), MarketError> {
+        let allowance = self.allowance.get_optional_mut(program_id);
+        let escrow = self.escrow.get();
+        let (market, vault, node, pool) = (
+            self.market.get(),
+            self.vault.get(),
+            self.node.get(),
+            self.pool.get(),
+        );
+        require(escrow.market.is(&self.market), MarketError::WrongMarket)?;
+        require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
+        require(node.pool.is(&self.pool), MarketError::WrongPool)?;
+        ending::check_allowance(escrow, allowance.as_deref())?;
         require(
-            books.vault.token_account.is(purses.vault)
-                && books.market.fee_vault.is(purses.market)
-                && books.pool.fee_vault.is(purses.pool)
-                && books.node.payout.is(purses.payout),
+            vault.token_account.is(&self.vault_tokens)
+                && market.fee_vault.is(&self.market_fees)
+                && pool.fee_vault.is(&self.pool_fees)
+                && node.payout.is(&self.payout),
             MarketError::WrongTokenAccount,
-        )?;
-        Ok(books)
+        )
     }
 }
 
@@ -141,54 +150,62 @@ pub struct Payment {
     split: Split,
     paid: Tokens,
     owed: bool,
-    wallet: Key,
-    bump: u8,
-    locked: Tokens,
 }
 
-/// Books a payment for an attempt: the vault's lock, the escrow, the node's exposure, the pool's rewards,
-/// what the market and the protocol own of the fee vault.
-///
-/// # Errors
-/// `MathOverflow`, `MathUnderflow`.
-#[inline(never)]
-pub fn book(
-    books: &mut Books<'_>,
-    accepted: &Accepted,
-    payout: &AccountView,
-    now: Time,
-) -> Result<Payment, MarketError> {
-    let paid = accepted.paying;
-    let mut split = Split::of(accepted, books.config.params.node_share_bps)?;
-    let taken = books.pool.book_fees(split.stakers, now)?;
-    split.market = split.market.plus(split.stakers.minus(taken)?)?;
-    split.stakers = taken;
+impl Payment {
+    /// No payment.
+    pub const NONE: Self = Self {
+        split: Split {
+            operator: Tokens::ZERO,
+            stakers: Tokens::ZERO,
+            market: Tokens::ZERO,
+            protocol: Tokens::ZERO,
+        },
+        paid: Tokens::ZERO,
+        owed: false,
+    };
 
-    books.market.market_owed = books.market.market_owed.plus(split.market)?;
-    books.market.protocol_owed = books.market.protocol_owed.plus(split.protocol)?;
-    books.escrow.paid = books.escrow.paid.plus(paid)?;
-    books.vault.locked = books.vault.locked.minus(paid)?;
-    books.node.exposure = books.node.exposure.minus(paid)?;
+    /// Books a payment for an attempt: the vault's lock, the escrow, the node's exposure, the pool's
+    /// rewards, what the market and the protocol own of the fee vault.
+    ///
+    /// # Errors
+    /// `MathOverflow`, `MathUnderflow`.
+    #[inline(never)]
+    pub fn book(
+        &mut self,
+        front: &mut Front,
+        accepted: &Accepted,
+        now: Time,
+    ) -> Result<(), MarketError> {
+        let paid = accepted.paying;
+        let split = &mut self.split;
+        *split = Split::of(accepted, front.config.get().params.node_share_bps)?;
+        let taken = front.pool.get_mut().book_fees(split.stakers, now)?;
+        split.market.grow(split.stakers.minus(taken)?)?;
+        split.stakers = taken;
 
-    let owed = !split.operator.is_zero() && !can_take(payout, books.config, books.node);
-    if owed {
-        books.node.owed = books.node.owed.plus(split.operator)?;
+        let market = front.market.get_mut();
+        market.market_owed.grow(split.market)?;
+        market.protocol_owed.grow(split.protocol)?;
+        front.escrow.get_mut().paid.grow(paid)?;
+        front.vault.get_mut().locked.shrink(paid)?;
+        front.node.get_mut().exposure.shrink(paid)?;
+
+        self.paid = paid;
+        self.owed = !split.operator.is_zero() && !can_take(front);
+        if self.owed {
+            front.node.get_mut().owed.grow(split.operator)?;
+        }
+        Ok(())
     }
-    Ok(Payment {
-        split,
-        paid,
-        owed,
-        wallet: books.vault.wallet,
-        bump: books.vault.bump,
-        locked: books.vault.locked,
-    })
 }
 
 /// Whether the operator's account can take the tokens: there, of the payment mint, not frozen, and the
 /// operator's (so never one of ours).
-fn can_take(payout: &AccountView, config: &Config, node: &Node) -> bool {
-    checks::token(payout)
-        .is_ok_and(|token| token.mint == config.payment_mint && token.owner == node.operator)
+fn can_take(front: &Front) -> bool {
+    checks::token(&front.payout).is_ok_and(|token| {
+        token.mint == front.config.get().payment_mint && token.owner == front.node.get().operator
+    })
 }
 
 impl Payment {
@@ -197,56 +214,57 @@ impl Payment {
     /// # Errors
     /// `ConservationBroken`, or what the token program answers.
     #[inline(never)]
-    pub fn transfer(
-        &self,
-        purses: &Purses<'_>,
-        authority: &AccountView,
-    ) -> Result<(), MarketError> {
-        let before = checks::balance(purses.vault)?;
-        let bump = [self.bump];
+    pub fn transfer(&self, front: &Front) -> Result<(), MarketError> {
+        let purse = &front.vault_tokens;
+        let before = checks::balance(purse)?;
+        let wallet = front.vault.get().wallet;
+        let bump = [front.vault.get().bump];
         let seeds = [
             Seed::from(seeds::VAULT),
-            Seed::from(&self.wallet.0),
+            Seed::from(&wallet.0),
             Seed::from(&bump),
         ];
         let send = |to, amount: Tokens| {
             TokenTransfer {
-                from: purses.vault,
+                from: purse,
                 to,
-                authority,
+                authority: &front.vault,
                 amount: amount.get(),
             }
             .send(&seeds)
         };
         let mut to_pool = self.split.stakers;
         if self.owed {
-            to_pool = to_pool.plus(self.split.operator)?;
+            to_pool.grow(self.split.operator)?;
         } else {
-            send(purses.payout, self.split.operator)?;
+            send(&front.payout, self.split.operator)?;
         }
-        send(purses.pool, to_pool)?;
-        send(purses.market, self.split.market.plus(self.split.protocol)?)?;
-        let after = checks::balance(purses.vault)?;
-        require(
-            before.minus(self.paid)? == after && self.locked <= after,
-            MarketError::ConservationBroken,
+        send(&front.pool_fees, to_pool)?;
+        send(
+            &front.market_fees,
+            self.split.market.plus(self.split.protocol)?,
         )?;
-        Ok(())
+        let after = checks::balance(purse)?;
+        require(
+            before.minus(self.paid)? == after && front.vault.get().locked <= after,
+            MarketError::ConservationBroken,
+        )
     }
 
     /// Says what was paid.
     #[inline(never)]
     pub fn tell(&self, told: &Told<'_>) {
+        let (attempt, voucher) = (told.attempt, told.voucher);
         Settled {
-            escrow: told.escrow,
-            attempt: told.attempt.number,
-            node: told.attempt.node,
+            escrow: *told.escrow,
+            attempt: attempt.number,
+            node: attempt.node,
             countersigner: *told.countersigner,
-            sequence: told.voucher.sequence,
-            state: told.voucher.state,
-            reason: told.voucher.reason,
-            billed: told.attempt.billed,
-            amount: told.attempt.amount,
+            sequence: voucher.sequence,
+            state: voucher.state,
+            reason: voucher.reason,
+            billed: attempt.billed,
+            amount: attempt.amount,
             paid: self.paid,
             operator: self.split.operator,
             stakers: self.split.stakers,
@@ -254,7 +272,7 @@ impl Payment {
             protocol: self.split.protocol,
             owed: Bool::new(self.owed),
             refunded: told.refunded,
-            digest: told.voucher.digest,
+            digest: voucher.digest,
         }
         .emit();
     }
@@ -263,7 +281,7 @@ impl Payment {
 /// What `Settled` tells beside the payment.
 pub struct Told<'a> {
     /// The escrow's address.
-    pub escrow: Key,
+    pub escrow: &'a Key,
     /// The attempt, after the payment.
     pub attempt: &'a Attempt,
     /// The voucher.
@@ -295,8 +313,6 @@ mod tests {
                 paying: Tokens::ZERO,
                 protocol_bps: Bps::new(protocol),
                 fee_bps: Bps::new(protocol + market),
-                countersigner: Key::ZERO,
-                by_meter: true,
             };
             let mut protocol_paid = 0;
             let mut fees_paid = 0;

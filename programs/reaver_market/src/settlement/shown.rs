@@ -4,7 +4,7 @@ use pinocchio::{AccountView, Address};
 
 use super::{
     ending::{self, Closing, OneSided},
-    payment::{self, Books, Payment, Purses, States, Told},
+    payment::{Front, Payment, Told},
     usage::{Accepted, Latest, Usage},
 };
 use crate::{
@@ -13,50 +13,31 @@ use crate::{
     errors::MarketError,
     events::{Contested, EscrowClosed, Released},
     messages::VoucherArgs,
-    quantities::{Key, Millis, Time, Tokens},
+    quantities::{Count, Key, Millis, Time, Tokens},
     state::{escrow_state, Attempt, Escrow},
+    sysvars, Ctx,
 };
 
-/// What is shown, by whom, where, and when.
+/// What is shown, by whom, where, and when; and what has become of it.
 pub struct Shown<'a> {
     /// The program that runs.
     pub program_id: &'a Address,
     /// The voucher.
     pub voucher: &'a VoucherArgs,
-    /// Who signed the transaction for this instruction.
-    pub submitter: Key,
+    /// The accounts that every paying instruction begins with.
+    pub front: &'a mut Front,
     /// The instructions sysvar.
     pub instructions: &'a AccountView,
-    /// The escrow's address.
-    pub escrow: Key,
-    /// The node's address.
-    pub node: Key,
-    /// The operator's payout account.
-    pub payout: &'a AccountView,
     /// When.
     pub now: Time,
-}
-
-/// Where the money of a booked voucher is moved.
-pub struct Till<'a> {
-    /// The token accounts.
-    pub purses: &'a Purses<'a>,
-    /// The vault, which may spend from its token account.
-    pub vault: &'a AccountView,
-    /// The escrow.
-    pub escrow: &'a AccountView,
-    /// What is unlocked at the same time.
+    /// What has been unlocked meanwhile.
     pub refunded: Tokens,
-}
-
-/// A voucher that was accepted and booked: the transfers are still to be made.
-pub struct Booked {
-    /// What it meant.
-    pub accepted: Accepted,
-    /// What it costs.
-    pub payment: Payment,
-    /// Which attempt's it was.
+    /// Whether a voucher was accepted and booked: the transfers are still to be made.
+    pub booked: bool,
+    /// Whether the attempt's meter countersigned it.
+    pub by_meter: bool,
     which: Which,
+    payment: Payment,
 }
 
 /// Which of the escrow's two attempts.
@@ -66,70 +47,102 @@ enum Which {
     Contested,
 }
 
-impl Shown<'_> {
-    fn usage<'b>(
-        &'b self,
-        books: &Books<'b>,
-        latest: Latest,
-        time_left: Option<Millis>,
-    ) -> Usage<'b> {
-        Usage {
-            program_id: self.program_id,
-            config: books.config,
-            escrow: self.escrow,
-            wallet: books.escrow.wallet,
-            node_key: books.node.node_key,
-            submitter: self.submitter,
-            instructions: self.instructions,
-            latest,
-            stop_at: books.escrow.stop_at,
-            time_left,
+/// A voucher with the accounts of a paying instruction, and its account of the rent where it has one.
+///
+/// # Safety
+/// The instruction declares `Front` as its first accounts (`begins_with_front`).
+///
+/// # Errors
+/// `WrongAccountCount`, `WrongProgram`, and all of `Front::check`.
+#[inline(always)]
+pub unsafe fn show<'a>(
+    ctx: Ctx<'a>,
+    voucher: &'a VoucherArgs,
+) -> Result<(Shown<'a>, Option<&'a mut AccountView>), MarketError> {
+    // SAFETY: the caller's promise.
+    let (front, rest) = unsafe { ctx.accounts.split::<Front>() }?;
+    let (rent_payer, instructions, token_program) = match rest {
+        [instructions, token_program] => (None, instructions, token_program),
+        [rent_payer, instructions, token_program] => {
+            (Some(rent_payer), instructions, token_program)
         }
+        _ => return Err(MarketError::WrongAccountCount),
+    };
+    checks::token_program(token_program)?;
+    front.check(ctx.program_id)?;
+    let shown = Shown {
+        program_id: ctx.program_id,
+        voucher,
+        front,
+        instructions,
+        now: sysvars::now()?,
+        refunded: Tokens::ZERO,
+        booked: false,
+        by_meter: false,
+        which: Which::Last,
+        payment: Payment::NONE,
+    };
+    Ok((shown, rent_payer))
+}
+
+impl Shown<'_> {
+    /// The escrow.
+    #[inline(always)]
+    #[must_use]
+    pub fn escrow(&self) -> &Escrow {
+        self.front.escrow.get()
+    }
+
+    /// Whether the submitter has this key.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_by(&self, key: &Key) -> bool {
+        key.is(&self.front.submitter)
     }
 
     #[inline(never)]
-    fn book<'b>(
-        &'b self,
-        books: &mut Books<'b>,
-        usage: &Usage<'b>,
-        which: Which,
-    ) -> Result<Booked, MarketError> {
-        let attempt = books.attempt(which);
-        require(attempt.node == self.node, MarketError::WrongNode)?;
-        let accepted = usage.accept(attempt, self.voucher)?;
-        let payment = payment::book(books, &accepted, self.payout, self.now)?;
-        Ok(Booked {
-            accepted,
-            payment,
-            which,
-        })
+    fn book(&mut self, latest: Latest, time_left: Option<Millis>) -> Result<(), MarketError> {
+        let front = &mut *self.front;
+        let (escrow_key, node_key) = (Key::of(&front.escrow), Key::of(&front.node));
+        let escrow = front.escrow.get_mut();
+        let (wallet, stop_at) = (escrow.wallet, escrow.stop_at);
+        let attempt = attempt_mut(escrow, self.which);
+        require(attempt.node == node_key, MarketError::WrongNode)?;
+        let usage = Usage {
+            program_id: self.program_id,
+            config: front.config.get(),
+            escrow: &escrow_key,
+            wallet: &wallet,
+            node_key: &front.node.get().node_key,
+            submitter: &Key::of(&front.submitter),
+            instructions: self.instructions,
+            latest,
+            stop_at,
+            time_left,
+        };
+        let mut accepted = Accepted::NONE;
+        self.by_meter = usage.accept(attempt, self.voucher, &mut accepted)?;
+        self.booked = true;
+        self.payment.book(front, &accepted, self.now)
     }
 
     /// Of the running attempt.
     ///
     /// # Errors
-    /// `EscrowNotAssigned`, `WrongNode`, and all of `Usage::accept`.
+    /// `WrongNode`, and all of `Usage::accept`.
     #[inline(never)]
-    pub fn of_running<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, MarketError> {
-        require(
-            books.escrow.state == escrow_state::ASSIGNED,
-            MarketError::EscrowNotAssigned,
-        )?;
-        let left = books.escrow.time_left()?;
-        self.of_last(books, left)
+    pub fn book_running(&mut self) -> Result<(), MarketError> {
+        let left = self.escrow().time_left()?;
+        self.book_last(left)
     }
 
     /// Of the last attempt, whether it runs or has ended by a voucher of both sides.
     ///
     /// # Errors
     /// `WrongNode`, and all of `Usage::accept`.
-    pub fn of_last<'b>(
-        &'b self,
-        books: &mut Books<'b>,
-        time_left: Millis,
-    ) -> Result<Booked, MarketError> {
-        let usage = self.usage(books, Latest::Now(self.now), Some(time_left));
-        self.book(books, &usage, Which::Last)
+    #[inline(never)]
+    pub fn book_last(&mut self, time_left: Millis) -> Result<(), MarketError> {
+        self.book(Latest::Now(self.now), Some(time_left))
     }
 
     /// Of the contested attempt, inside its window: paid from the reserve, and the loss is decided anew.
@@ -138,46 +151,97 @@ impl Shown<'_> {
     /// `NoContest`, `ContestWindowPassed`, `WrongNode`, `CountersignerNotMeter`, and all of
     /// `Usage::accept`.
     #[inline(never)]
-    pub fn of_contested<'b>(&'b self, books: &mut Books<'b>) -> Result<Booked, MarketError> {
-        require(books.escrow.is_contested(), MarketError::NoContest)?;
-        let released_at = books.escrow.contest.released_at;
+    pub fn book_contested(&mut self) -> Result<(), MarketError> {
+        require(self.escrow().is_contested(), MarketError::NoContest)?;
+        let released_at = self.escrow().contest.released_at;
+        let window = self.front.config.get().params.contest;
         require(
-            self.now <= released_at.after(books.config.params.contest)?,
+            self.now <= released_at.after(window)?,
             MarketError::ContestWindowPassed,
         )?;
-        let usage = self.usage(books, Latest::Released(released_at), None);
-        let booked = self.book(books, &usage, Which::Contested)?;
-        require(booked.accepted.by_meter, MarketError::CountersignerNotMeter)?;
-        let contest = &mut books.escrow.contest;
-        ending::decide(contest, books.node, books.pool, books.config, self.now)?;
+        self.which = Which::Contested;
+        self.book(Latest::Released(released_at), None)?;
+        require(self.by_meter, MarketError::CountersignerNotMeter)?;
+        self.decide()?;
+        let front = &*self.front;
+        let contest = &front.escrow.get().contest;
         Contested {
-            escrow: self.escrow,
+            escrow: Key::of(&front.escrow),
             attempt: contest.attempt.number,
-            node: self.node,
+            node: Key::of(&front.node),
             metered_at: contest.attempt.metered_at,
             loss: contest.loss,
             reserve: contest.attempt.exposure,
             compensation: contest.compensation,
         }
         .emit();
-        Ok(booked)
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn decide(&mut self) -> Result<(), MarketError> {
+        let front = &mut *self.front;
+        ending::decide(
+            &mut front.escrow.get_mut().contest,
+            front.node.get_mut(),
+            front.pool.get(),
+            front.config.get(),
+            self.now,
+        )
+    }
+
+    /// Refuses to end an attempt that doesn't run, or isn't this node's.
+    ///
+    /// # Errors
+    /// `EscrowIsClosing`, `EscrowNotAssigned`, `WrongNode`.
+    #[inline(never)]
+    pub fn require_running(&self) -> Result<(), MarketError> {
+        let escrow = self.escrow();
+        match escrow.state {
+            escrow_state::ASSIGNED => {}
+            escrow_state::CLOSING => return Err(MarketError::EscrowIsClosing),
+            _ => return Err(MarketError::EscrowNotAssigned),
+        }
+        require(
+            escrow.attempt.node.is(&self.front.node),
+            MarketError::WrongNode,
+        )
+    }
+
+    /// Books the voucher of the running attempt, if one is shown.
+    ///
+    /// # Errors
+    /// As `book_running`.
+    #[inline(never)]
+    pub fn book_if_shown(&mut self) -> Result<(), MarketError> {
+        if self.voucher.sequence.is_zero() {
+            return Ok(());
+        }
+        self.book_running()
     }
 
     /// Ends the running attempt from one side, and, when the escrow was cancelled, closes it: it has no
-    /// further attempt. Tells both, and returns what was unlocked.
+    /// further attempt. Tells both, and makes the transfers of the voucher shown.
     ///
     /// # Errors
-    /// `ContestBusy`.
+    /// `ContestBusy`, and as `pay`.
     #[inline(never)]
-    pub fn end(&self, books: &mut Books<'_>, end: &OneSided) -> Result<Tokens, MarketError> {
-        ending::by_one(books.escrow, books.node, books.config, end)?;
-        let contest = &mut books.escrow.contest;
-        ending::decide(contest, books.node, books.pool, books.config, self.now)?;
+    pub fn end(&mut self, end: &OneSided) -> Result<(), MarketError> {
+        let front = &mut *self.front;
+        ending::by_one(
+            front.escrow.get_mut(),
+            front.node.get_mut(),
+            front.config.get(),
+            end,
+        )?;
+        self.decide()?;
+        let front = &*self.front;
+        let contest = &front.escrow.get().contest;
         Released {
-            escrow: self.escrow,
+            escrow: Key::of(&front.escrow),
             attempt: contest.attempt.number,
-            node: self.node,
-            by: self.submitter,
+            node: Key::of(&front.node),
+            by: Key::of(&front.submitter),
             reason: end.reason,
             loss: contest.loss,
             reserve: contest.attempt.exposure,
@@ -185,49 +249,76 @@ impl Shown<'_> {
             released_at: end.now,
         }
         .emit();
-        if !books.escrow.is_stopping() {
-            return Ok(Tokens::ZERO);
+        if self.escrow().is_stopping() {
+            self.close(end.reason)?.emit();
         }
-        let closed = Closing {
-            key: self.escrow,
-            vault: books.vault,
-            allowance: books.allowance.as_deref_mut(),
-            now: self.now,
-            reason: end.reason,
-        }
-        .close(books.escrow)?;
-        closed.emit();
-        Ok(closed.refunded)
+        self.pay()
     }
 
-    /// Makes the transfers of a booked voucher and tells of them.
+    /// Closes the escrow in the books.
+    ///
+    /// # Errors
+    /// As `Closing::close`.
+    #[inline(never)]
+    pub fn close(
+        &mut self,
+        reason: crate::quantities::Reason,
+    ) -> Result<EscrowClosed, MarketError> {
+        let front = &mut *self.front;
+        let closed = Closing {
+            key: Key::of(&front.escrow),
+            vault: front.vault.get_mut(),
+            allowance: front.allowance.get_optional_mut(self.program_id),
+            now: self.now,
+            reason,
+        }
+        .close(front.escrow.get_mut())?;
+        self.refunded = closed.refunded;
+        Ok(closed)
+    }
+
+    /// Makes the transfers of the booked voucher, if there is one, and tells of them.
     ///
     /// # Errors
     /// As `Payment::transfer`.
     #[inline(never)]
-    pub fn pay(&self, booked: &Booked, till: &Till<'_>) -> Result<(), MarketError> {
-        booked.payment.transfer(till.purses, till.vault)?;
-        let escrow: &Escrow = checks::load(till.escrow, self.program_id)?;
-        booked.payment.tell(&Told {
-            escrow: self.escrow,
-            attempt: match booked.which {
-                Which::Last => &escrow.attempt,
-                Which::Contested => &escrow.contest.attempt,
-            },
+    pub fn pay(&mut self) -> Result<(), MarketError> {
+        if !self.booked {
+            return Ok(());
+        }
+        let front = &mut *self.front;
+        self.payment.transfer(front)?;
+        let key = Key::of(&front.escrow);
+        let escrow = front.escrow.get_mut();
+        let wallet = escrow.wallet;
+        let attempt = &*attempt_mut(escrow, self.which);
+        self.payment.tell(&Told {
+            escrow: &key,
+            attempt,
             voucher: self.voucher,
-            countersigner: &booked.accepted.countersigner,
-            refunded: till.refunded,
+            countersigner: if self.by_meter {
+                &attempt.meter
+            } else {
+                &wallet
+            },
+            refunded: self.refunded,
         });
         Ok(())
     }
+
+    /// The number of the contested attempt; 0: none.
+    #[inline(always)]
+    #[must_use]
+    pub fn contested(&self) -> Count {
+        self.escrow().contest.attempt.number
+    }
 }
 
-impl Books<'_> {
-    fn attempt(&mut self, which: Which) -> &mut Attempt {
-        match which {
-            Which::Last => &mut self.escrow.attempt,
-            Which::Contested => &mut self.escrow.contest.attempt,
-        }
+#[inline(always)]
+fn attempt_mut(escrow: &mut Escrow, which: Which) -> &mut Attempt {
+    match which {
+        Which::Last => &mut escrow.attempt,
+        Which::Contested => &mut escrow.contest.attempt,
     }
 }
 
@@ -248,37 +339,4 @@ pub fn finish(
         return Ok(());
     }
     cpi::close(escrow, rent_payer)
-}
-
-/// The accounts of a paying instruction, by what they are for.
-pub struct Paying<'a> {
-    /// Program accounts.
-    pub states: States<'a>,
-    /// Token accounts.
-    pub purses: Purses<'a>,
-}
-
-/// Sorts the accounts of a paying instruction: they have the same names in each.
-#[macro_export]
-macro_rules! paying {
-    ($program_id:expr, $accounts:ident) => {
-        $crate::settlement::shown::Paying {
-            states: $crate::settlement::payment::States {
-                program_id: $program_id,
-                config: $accounts.config,
-                market: $accounts.market,
-                escrow: $accounts.escrow,
-                vault: $accounts.vault,
-                allowance: $accounts.allowance,
-                node: $accounts.node,
-                pool: $accounts.pool,
-            },
-            purses: $crate::settlement::payment::Purses {
-                vault: $accounts.vault_tokens,
-                market: $accounts.market_fees,
-                pool: $accounts.pool_fees,
-                payout: $accounts.payout,
-            },
-        }
-    };
 }

@@ -28,13 +28,13 @@ pub struct Usage<'a> {
     /// The deployment.
     pub config: &'a Config,
     /// The escrow's address.
-    pub escrow: Key,
+    pub escrow: &'a Key,
     /// The escrow's wallet: may countersign instead of the meter.
-    pub wallet: Key,
+    pub wallet: &'a Key,
     /// The node's key.
-    pub node_key: Key,
+    pub node_key: &'a Key,
     /// Who signed the transaction for this instruction.
-    pub submitter: Key,
+    pub submitter: &'a Key,
     /// The instructions sysvar.
     pub instructions: &'a AccountView,
     /// Until when the voucher may be dated.
@@ -57,14 +57,22 @@ pub struct Accepted {
     pub protocol_bps: Bps,
     /// All the attempt's fees.
     pub fee_bps: Bps,
-    /// Who countersigned.
-    pub countersigner: Key,
-    /// Whether that was the meter.
-    pub by_meter: bool,
+}
+
+impl Accepted {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        before: Tokens::ZERO,
+        after: Tokens::ZERO,
+        paying: Tokens::ZERO,
+        protocol_bps: Bps::ZERO,
+        fee_bps: Bps::ZERO,
+    };
 }
 
 impl Usage<'_> {
-    /// Checks the voucher, its approvals, and what it asks for; writes it into the attempt.
+    /// Checks the voucher, its approvals, and what it asks for; writes it into the attempt. Says whether the
+    /// meter countersigned, and in `accepted` what it means.
     ///
     /// # Errors
     /// Each rule has its own.
@@ -73,7 +81,8 @@ impl Usage<'_> {
         &self,
         attempt: &mut Attempt,
         args: &VoucherArgs,
-    ) -> Result<Accepted, MarketError> {
+        accepted: &mut Accepted,
+    ) -> Result<bool, MarketError> {
         self.check_form(attempt, args)?;
         self.check_times(attempt, args)?;
         let amount = math::amount_due_floor(attempt.price, args.billed)?;
@@ -88,26 +97,24 @@ impl Usage<'_> {
             },
         )?;
         let by_meter = self.check_approvals(attempt, args, amount)?;
-        let accepted = Accepted {
+        *accepted = Accepted {
             before: attempt.amount,
             after: amount,
             paying,
             protocol_bps: attempt.protocol_bps,
             fee_bps: attempt.fee_bps,
-            countersigner: if by_meter { attempt.meter } else { self.wallet },
-            by_meter,
         };
         attempt.sequence = args.sequence;
         attempt.started_at = args.started_at;
         attempt.last_at = args.at;
         attempt.billed = args.billed;
         attempt.amount = amount;
-        attempt.exposure = attempt.exposure.minus(paying)?;
+        attempt.exposure.shrink(paying)?;
         if by_meter {
             attempt.metered_at = args.at;
             attempt.metered_amount = amount;
         }
-        Ok(accepted)
+        Ok(by_meter)
     }
 
     fn check_form(&self, attempt: &Attempt, args: &VoucherArgs) -> Result<(), MarketError> {
@@ -176,9 +183,9 @@ impl Usage<'_> {
         let message = Voucher {
             program_id: Key(*self.program_id.as_array()),
             genesis_hash: self.config.genesis_hash,
-            escrow: self.escrow,
+            escrow: *self.escrow,
             attempt: attempt.number,
-            wallet: self.wallet,
+            wallet: *self.wallet,
             node: attempt.node,
             sequence: args.sequence,
             started_at: args.started_at,
@@ -191,11 +198,11 @@ impl Usage<'_> {
         }
         .message();
         let approvals = Approvals {
-            submitter: self.submitter,
+            submitter: *self.submitter,
             instructions: self.instructions,
             message: &message,
         };
-        approvals.by(args.node_approval, &self.node_key)?;
-        approvals.by_one_of(args.counter_approval, &attempt.meter, &self.wallet)
+        approvals.by(args.node_approval, self.node_key)?;
+        approvals.by_one_of(args.counter_approval, &attempt.meter, self.wallet)
     }
 }

@@ -85,7 +85,7 @@ impl Outgoing<'_> {
         let unlock_at = sysvars::now()?.after(self.config.params.unbonding)?;
         let index = position.next_ticket;
         position.next_ticket = index.plus(Number::new(1))?;
-        position.tickets = position.tickets.plus(Count::new(1))?;
+        position.tickets.grow(Count::new(1))?;
         let (address, owner) = (Key::of(ticket), position.owner);
         let made: &mut Ticket = Fresh {
             payer: self.owner,
@@ -202,6 +202,6 @@ pub fn close_if_empty(
         MarketError::WrongRentPayer,
     )?;
     let pool: &mut Pool = checks::load_mut(pool, program_id)?;
-    pool.positions = pool.positions.minus(Count::new(1))?;
+    pool.positions.shrink(Count::new(1))?;
     cpi::close(view, rent_payer)
 }

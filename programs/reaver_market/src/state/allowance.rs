@@ -73,7 +73,7 @@ impl Allowance {
         now: Time,
     ) -> Result<(), MarketError> {
         self.roll(now);
-        self.total_used = self.total_used.minus(amount)?;
+        self.total_used.shrink(amount)?;
         if opened_day == self.day {
             self.day_used = self.day_used.minus_at_most(amount);
         }

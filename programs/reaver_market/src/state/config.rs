@@ -110,7 +110,7 @@ account! {
 
 impl Config {
     /// The epoch of a moment.
-    #[inline(always)]
+    #[inline(never)]
     #[must_use]
     pub fn epoch_at(&self, now: Time) -> Number {
         let length = self.epoch_length.get();
@@ -140,8 +140,8 @@ impl Config {
             .min(vault.minus_at_most(self.committed_emission));
         let kept = Bps::new(math::BPS_ONE as u16).minus(self.params.decay_bps)?;
         self.scheduled_emission = math::stake_part_floor(self.scheduled_emission, kept)?;
-        self.committed_emission = self.committed_emission.plus(emission)?;
-        self.next_epoch = self.next_epoch.plus(Number::new(1))?;
+        self.committed_emission.grow(emission)?;
+        self.next_epoch.grow(Number::new(1))?;
         Ok(emission)
     }
 

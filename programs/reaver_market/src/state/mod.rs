@@ -33,6 +33,8 @@ pub const VERSION: u8 = 1;
 
 /// An account of this program.
 pub trait Account: Field {
+    /// Its number among the checked types.
+    const TYPE: u8;
     /// `sha256("account:Name")[..8]`.
     const DISCRIMINATOR: [u8; 8];
     /// The exact size.

@@ -102,8 +102,8 @@ impl Pool {
         let commission = purse.book(reward.get(), self.commission_bps)?;
         self.fees = purse.accumulator;
         self.fees_remainder = purse.remainder;
-        self.commission_fees = self.commission_fees.plus(Tokens::new(commission))?;
-        self.fees_unclaimed = self.fees_unclaimed.plus(reward)?;
+        self.commission_fees.grow(Tokens::new(commission))?;
+        self.fees_unclaimed.grow(reward)?;
         Ok(reward)
     }
 
@@ -122,8 +122,8 @@ impl Pool {
         let commission = Stake::new(purse.book(reward.get(), self.commission_bps)?);
         self.emission = purse.accumulator;
         self.emission_remainder = purse.remainder;
-        self.commission_emission = self.commission_emission.plus(commission)?;
-        self.emission_unclaimed = self.emission_unclaimed.plus(reward)?;
+        self.commission_emission.grow(commission)?;
+        self.emission_unclaimed.grow(reward)?;
         Ok(commission)
     }
 
@@ -149,9 +149,9 @@ impl Pool {
         position.settle(self)?;
         let shares = self.active().shares_for_floor(stake)?;
         require(!shares.is_zero(), MarketError::AmountZero)?;
-        position.shares = position.shares.plus(shares)?;
-        self.active_stake = self.active_stake.plus(stake)?;
-        self.active_shares = self.active_shares.plus(shares)?;
+        position.shares.grow(shares)?;
+        self.active_stake.grow(stake)?;
+        self.active_shares.grow(shares)?;
         if position.is_operator.get() {
             self.bond_shares = position.shares;
         }
@@ -171,11 +171,11 @@ impl Pool {
         position.settle(self)?;
         let stake = self.active().stake_for_floor(shares)?;
         let unbonding = self.unbonding().shares_for_floor(stake)?;
-        position.shares = position.shares.minus(*shares)?;
-        self.active_shares = self.active_shares.minus(*shares)?;
-        self.active_stake = self.active_stake.minus(stake)?;
-        self.unbonding_shares = self.unbonding_shares.plus(unbonding)?;
-        self.unbonding_stake = self.unbonding_stake.plus(stake)?;
+        position.shares.shrink(*shares)?;
+        self.active_shares.shrink(*shares)?;
+        self.active_stake.shrink(stake)?;
+        self.unbonding_shares.grow(unbonding)?;
+        self.unbonding_stake.grow(stake)?;
         if position.is_operator.get() {
             self.bond_shares = position.shares;
         }
@@ -193,8 +193,8 @@ impl Pool {
     #[inline(never)]
     pub fn withdraw(&mut self, shares: &Shares) -> Result<Stake, MarketError> {
         let stake = self.unbonding().stake_for_floor(shares)?;
-        self.unbonding_shares = self.unbonding_shares.minus(*shares)?;
-        self.unbonding_stake = self.unbonding_stake.minus(stake)?;
+        self.unbonding_shares.shrink(*shares)?;
+        self.unbonding_stake.shrink(stake)?;
         Ok(stake)
     }
 
@@ -210,15 +210,15 @@ impl Pool {
             emission: position.emission_earned,
         };
         if position.is_operator.get() {
-            earned.fees = earned.fees.plus(self.commission_fees)?;
-            earned.emission = earned.emission.plus(self.commission_emission)?;
+            earned.fees.grow(self.commission_fees)?;
+            earned.emission.grow(self.commission_emission)?;
             self.commission_fees = Tokens::ZERO;
             self.commission_emission = Stake::ZERO;
         }
         position.fees_earned = Tokens::ZERO;
         position.emission_earned = Stake::ZERO;
-        self.fees_unclaimed = self.fees_unclaimed.minus(earned.fees)?;
-        self.emission_unclaimed = self.emission_unclaimed.minus(earned.emission)?;
+        self.fees_unclaimed.shrink(earned.fees)?;
+        self.emission_unclaimed.shrink(earned.emission)?;
         Ok(earned)
     }
 
@@ -269,7 +269,7 @@ impl Purse {
         let commission = math::share_floor(reward, bps)?;
         let rest = reward.minus(commission)?;
         let (growth, remainder) = math::accrue(rest.get(), &self.remainder, &self.shares)?;
-        self.accumulator = self.accumulator.plus(growth)?;
+        self.accumulator.grow(growth)?;
         self.remainder = remainder;
         Ok(commission.get())
     }

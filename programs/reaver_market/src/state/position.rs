@@ -37,8 +37,8 @@ impl Position {
     pub fn settle(&mut self, pool: &Pool) -> Result<(), MarketError> {
         let fees = math::earned_floor(&self.shares, &pool.fees.minus(self.fees_paid)?)?;
         let emission = math::earned_floor(&self.shares, &pool.emission.minus(self.emission_paid)?)?;
-        self.fees_earned = self.fees_earned.plus(Tokens::new(fees))?;
-        self.emission_earned = self.emission_earned.plus(Stake::new(emission))?;
+        self.fees_earned.grow(Tokens::new(fees))?;
+        self.emission_earned.grow(Stake::new(emission))?;
         self.fees_paid = pool.fees;
         self.emission_paid = pool.emission;
         Ok(())

@@ -40,7 +40,7 @@ impl Vault {
             self.free(balance)? >= amount,
             MarketError::InsufficientFunds,
         )?;
-        self.locked = self.locked.plus(amount)?;
+        self.locked.grow(amount)?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ instruction! {
     accept_admin {
         accounts {
             candidate: [signer],
-            config: [writable],
+            config: Config [writable],
         }
         args {
         }

@@ -20,7 +20,7 @@ instruction! {
         accounts {
             payer: [signer, writable],
             admin: [signer],
-            config: [],
+            config: Config [],
             class_account: [writable],
             system_program: [],
         }

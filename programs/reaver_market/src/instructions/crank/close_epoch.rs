@@ -21,7 +21,7 @@ instruction! {
     close_epoch {
         accounts {
             submitter: [signer],
-            config: [writable],
+            config: Config [writable],
             epoch_account: [writable],
             emission_vault: [],
             rent_payer: [writable],
@@ -114,7 +114,7 @@ pub fn end(
         MarketError::WrongRentPayer,
     )?;
     let freed = account.emission.minus(account.distributed)?;
-    config.committed_emission = config.committed_emission.minus(freed)?;
+    config.committed_emission.shrink(freed)?;
     EpochEnded {
         epoch: account.index,
         distributed: account.distributed,

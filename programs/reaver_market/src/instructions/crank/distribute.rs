@@ -22,10 +22,10 @@ instruction! {
     distribute {
         accounts {
             submitter: [signer],
-            config: [writable],
-            node: [writable],
-            pool: [writable],
-            epoch_account: [writable],
+            config: Config [writable],
+            node: Node [writable],
+            pool: Pool [writable],
+            epoch_account: Epoch [writable],
             emission_vault: [writable],
             pool_stake: [writable],
             rent_payer: [writable],
@@ -82,9 +82,9 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     };
     pool.distributed_until = epoch.plus(Number::new(1))?;
 
-    account.distributed = account.distributed.plus(amount)?;
-    account.served = account.served.plus(Count::new(1))?;
-    config.committed_emission = config.committed_emission.minus(amount)?;
+    account.distributed.grow(amount)?;
+    account.served.grow(Count::new(1))?;
+    config.committed_emission.shrink(amount)?;
     config.distributed_emission = config.distributed_emission.plus_at_most(amount);
     let is_last = account.served == account.registered;
     require(

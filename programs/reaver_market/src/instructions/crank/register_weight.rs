@@ -19,9 +19,9 @@ instruction! {
     register_weight {
         accounts {
             submitter: [signer, writable],
-            config: [],
-            node: [writable],
-            pool: [],
+            config: Config [],
+            node: Node [writable],
+            pool: Pool [],
             epoch: [writable],
             system_program: [],
         }
@@ -83,7 +83,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     account.total_weight = account
         .total_weight
         .plus(Shares::new(weight.get() as u128))?;
-    account.registered = account.registered.plus(Count::new(1))?;
+    account.registered.grow(Count::new(1))?;
     events::WeightRegistered {
         node: node_key,
         epoch,

@@ -18,7 +18,7 @@ instruction! {
     claim {
         accounts {
             owner: [signer],
-            pool: [writable],
+            pool: Pool [writable],
             position: [writable],
             pool_fees: [writable],
             pool_stake: [writable],

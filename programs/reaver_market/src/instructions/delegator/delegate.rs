@@ -20,9 +20,9 @@ instruction! {
     delegate {
         accounts {
             owner: [signer, writable],
-            config: [],
-            node: [],
-            pool: [writable],
+            config: Config [],
+            node: Node [],
+            pool: Pool [writable],
             position: [writable],
             stake_source: [writable],
             pool_stake: [writable],
@@ -65,7 +65,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         position.pool = pool_address;
         position.owner = owner;
         position.rent_payer = owner;
-        pool.positions = pool.positions.plus(Count::new(1))?;
+        pool.positions.grow(Count::new(1))?;
     }
     let position: &mut Position = checks::load_mut(a.position, program_id)?;
     position.require_delegators(&pool_address, &owner)?;

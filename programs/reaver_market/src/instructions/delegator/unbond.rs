@@ -17,8 +17,8 @@ instruction! {
     unbond {
         accounts {
             owner: [signer, writable],
-            config: [],
-            pool: [writable],
+            config: Config [],
+            pool: Pool [writable],
             position: [writable],
             ticket: [writable],
             system_program: [],

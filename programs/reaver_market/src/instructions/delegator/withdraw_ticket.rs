@@ -19,9 +19,9 @@ instruction! {
     withdraw_ticket {
         accounts {
             owner: [signer],
-            pool: [writable],
+            pool: Pool [writable],
             position: [writable],
-            ticket: [writable],
+            ticket: Ticket [writable],
             pool_stake: [writable],
             destination: [writable],
             rent_payer: [writable],
@@ -64,7 +64,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let position: &mut Position = checks::load_mut(a.position, program_id)?;
     position.require_of(&pool_address, &owner)?;
     let amount = pool.withdraw(&shares)?;
-    position.tickets = position.tickets.minus(Count::new(1))?;
+    position.tickets.shrink(Count::new(1))?;
 
     let (node, bump, recorded) = (pool.node, pool.bump, pool.recorded_stake()?);
     PoolVault {

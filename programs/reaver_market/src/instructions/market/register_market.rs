@@ -20,7 +20,7 @@ instruction! {
         accounts {
             payer: [signer, writable],
             authority: [signer],
-            config: [],
+            config: Config [],
             market: [writable],
             market_fees: [writable],
             payment_mint: [],

@@ -18,7 +18,7 @@ instruction! {
     set_fee {
         accounts {
             authority: [signer],
-            config: [],
+            config: Config [],
             market: [writable],
         }
         args {

@@ -16,8 +16,8 @@ instruction! {
     suspend_node {
         accounts {
             authority: [signer],
-            market: [],
-            node: [writable],
+            market: Market [],
+            node: Node [writable],
         }
         args {
             suspended: Bool,

@@ -18,7 +18,7 @@ instruction! {
     sweep_protocol_fees {
         accounts {
             submitter: [signer],
-            config: [],
+            config: Config [],
             market: [writable],
             market_fees: [writable],
             protocol_token: [writable],

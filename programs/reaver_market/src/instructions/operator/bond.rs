@@ -18,9 +18,9 @@ instruction! {
     bond {
         accounts {
             operator: [signer],
-            config: [],
-            node: [],
-            pool: [writable],
+            config: Config [],
+            node: Node [],
+            pool: Pool [writable],
             position: [writable],
             stake_source: [writable],
             pool_stake: [writable],

@@ -16,7 +16,7 @@ instruction! {
     drain {
         accounts {
             operator: [signer],
-            node: [writable],
+            node: Node [writable],
         }
         args {
             draining: Bool,

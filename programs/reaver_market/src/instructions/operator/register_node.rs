@@ -22,9 +22,9 @@ instruction! {
         accounts {
             operator: [signer, writable],
             node_key: [signer],
-            config: [],
-            market: [],
-            class_account: [],
+            config: Config [],
+            market: Market [],
+            class_account: Class [],
             node: [writable],
             pool: [writable],
             position: [writable],

@@ -21,11 +21,11 @@ instruction! {
     retire {
         accounts {
             operator: [signer, writable],
-            config: [],
-            market: [writable],
+            config: Config [],
+            market: Market [writable],
             market_fees: [writable],
-            node: [writable],
-            pool: [writable],
+            node: Node [writable],
+            pool: Pool [writable],
             position: [writable],
             pool_stake: [writable],
             pool_fees: [writable],
@@ -101,7 +101,7 @@ fn close(a: Accounts<'_>, program_id: &Address) -> Result<(), MarketError> {
     from(a.pool_stake).close(a.operator)?;
     from(a.pool_fees).close(a.operator)?;
     let market: &mut Market = checks::load_mut(a.market, program_id)?;
-    market.market_owed = market.market_owed.plus(fee_surplus)?;
+    market.market_owed.grow(fee_surplus)?;
     require(
         checks::balance(a.market_fees)? >= market.market_owed.plus(market.protocol_owed)?,
         MarketError::ConservationBroken,

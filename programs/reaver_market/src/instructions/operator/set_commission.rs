@@ -17,9 +17,9 @@ instruction! {
     set_commission {
         accounts {
             operator: [signer],
-            config: [],
-            node: [],
-            pool: [writable],
+            config: Config [],
+            node: Node [],
+            pool: Pool [writable],
         }
         args {
             commission_bps: Bps,

@@ -17,10 +17,10 @@ instruction! {
     unbond_bond {
         accounts {
             operator: [signer, writable],
-            config: [],
-            node: [],
-            class_account: [],
-            pool: [writable],
+            config: Config [],
+            node: Node [],
+            class_account: Class [],
+            pool: Pool [writable],
             position: [writable],
             ticket: [writable],
             system_program: [],

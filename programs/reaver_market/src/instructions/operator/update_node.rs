@@ -16,11 +16,11 @@ instruction! {
     update_node {
         accounts {
             operator: [signer],
-            config: [],
-            node: [writable],
-            market: [],
-            class_account: [],
-            pool: [],
+            config: Config [],
+            node: Node [writable],
+            market: Market [],
+            class_account: Class [],
+            pool: Pool [],
             payout: [],
         }
         args {

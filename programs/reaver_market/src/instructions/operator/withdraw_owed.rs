@@ -18,8 +18,8 @@ instruction! {
     withdraw_owed {
         accounts {
             operator: [signer],
-            node: [writable],
-            pool: [],
+            node: Node [writable],
+            pool: Pool [],
             pool_fees: [writable],
             destination: [writable],
             token_program: [],

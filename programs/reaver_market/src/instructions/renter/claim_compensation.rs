@@ -21,8 +21,8 @@ instruction! {
     claim_compensation {
         accounts {
             wallet: [signer],
-            config: [],
-            vault: [writable],
+            config: Config [],
+            vault: Vault [writable],
             compensation_vault: [writable],
             destination: [writable],
             token_program: [],

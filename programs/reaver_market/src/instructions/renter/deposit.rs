@@ -18,7 +18,7 @@ instruction! {
     deposit {
         accounts {
             depositor: [signer],
-            vault: [],
+            vault: Vault [],
             source: [writable],
             vault_tokens: [writable],
             token_program: [],

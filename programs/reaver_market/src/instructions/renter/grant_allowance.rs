@@ -20,8 +20,8 @@ instruction! {
         accounts {
             payer: [signer, writable],
             wallet: [signer],
-            config: [],
-            market: [],
+            config: Config [],
+            market: Market [],
             allowance: [writable],
             system_program: [],
         }

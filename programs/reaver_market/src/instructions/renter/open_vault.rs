@@ -20,7 +20,7 @@ instruction! {
         accounts {
             payer: [signer, writable],
             wallet: [signer],
-            config: [],
+            config: Config [],
             vault: [writable],
             vault_tokens: [writable],
             payment_mint: [],

@@ -17,7 +17,7 @@ instruction! {
     revoke_allowance {
         accounts {
             wallet: [signer],
-            allowance: [writable],
+            allowance: Allowance [writable],
         }
         args {
         }

@@ -21,7 +21,7 @@ instruction! {
     withdraw {
         accounts {
             wallet: [signer],
-            vault: [],
+            vault: Vault [],
             vault_tokens: [writable],
             destination: [writable],
             token_program: [],

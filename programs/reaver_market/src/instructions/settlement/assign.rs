@@ -30,13 +30,13 @@ instruction! {
     assign {
         accounts {
             matcher: [signer],
-            config: [],
-            market: [],
-            escrow: [writable],
+            config: Config [],
+            market: Market [],
+            escrow: Escrow [writable],
             allowance: [optional],
-            node: [writable],
-            pool: [],
-            class_account: [],
+            node: Node [writable],
+            pool: Pool [],
+            class_account: Class [],
             instructions: [],
         }
         args {
@@ -174,8 +174,8 @@ impl Parties<'_> {
             ..Attempt::ZERO
         };
         self.escrow.state = escrow_state::ASSIGNED;
-        self.node.exposure = self.node.exposure.plus(left)?;
-        self.node.attempts = self.node.attempts.plus(Count::new(1))?;
+        self.node.exposure.grow(left)?;
+        self.node.attempts.grow(Count::new(1))?;
         Ok(number)
     }
 }

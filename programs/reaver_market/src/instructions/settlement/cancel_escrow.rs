@@ -24,11 +24,11 @@ instruction! {
     cancel_escrow {
         accounts {
             authority: [signer],
-            config: [],
-            market: [],
-            escrow: [writable],
-            vault: [writable],
-            allowance: [writable, optional],
+            config: Config [],
+            market: Market [],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
+            allowance: Allowance [writable, optional],
             rent_payer: [writable],
         }
         args {

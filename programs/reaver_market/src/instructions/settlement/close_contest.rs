@@ -28,13 +28,13 @@ instruction! {
     close_contest {
         accounts {
             submitter: [signer],
-            config: [],
-            escrow: [writable],
-            vault: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
-            position: [writable],
+            config: Config [],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
+            position: Position [writable],
             pool_stake: [writable],
             compensation_vault: [writable],
             rent_payer: [writable],
@@ -84,12 +84,12 @@ impl Bond<'_> {
             .active()
             .shares_for_ceil(stake)?
             .min(self.pool.bond_shares);
-        self.pool.bond_shares = self.pool.bond_shares.minus(burned)?;
-        self.pool.active_shares = self.pool.active_shares.minus(burned)?;
-        self.pool.active_stake = self.pool.active_stake.minus(stake)?;
-        self.position.shares = self.position.shares.minus(burned)?;
+        self.pool.bond_shares.shrink(burned)?;
+        self.pool.active_shares.shrink(burned)?;
+        self.pool.active_stake.shrink(stake)?;
+        self.position.shares.shrink(burned)?;
         let slot = self.node.slot_mut(epoch);
-        slot.compensated = slot.compensated.plus(stake)?;
+        slot.compensated.grow(stake)?;
         Ok(Taken { stake, burned })
     }
 }
@@ -151,9 +151,9 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     )?;
 
     let reserve = contest.attempt.exposure;
-    node.exposure = node.exposure.minus(reserve)?;
-    node.attempts = node.attempts.minus(Count::new(1))?;
-    node.held = node.held.minus(contest.compensation)?;
+    node.exposure.shrink(reserve)?;
+    node.attempts.shrink(Count::new(1))?;
+    node.held.shrink(contest.compensation)?;
     let mut bond = Bond {
         config,
         node,
@@ -168,7 +168,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         outcome(&contest),
         config.epoch_at(now),
     )?;
-    vault.compensation_owed = vault.compensation_owed.plus(taken.stake)?;
+    vault.compensation_owed.grow(taken.stake)?;
     let closing = escrow.state == escrow_state::CLOSING;
     if closing {
         ending::unlock(escrow, vault, allowance, (reserve, now))?;

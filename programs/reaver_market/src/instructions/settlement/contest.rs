@@ -7,13 +7,10 @@
 //! attempt's meter, more than the reserve, everything else that `Usage::accept` refuses.
 
 use crate::{
-    checks,
     errors::MarketError,
     messages::VoucherArgs,
-    paying,
-    quantities::{Key, Tokens},
-    settlement::shown::{Paying, Shown, Till},
-    sysvars, Ctx,
+    settlement::{payment::begins_with_front, shown::show},
+    Ctx,
 };
 
 instruction! {
@@ -21,15 +18,15 @@ instruction! {
     contest {
         accounts {
             submitter: [signer],
-            config: [],
-            market: [writable],
+            config: Config [],
+            market: Market [writable],
             market_fees: [writable],
-            escrow: [writable],
-            vault: [writable],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
             vault_tokens: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
             pool_fees: [writable],
             payout: [writable],
             instructions: [],
@@ -41,27 +38,15 @@ instruction! {
     }
 }
 
+const _: () = assert!(begins_with_front(&DECLARED));
+
 /// # Errors
 /// Whatever the specification above refuses.
+#[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let id = ctx.program_id;
-    let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
-    checks::token_program(a.token_program)?;
-    let shown = Shown {
-        program_id: id,
-        voucher: &args.voucher,
-        submitter: Key::of(a.submitter),
-        instructions: a.instructions,
-        escrow: Key::of(a.escrow),
-        node: Key::of(a.node),
-        payout: a.payout,
-        now: sysvars::now()?,
-    };
-    let Paying { mut states, purses } = paying!(id, a);
-    let mut books = states.books(&purses)?;
-    let booked = shown.of_contested(&mut books)?;
-    let till = Till { purses: &purses, vault: states.vault,
-        escrow: states.escrow, refunded: Tokens::ZERO };
-    shown.pay(&booked, &till)
+    // SAFETY: asserted above.
+    let (mut shown, _) = unsafe { show(ctx, &args.voucher) }?;
+    shown.book_contested()?;
+    shown.pay()
 }

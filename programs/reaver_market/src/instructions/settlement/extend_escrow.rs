@@ -22,12 +22,12 @@ instruction! {
     extend_escrow {
         accounts {
             opener: [signer],
-            config: [],
-            market: [],
-            escrow: [writable],
-            vault: [writable],
+            config: Config [],
+            market: Market [],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
             vault_tokens: [],
-            allowance: [writable, optional],
+            allowance: Allowance [writable, optional],
             node: [writable, optional],
             pool: [optional],
         }
@@ -76,8 +76,8 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     )?;
     require(!escrow.is_stopping(), MarketError::EscrowIsStopping)?;
 
-    escrow.deposit = escrow.deposit.plus(added)?;
-    escrow.max_time = escrow.max_time.plus(args.added_time)?;
+    escrow.deposit.grow(added)?;
+    escrow.max_time.grow(args.added_time)?;
     require(
         escrow.max_time <= MAX_DURATION,
         MarketError::DurationOutOfBounds,
@@ -95,8 +95,8 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         require(escrow.attempt.node.is(a.node), MarketError::WrongNode)?;
         let node: &mut Node = checks::load_mut(a.node, id)?;
         require(node.pool.is(a.pool), MarketError::WrongPool)?;
-        node.exposure = node.exposure.plus(added)?;
-        escrow.attempt.exposure = escrow.attempt.exposure.plus(added)?;
+        node.exposure.grow(added)?;
+        escrow.attempt.exposure.grow(added)?;
         // more time alone puts nothing more at stake
         if !added.is_zero() {
             let pool: &Pool = checks::load(a.pool, id)?;

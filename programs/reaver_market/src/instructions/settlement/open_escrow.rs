@@ -24,11 +24,11 @@ instruction! {
         accounts {
             payer: [signer, writable],
             authority: [signer],
-            config: [],
-            market: [],
-            vault: [writable],
+            config: Config [],
+            market: Market [],
+            vault: Vault [writable],
             vault_tokens: [],
-            allowance: [writable, optional],
+            allowance: Allowance [writable, optional],
             escrow: [writable],
             system_program: [],
         }
@@ -82,9 +82,9 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     vault.lock(checks::balance(a.vault_tokens)?, args.deposit)?;
     let wallet = vault.wallet;
 
-    let opener = match checks::optional(a.allowance, id) {
-        Some(view) => {
-            let allowance: &mut Allowance = checks::load_mut(view, id)?;
+    let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
+    let opener = match allowance {
+        Some(allowance) => {
             require(
                 allowance.wallet == wallet && allowance.market == market_key,
                 MarketError::WrongAllowance,

@@ -24,12 +24,12 @@ instruction! {
     prove_overclaim {
         accounts {
             submitter: [signer],
-            config: [],
-            escrow: [writable],
-            vault: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
+            config: Config [],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
             pool_stake: [writable],
             emission_vault: [writable],
             instructions: [],

@@ -7,18 +7,12 @@
 //! `Usage::accept` refuses of the voucher.
 
 use crate::{
-    checks::{self, require},
+    checks::require,
     errors::MarketError,
     messages::VoucherArgs,
-    paying,
-    quantities::Key,
     reasons,
-    settlement::{
-        ending::OneSided,
-        shown::{Paying, Shown, Till},
-    },
-    state::escrow_state,
-    sysvars, Ctx,
+    settlement::{ending::OneSided, payment::begins_with_front, shown::show},
+    Ctx,
 };
 
 instruction! {
@@ -26,15 +20,15 @@ instruction! {
     quit {
         accounts {
             submitter: [signer],
-            config: [],
-            market: [writable],
+            config: Config [],
+            market: Market [writable],
             market_fees: [writable],
-            escrow: [writable],
-            vault: [writable],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
             vault_tokens: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
             pool_fees: [writable],
             payout: [writable],
             instructions: [],
@@ -46,57 +40,26 @@ instruction! {
     }
 }
 
+const _: () = assert!(begins_with_front(&DECLARED));
+
 /// # Errors
 /// Whatever the specification above refuses.
+#[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let id = ctx.program_id;
-    let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
-    checks::token_program(a.token_program)?;
-    let shown = Shown {
-        program_id: id,
-        voucher: &args.voucher,
-        submitter: Key::of(a.submitter),
-        instructions: a.instructions,
-        escrow: Key::of(a.escrow),
-        node: Key::of(a.node),
-        payout: a.payout,
-        now: sysvars::now()?,
-    };
-    let Paying { mut states, purses } = paying!(id, a);
-    let mut books = states.books(&purses)?;
+    // SAFETY: asserted above.
+    let (mut shown, _) = unsafe { show(ctx, &args.voucher) }?;
+    shown.require_running()?;
     require(
-        books.escrow.state != escrow_state::CLOSING,
-        MarketError::EscrowIsClosing,
-    )?;
-    require(
-        books.escrow.state == escrow_state::ASSIGNED,
-        MarketError::EscrowNotAssigned,
-    )?;
-    require(
-        books.escrow.attempt.node == shown.node,
-        MarketError::WrongNode,
-    )?;
-    require(
-        shown.submitter == books.node.node_key,
+        shown.is_by(&shown.front.node.get().node_key),
         MarketError::NotNodeKey,
     )?;
-    let booked = if args.voucher.sequence.is_zero() {
-        None
-    } else {
-        Some(shown.of_running(&mut books)?)
-    };
+    shown.book_if_shown()?;
     let end = OneSided {
         now: shown.now,
         reason: reasons::NODE_QUIT,
         by_quit: true,
         can_be_loss: true,
     };
-    let refunded = shown.end(&mut books, &end)?;
-    if let Some(booked) = &booked {
-        let till = Till { purses: &purses, vault: states.vault,
-        escrow: states.escrow, refunded };
-    shown.pay(booked, &till)?;
-    }
-    Ok(())
+    shown.end(&end)
 }

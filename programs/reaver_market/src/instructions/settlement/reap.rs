@@ -26,10 +26,10 @@ instruction! {
     reap {
         accounts {
             submitter: [signer],
-            config: [],
-            escrow: [writable],
-            vault: [writable],
-            allowance: [writable, optional],
+            config: Config [],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
+            allowance: Allowance [writable, optional],
             node: [writable, optional],
             rent_payer: [writable],
         }

@@ -10,18 +10,17 @@
 //! once anything of the attempt is settled, or with a voucher; any of them while another contest is open.
 
 use crate::{
-    checks::{self, require},
+    checks::require,
     errors::MarketError,
     messages::VoucherArgs,
-    paying,
-    quantities::{Key, Reason},
+    quantities::Reason,
     reasons,
     settlement::{
         ending::{self, OneSided},
-        shown::{Paying, Shown, Till},
+        payment::begins_with_front,
+        shown::show,
     },
-    state::escrow_state,
-    sysvars, Ctx,
+    Ctx,
 };
 
 instruction! {
@@ -29,15 +28,15 @@ instruction! {
     release_node {
         accounts {
             submitter: [signer],
-            config: [],
-            market: [writable],
+            config: Config [],
+            market: Market [writable],
             market_fees: [writable],
-            escrow: [writable],
-            vault: [writable],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
             vault_tokens: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
             pool_fees: [writable],
             payout: [writable],
             instructions: [],
@@ -50,91 +49,53 @@ instruction! {
     }
 }
 
+const _: () = assert!(begins_with_front(&DECLARED));
+
 /// # Errors
 /// Whatever the specification above refuses.
+#[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let id = ctx.program_id;
-    let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
-    checks::token_program(a.token_program)?;
-    let shown = Shown {
-        program_id: id,
-        voucher: &args.voucher,
-        submitter: Key::of(a.submitter),
-        instructions: a.instructions,
-        escrow: Key::of(a.escrow),
-        node: Key::of(a.node),
-        payout: a.payout,
-        now: sysvars::now()?,
-    };
-    let Paying { mut states, purses } = paying!(id, a);
-    let mut books = states.books(&purses)?;
-    require(
-        books.escrow.state != escrow_state::CLOSING,
-        MarketError::EscrowIsClosing,
-    )?;
-    require(
-        books.escrow.state == escrow_state::ASSIGNED,
-        MarketError::EscrowNotAssigned,
-    )?;
-    require(
-        books.escrow.attempt.node == shown.node,
-        MarketError::WrongNode,
-    )?;
+    // SAFETY: asserted above.
+    let (mut shown, _) = unsafe { show(ctx, &args.voucher) }?;
+    shown.require_running()?;
     let by_matcher =
         (reasons::IMAGE_UNAVAILABLE..=reasons::VERIFY_FAILED).contains(&args.reason);
-    let booked = if by_matcher {
-        require(
-            shown.submitter == books.market.matcher,
-            MarketError::NotReleaser,
-        )?;
+    let attempt = &shown.escrow().attempt;
+    let market = shown.front.market.get();
+    if by_matcher {
+        require(shown.is_by(&market.matcher), MarketError::NotReleaser)?;
         require(
             args.voucher.sequence.is_zero(),
             MarketError::VoucherUnexpected,
         )?;
-        require(
-            books.escrow.attempt.sequence.is_zero(),
-            MarketError::AlreadyPaid,
-        )?;
-        None
+        require(attempt.sequence.is_zero(), MarketError::AlreadyPaid)?;
     } else {
         require(
             args.reason == reasons::NODE_LOST || args.reason == reasons::MACHINE_VANISHED,
             MarketError::ReasonNotAllowed,
         )?;
         require(
-            shown.submitter == books.escrow.attempt.meter || shown.submitter == books.market.meter,
+            shown.is_by(&attempt.meter) || shown.is_by(&market.meter),
             MarketError::NotReleaser,
         )?;
-        let booked = if args.voucher.sequence.is_zero() {
-            None
-        } else {
-            Some(shown.of_running(&mut books)?)
-        };
-        if let Some(booked) = &booked {
-            require(
-                booked.accepted.by_meter,
-                MarketError::CountersignerNotMeter,
-            )?;
-        }
-        let silent_since = ending::last_sign(&books.escrow.attempt);
+        shown.book_if_shown()?;
         require(
-            shown.now >= silent_since.after(books.config.params.lost_after)?,
+            shown.by_meter || !shown.booked,
+            MarketError::CountersignerNotMeter,
+        )?;
+        let silent_since = ending::last_sign(&shown.escrow().attempt);
+        let lost_after = shown.front.config.get().params.lost_after;
+        require(
+            shown.now >= silent_since.after(lost_after)?,
             MarketError::ReleaseTooEarly,
         )?;
-        booked
-    };
+    }
     let end = OneSided {
         now: shown.now,
         reason: args.reason,
         by_quit: false,
         can_be_loss: !by_matcher,
     };
-    let refunded = shown.end(&mut books, &end)?;
-    if let Some(booked) = &booked {
-        let till = Till { purses: &purses, vault: states.vault,
-        escrow: states.escrow, refunded };
-    shown.pay(booked, &till)?;
-    }
-    Ok(())
+    shown.end(&end)
 }

@@ -10,22 +10,18 @@
 //! amount). One of the contested attempt pays from the reserve, and closes only when no other runs.
 //! Refuses: everything that `Usage::accept` refuses, other attempts, another node, an escrow in closing.
 
-
-
 use crate::{
-    checks::{self, require},
+    checks::require,
     errors::MarketError,
-    events::EscrowClosed,
     messages::{voucher_state, VoucherArgs},
-    paying,
-    quantities::{Count, Key, Tokens},
+    quantities::Count,
     settlement::{
-        ending::{self, Closing},
-        payment::Books,
-        shown::{finish, Booked, Paying, Shown, Till},
+        ending,
+        payment::begins_with_front,
+        shown::{finish, show, Shown},
     },
     state::escrow_state,
-    sysvars, Ctx,
+    Ctx,
 };
 
 instruction! {
@@ -33,15 +29,15 @@ instruction! {
     settle {
         accounts {
             submitter: [signer],
-            config: [],
-            market: [writable],
+            config: Config [],
+            market: Market [writable],
             market_fees: [writable],
-            escrow: [writable],
-            vault: [writable],
+            escrow: Escrow [writable],
+            vault: Vault [writable],
             vault_tokens: [writable],
-            allowance: [writable, optional],
-            node: [writable],
-            pool: [writable],
+            allowance: Allowance [writable, optional],
+            node: Node [writable],
+            pool: Pool [writable],
             pool_fees: [writable],
             payout: [writable],
             rent_payer: [writable],
@@ -55,15 +51,13 @@ instruction! {
     }
 }
 
+const _: () = assert!(begins_with_front(&DECLARED));
+
 /// Books the voucher, and says whether the escrow closes with it.
 #[inline(always)]
-fn book<'b>(
-    shown: &'b Shown<'b>,
-    books: &mut Books<'b>,
-    attempt: Count,
-) -> Result<(Booked, bool), MarketError> {
-    let state = shown.voucher.state;
-    let escrow = &*books.escrow;
+fn book(shown: &mut Shown<'_>, attempt: Count) -> Result<bool, MarketError> {
+    let (state, billed) = (shown.voucher.state, shown.voucher.billed);
+    let escrow = shown.escrow();
     require(
         escrow.state != escrow_state::CLOSING,
         MarketError::EscrowIsClosing,
@@ -71,69 +65,46 @@ fn book<'b>(
     require(!attempt.is_zero(), MarketError::WrongAttempt)?;
     if escrow.contest.attempt.number == attempt {
         let closes = escrow.state == escrow_state::OPEN && state == voucher_state::FINAL;
-        return Ok((shown.of_contested(books)?, closes));
+        shown.book_contested()?;
+        return Ok(closes);
     }
     require(escrow.attempt.number == attempt, MarketError::WrongAttempt)?;
     if escrow.state == escrow_state::ASSIGNED {
-        let booked = shown.of_running(books)?;
+        shown.book_running()?;
         if state == voucher_state::RUNNING {
-            return Ok((booked, false));
+            return Ok(false);
         }
-        ending::by_both(books.escrow, books.node, books.config, shown.now)?;
-        let closes = state == voucher_state::FINAL || books.escrow.is_stopping();
-        return Ok((booked, closes));
+        let front = &mut *shown.front;
+        let escrow = front.escrow.get_mut();
+        ending::by_both(escrow, front.node.get_mut(), front.config.get(), shown.now)?;
+        return Ok(state == voucher_state::FINAL || escrow.is_stopping());
     }
     require(
         state == voucher_state::FINAL,
         MarketError::EscrowNotAssigned,
     )?;
-    let billed = escrow.attempt.billed;
-    require(
-        shown.voucher.billed == billed,
-        MarketError::FinalAmountChanged,
-    )?;
-    Ok((shown.of_last(books, billed)?, true))
+    let ended = escrow.attempt.billed;
+    require(billed == ended, MarketError::FinalAmountChanged)?;
+    shown.book_last(ended)?;
+    Ok(true)
 }
 
 /// # Errors
 /// Whatever the specification above refuses.
+#[inline(never)]
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
-    let id = ctx.program_id;
-    let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
-    checks::token_program(a.token_program)?;
-    let shown = Shown {
-        program_id: id,
-        voucher: &args.voucher,
-        submitter: Key::of(a.submitter),
-        instructions: a.instructions,
-        escrow: Key::of(a.escrow),
-        node: Key::of(a.node),
-        payout: a.payout,
-        now: sysvars::now()?,
-    };
-    let Paying { mut states, purses } = paying!(id, a);
-    let mut books = states.books(&purses)?;
+    // SAFETY: asserted above.
+    let (mut shown, rent_payer) = unsafe { show(ctx, &args.voucher) }?;
+    let rent_payer = rent_payer.ok_or(MarketError::WrongAccountCount)?;
     require(
-        books.escrow.rent_payer.is(a.rent_payer),
+        shown.escrow().rent_payer.is(rent_payer),
         MarketError::WrongRentPayer,
     )?;
-    let (booked, closes) = book(&shown, &mut books, args.attempt)?;
-    let closed: Option<EscrowClosed> = if closes {
-        let closing = Closing {
-            key: shown.escrow,
-            vault: books.vault,
-            allowance: books.allowance,
-            now: shown.now,
-            reason: args.voucher.reason,
-        };
-        Some(closing.close(books.escrow)?)
-    } else {
-        None
-    };
-    let refunded = closed.as_ref().map_or(Tokens::ZERO, |event| event.refunded);
-    let till = Till { purses: &purses, vault: states.vault,
-        escrow: states.escrow, refunded };
-    shown.pay(&booked, &till)?;
-    finish(closed, states.escrow, a.rent_payer)
+    if !book(&mut shown, args.attempt)? {
+        return shown.pay();
+    }
+    let closed = shown.close(args.voucher.reason)?;
+    shown.pay()?;
+    finish(Some(closed), &mut shown.front.escrow, rent_payer)
 }
