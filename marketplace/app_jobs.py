@@ -17,6 +17,7 @@ from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
 from marketplace.api.native.quotes import quote_routes
+from marketplace.api.native.stake import stake_routes
 from marketplace.api.routes import Route
 from marketplace.api.streams import Streams
 from marketplace.chain.bootstrap import OperatorKeys
@@ -45,6 +46,8 @@ from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.settlement import Settlement
+from marketplace.services.stake import StakeService
+from marketplace.services.stake_actions import StakeActions
 from marketplace.services.stake_books import StakeBooks
 from marketplace.services.transactions import TransactionService
 from marketplace.settings import Settings
@@ -101,8 +104,8 @@ class JobMarket:
         live = Live(store, clock, ids, chain, currency)
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)
-        stake = StakeBooks(codec, lambda: link.epochs)
-        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, stake, observe=watcher.observed)
+        books = StakeBooks(codec, lambda: link.epochs)
+        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, books, observe=watcher.observed)
         settlement = Settlement(store, chain, registry, events)
         scheduler = Scheduler(live, chain, registry, Claims(chain, registry), settlement, clock, random)
         meter = Meter(store, chain, live, clock, MeterKey(keys.meter))
@@ -123,6 +126,8 @@ class JobMarket:
         )
         jobs = JobService(store, chain, live, scheduler, quotes, transactions, clock, ids, currency)
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
+        stake = StakeService(store, link, registry, clock, chain.now, currency)
+        stake_actions = StakeActions(stake, link, transactions, chain.now)
         receipts = ReceiptService(store, chain, currency)
         return cls(
             chain=chain,
@@ -140,7 +145,8 @@ class JobMarket:
                 *quote_routes(quotes, chain, currency),
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
-                *node_routes(nodes),
+                *node_routes(nodes, stake, stake_actions),
+                *stake_routes(stake, stake_actions),
                 *node_post_routes(control, Polls(control, clock), logs),
                 *control_routes(channels),
             ],

@@ -20,6 +20,13 @@ from marketplace.api.fields import (
     ResponseModel,
     SignatureText,
 )
+from marketplace.api.native.stake_bodies import (
+    CommissionRequest,
+    NodePoolResponse,
+    NodeRef,
+    PreparedStakeResponse,
+    StakeShapes,
+)
 from marketplace.api.routes import Call, Reply, Route, scope, scope_or_node
 from marketplace.domain.catalogue import UnknownName, find_class, find_region
 from marketplace.domain.ids import NodeId
@@ -35,17 +42,22 @@ from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import (
     AlreadyExists,
     ChainUnavailable,
+    CommissionStep,
     Conflict,
     DetailCode,
     Forbidden,
     Invalid,
     NotFound,
     SignatureRequired,
+    Starting,
+    TransactionRejected,
 )
 from marketplace.protocol.control import Hardware
 from marketplace.protocol.terms import canonical_json
 from marketplace.services.nodes import NodeDetails, NodeQuery, NodeService, Registration
 from marketplace.services.principals import Scope
+from marketplace.services.stake import StakeService
+from marketplace.services.stake_actions import Asked, StakeActions
 
 _PLACES = 4
 
@@ -146,7 +158,7 @@ class DrainRequest(RequestModel):
     drain: bool
 
 
-def node_routes(nodes: NodeService) -> list[Route]:
+def node_routes(nodes: NodeService, stake: StakeService, actions: StakeActions) -> list[Route]:
     """Everything of a node but its held connection."""
 
     def view(details: NodeDetails) -> NodeView:
@@ -196,6 +208,15 @@ def node_routes(nodes: NodeService) -> list[Route]:
     async def drain(call: Call, node_id: NodeIdPath, body: DrainRequest) -> NodeView:
         return view(await nodes.drain(call.caller, NodeId(node_id), drain=body.drain))
 
+    async def get_pool(call: Call, node_id: NodeRef) -> NodePoolResponse:
+        del call
+        return StakeShapes(stake.units).node_pool(await stake.pool(node_id))
+
+    async def set_commission(call: Call, node_id: NodeIdPath, body: CommissionRequest) -> PreparedStakeResponse:
+        prepared = await actions.set_commission(Asked(call.account, call.idempotency), node_id, body.commission_bps)
+        return StakeShapes(stake.units).prepared(prepared)
+
+    chain = (ChainUnavailable, Starting)
     return [
         Route("GET", "/v1/nodes", list_nodes, "Nodes", scope_or_node(Scope.READ), errors=(Invalid,)),
         Route(
@@ -204,6 +225,15 @@ def node_routes(nodes: NodeService) -> list[Route]:
             errors=(Invalid, Forbidden, AlreadyExists, Conflict, SignatureRequired, ChainUnavailable),
         ),
         Route("GET", "/v1/nodes/{node_id}", get_node, "A node", scope_or_node(Scope.READ), errors=(NotFound,)),
+        Route(
+            "GET", "/v1/nodes/{node_id}/pool", get_pool, "A node's pool, by its id or its account's address",
+            scope_or_node(Scope.READ), errors=(NotFound, *chain),
+        ),
+        Route(
+            "PATCH", "/v1/nodes/{node_id}", set_commission, "Announce another commission; to be signed by the operator",
+            scope(Scope.NODES), idempotent=True, keep_answer=False,
+            errors=(Invalid, NotFound, Conflict, CommissionStep, TransactionRejected, *chain),
+        ),
         Route(
             "POST", "/v1/nodes/{node_id}/drain", drain, "Take no more work, or take it again",
             scope_or_node(Scope.NODES), errors=(NotFound, Conflict),
