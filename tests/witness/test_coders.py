@@ -21,6 +21,7 @@ from marketplace.chain.program import AnchorCodec
 from tests.chain import golden_program, wire_layouts
 from tests.witness import values
 from tests.witness.javascript import run
+from tests.witness.plain import plain
 from tests.witness.values import Case
 
 pytestmark = [pytest.mark.witness, pytest.mark.xdist_group("witness-coders")]
@@ -51,17 +52,6 @@ def golden_cases() -> list[Case]:
             value["reserved"] = bytes(golden_program.reserved_tail(LAYOUTS[kind][name])).hex()
         cases.append(Case(kind, name, "golden", value, data))
     return cases
-
-
-def plain(value: Any) -> Any:
-    """Our dataclasses in the plain form of `values`."""
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.hex()
-    return value if isinstance(value, bool) else str(value)
 
 
 def typed(kind: Any, value: Any) -> Any:
@@ -171,3 +161,12 @@ def test_an_accounts_size_is_the_same_to_all(name: str) -> None:
     (size,) = {len(case.data) for case in CASES if (case.kind, case.name) == ("accounts", name)}
     assert CODEC.account_bytes(ACCOUNT_TYPES[name]) == size
     assert struct.calcsize("<" + wire_layouts.ACCOUNTS[name].replace(" ", "")) + 8 == size
+
+
+def test_javascript_signs_the_same_messages() -> None:
+    """Claims and vouchers, written from the documents; Rust and Python read the same vectors."""
+    vectors = json.loads((golden_program.FILE.parent / "messages.json").read_text())
+    given = {kind: [vector["fields"] for vector in listed] for kind, listed in vectors.items()}
+    assert run("messages.mjs", given) == {
+        kind: [vector["signed"] for vector in listed] for kind, listed in vectors.items()
+    }
