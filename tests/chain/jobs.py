@@ -20,7 +20,7 @@ async def settled_job(
     node = node or await actor.node()
     matcher, meter = actor.keys.matcher, actor.keys.meter
     key = wallet.pubkey()
-    caps = AllowanceTerms(20 * TOKEN, 20 * TOKEN, 100 * TOKEN, PRICE, await actor.now_ms() + HOUR_MS)
+    caps = AllowanceTerms(20 * TOKEN, 1_000 * TOKEN, 1_000 * TOKEN, PRICE, await actor.now_ms() + HOUR_MS)
     await actor.send([actor.calls.grant_allowance(key, key, actor.market, caps)], wallet)
     escrow = EscrowRef(key, actor.market, nonce, actor.market, matcher.pubkey())
     deposit = 2 * TOKEN

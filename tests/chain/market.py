@@ -20,7 +20,7 @@ from marketplace.chain.addresses import associated_token_address, class_id
 from marketplace.chain.answers import LandedTransaction
 from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
 from marketplace.chain.builders import CallBuilder, EscrowRef, EscrowTerms, NodeRef, SignedClaim, SignedVoucher
-from marketplace.chain.constants import LOCALNET
+from marketplace.chain.constants import LOCALNET, ConstantsProfile
 from marketplace.chain.hotkeys import MATCHER_CALLS, METER_CALLS, HotKey
 from marketplace.chain.outbox import MemoryOutbox
 from marketplace.chain.program import AnchorCodec, mint_tokens
@@ -61,7 +61,7 @@ def program_file() -> Path:
 
 
 @contextmanager
-def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
+def localnet(folder: Path, *, slot_ms: int = 40, profile: ConstantsProfile = LOCALNET) -> Iterator[Running]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "localnet.toml"
     config.write_text(
@@ -76,7 +76,7 @@ def localnet(folder: Path, *, slot_ms: int = 40) -> Iterator[Running]:
         plan = MarketPlan(
             program=Pubkey.from_string(ready["program_id"]),
             keys_dir=folder / "keys",
-            profile=LOCALNET,
+            profile=profile,
             local=True,
             payment_mint=Pubkey.from_string(ready["payment_mint"]),
             stake_mint=Pubkey.from_string(ready["stake_mint"]),

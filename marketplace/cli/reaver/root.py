@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from marketplace.cli.reaver.commands.allow import app as allow
+from marketplace.cli.reaver.commands.crank import crank
 from marketplace.cli.reaver.commands.jobs import app as jobs
 from marketplace.cli.reaver.commands.login import login, logout, whoami
 from marketplace.cli.reaver.commands.nodes import app as nodes
@@ -73,3 +74,4 @@ app.add_typer(nodes, name="nodes")
 app.add_typer(vault, name="vault")
 app.add_typer(allow, name="allow")
 app.add_typer(receipt, name="receipt")
+app.command("crank")(crank)
