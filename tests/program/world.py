@@ -32,6 +32,7 @@ from marketplace.chain.accounts import (
     Params,
     PoolAccount,
     PositionAccount,
+    TicketAccount,
     VaultAccount,
 )
 from marketplace.chain.addresses import TOKEN_PROGRAM, associated_token_address, class_id
@@ -238,6 +239,11 @@ class World:
         pool = self.build.addresses.pool(self.build.addresses.node(node_key.pubkey()))
         return self.read(PositionAccount, self.build.addresses.position(pool, owner.pubkey()))
 
+    def ticket(self, node_key: Keypair, owner: Keypair, index: int) -> TicketAccount:
+        pool = self.build.addresses.pool(self.build.addresses.node(node_key.pubkey()))
+        position = self.build.addresses.position(pool, owner.pubkey())
+        return self.read(TicketAccount, self.build.addresses.ticket(position, index))
+
     def tokens(self, address: Pubkey) -> int:
         """Balance of a token account."""
         account = self.svm.get_account(address)
@@ -399,20 +405,26 @@ def bare_world() -> World:
     return world
 
 
-def initialize(world: World, *, params: Params = PARAMS, epoch_ms: int = EPOCH_MS) -> None:
+def initialize(world: World, *, params: Params = PARAMS, epoch_ms: int = EPOCH_MS, first_emission: int = 0) -> None:
     world.send(
         world.build.initialize(
-            world.payer.pubkey(), ADMIN.pubkey(), key("protocol token").pubkey(), None, params, epoch_ms, 0
+            world.payer.pubkey(),
+            ADMIN.pubkey(),
+            key("protocol token").pubkey(),
+            None,
+            params,
+            epoch_ms,
+            first_emission,
         ),
         signers=[world.payer, ADMIN],
         label="initialize",
     )
 
 
-def new_world(*, params: Params = PARAMS, fee_bps: int = 400) -> World:
+def new_world(*, params: Params = PARAMS, fee_bps: int = 400, first_emission: int = 0) -> World:
     """A deployment with classes and a market, ready for renters and operators."""
     world = bare_world()
-    initialize(world, params=params)
+    initialize(world, params=params, first_emission=first_emission)
     admin = ADMIN.pubkey()
     for identifier, bond in ((CPU, BOND), (GPU, 40 * BOND)):
         world.send(
