@@ -40,6 +40,7 @@ class Advance:
 
     slot: int
     changed: dict[Commitment, frozenset[Pubkey]]
+    reached: dict[Commitment, range]  # the slots that came to it
 
 
 class Bank:
@@ -128,7 +129,8 @@ class Bank:
             del self._prices[old]
         changed = {each: frozenset(self._versions.changed_in(before[each], self.slot_at(each))) for each in Commitment}
         self._versions.forget_until(self.slot_at(Commitment.FINALIZED))
-        return Advance(moment.slot, changed)
+        reached = {each: range(before[each] + 1, self.slot_at(each) + 1) for each in Commitment}
+        return Advance(moment.slot, changed, reached)
 
     # Reading ----------------------------------------------------------------------------------------------
 
@@ -138,6 +140,14 @@ class Bank:
     def accounts_of(self, program: Pubkey, commitment: Commitment) -> Iterator[tuple[Pubkey, Account]]:
         """All accounts of a program but those LiteSVM brings along."""
         return self._versions.owned_by(program, self.slot_at(commitment))
+
+    def accounts(self, commitment: Commitment) -> Iterator[tuple[Pubkey, Account]]:
+        """All accounts but those LiteSVM brings along."""
+        return self._versions.everything(self.slot_at(commitment))
+
+    def blockhash_of(self, slot: int) -> Hash:
+        """The blockhash that the block of `slot` left behind."""
+        return self._blockhashes.of(slot)
 
     def blockhash(self, commitment: Commitment) -> tuple[Hash, int]:
         """The newest blockhash, and the last block height at which it is good."""
@@ -225,6 +235,15 @@ class Bank:
     def simulate(self, transaction: VersionedTransaction) -> Execution:
         """Run the transaction against the present state and throw the result away; `refusal` is not asked."""
         return self._run(transaction, keep=False)
+
+    def not_run(self, transaction: VersionedTransaction, error: ErrorJson) -> Execution:
+        """What is shown of a transaction that was refused: its accounts as they are."""
+        keys = self._resolve(transaction.message)
+        if isinstance(keys, str):
+            return _never_ran(_static_keys(transaction.message), error)
+        accounts = tuple(self._live_account(address) for address in keys.all)
+        tokens = self._token_balances(keys.all, accounts)
+        return Execution(keys, error, 0, False, None, accounts, accounts, tokens, tokens)
 
     def _run(self, transaction: VersionedTransaction, *, keep: bool) -> Execution:
         message = transaction.message
@@ -345,7 +364,8 @@ class Bank:
                     if len(body) < 32 * (index + 1):
                         return "InvalidAddressLookupTableIndex"
                     into.append(Pubkey.from_bytes(body[32 * index : 32 * (index + 1)]))
-        return Keys(static.static, tuple(writable), tuple(readonly), static.writable | frozenset(writable))
+        tables = len(message.address_table_lookups) if isinstance(message, MessageV0) else 0
+        return Keys(static.static, tuple(writable), tuple(readonly), static.writable | frozenset(writable), tables)
 
     def _token_balances(
         self,

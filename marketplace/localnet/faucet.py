@@ -20,6 +20,8 @@ _CREATE_IDEMPOTENT: Final = bytes([1])
 _MINT_TO: Final = bytes([7])
 # Chosen: two account creations and two mints take less than 70,000 units on Agave 2.2.
 _COMPUTE_LIMIT: Final = 150_000
+# What a signed 64-bit number of SQLite's holds.
+LAMPORTS_MOST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)

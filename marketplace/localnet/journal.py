@@ -209,6 +209,22 @@ class Journal:
         ).fetchone()
         return SummaryRow(row[0], signature, *row[1:]) if row is not None else None
 
+    def list_slots(self, first: int, last: int) -> list[TransactionRow]:
+        """The transactions of the blocks from `first` to `last`, in their order."""
+        rows = self._db.execute(
+            "SELECT signature, message_hash, slot, unix_time, error, memo, version, wire, meta FROM transactions"
+            " WHERE slot BETWEEN ? AND ? ORDER BY seq",
+            (first, last),
+        )
+        return [TransactionRow(Signature.from_bytes(row[0]), *row[1:]) for row in rows]
+
+    def count_between(self, first: int, last: int) -> int:
+        """Transactions in the slots from `first` to `last`."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM transactions WHERE slot BETWEEN ? AND ?", (first, last)
+        ).fetchone()
+        return int(count)
+
     def list_mentions(
         self,
         address: Pubkey,

@@ -1,6 +1,7 @@
 """What running a transaction gives: for the journal, for getTransaction and for simulateTransaction."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from solders.account import Account
 from solders.message import Message, MessageV0
@@ -11,6 +12,9 @@ from solders.transaction_metadata import TransactionMetadata
 
 from marketplace.localnet.outcome import ErrorJson
 from marketplace.localnet.tokens import TokenHolding
+
+# Specified: SIMD-186, the largest table's 256 addresses and its header.
+_LOOKUP_TABLE_BYTES: Final = 8_248
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,16 @@ class TokenBalance:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Every account a transaction names: its own, then the looked-up writable, then the looked-up read-only."""
+    """Every account a transaction names: its own, then the looked-up writable, then the looked-up read-only.
+
+    tables: how many lookup tables it uses.
+    """
 
     static: tuple[Pubkey, ...]
     loaded_writable: tuple[Pubkey, ...]
     loaded_readonly: tuple[Pubkey, ...]
     writable: frozenset[Pubkey]
+    tables: int = 0
 
     @property
     def all(self) -> tuple[Pubkey, ...]:
@@ -55,8 +63,9 @@ class Execution:
 
     @property
     def loaded_bytes(self) -> int:
-        """Size of what was loaded, as Agave counts it: 64 bytes an account and its data."""
-        return sum(64 + len(account.data) for account in self.accounts_before if account is not None)
+        """Size of what was loaded, as Agave counts it (SIMD-186): 64 bytes an account and its data, and its tables."""
+        accounts = sum(64 + len(account.data) for account in self.accounts_before if account is not None)
+        return accounts + _LOOKUP_TABLE_BYTES * self.keys.tables
 
 
 @dataclass(frozen=True, slots=True)

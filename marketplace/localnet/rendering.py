@@ -1,24 +1,19 @@
 """Transactions and runs as the JSON that Agave prints: for the journal, getTransaction and simulateTransaction."""
 
 import base64
-from typing import Any, Final
+from typing import Any
 
 import base58
 from solders.account import Account
 from solders.instruction import CompiledInstruction
 from solders.message import Message, MessageV0
-from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import InnerInstruction, TransactionMetadata
 
 from marketplace.localnet.outcome import ErrorJson
+from marketplace.localnet.parsed.instructions import MEMO_PROGRAMS, instruction_json
 from marketplace.localnet.records import Execution, TokenBalance
 from marketplace.localnet.tokens import TOKEN_PROGRAM, ui_amount
-
-_MEMO_PROGRAMS: Final = frozenset(
-    Pubkey.from_string(text)
-    for text in ("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr", "Memo1UhkJRfHyvLMcVucJwxXeuD728EqVDDwQDxFMNo")
-)
 
 
 def version_of(message: Message | MessageV0) -> str:
@@ -29,11 +24,18 @@ def version_of(message: Message | MessageV0) -> str:
 def memo_of(message: Message | MessageV0) -> str | None:
     """The memos of a transaction, each with its length, as getSignaturesForAddress shows them."""
     memos = [
-        f"[{len(bytes(each.data))}] {bytes(each.data).decode(errors='replace')}"
+        f"[{len(bytes(each.data))}] {_readable(bytes(each.data))}"
         for each in message.instructions
-        if message.account_keys[each.program_id_index] in _MEMO_PROGRAMS
+        if message.account_keys[each.program_id_index] in MEMO_PROGRAMS
     ]
     return "; ".join(memos) or None
+
+
+def _readable(memo: bytes) -> str:
+    try:
+        return memo.decode()
+    except UnicodeDecodeError:
+        return "(unparseable)"
 
 
 def status_json(error: ErrorJson | None) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def meta_json(run: Execution) -> dict[str, Any]:
         "err": run.error,
         "status": status_json(run.error),
         "fee": run.fee,
-        **balances_json(run),
+        **_stored(balances_json(run)),
         "innerInstructions": None if metadata is None else _inner_compiled(metadata),
         "logMessages": None if metadata is None else metadata.logs(),
         "rewards": [],
@@ -58,6 +60,13 @@ def meta_json(run: Execution) -> dict[str, Any]:
     if returned is not None:
         meta["returnData"] = returned
     return meta
+
+
+def _stored(balances: dict[str, Any]) -> dict[str, Any]:
+    """As they come back from Agave's store, which can't tell a zero from nothing."""
+    for balance in (*balances["preTokenBalances"], *balances["postTokenBalances"]):
+        balance["uiTokenAmount"]["uiAmount"] = balance["uiTokenAmount"]["uiAmount"] or None
+    return balances
 
 
 def balances_json(run: Execution) -> dict[str, Any]:
@@ -87,8 +96,8 @@ def return_data_json(metadata: TransactionMetadata | None) -> dict[str, Any] | N
     return {"programId": str(returned.program_id), "data": [base64.b64encode(data).decode(), "base64"]}
 
 
-def inner_decoded_json(run: Execution) -> list[dict[str, Any]]:
-    """Inner instructions as simulateTransaction shows those of programs it has no parser for."""
+def inner_parsed_json(run: Execution) -> list[dict[str, Any]]:
+    """Inner instructions as simulateTransaction shows them."""
     if run.metadata is None:
         return []
     keys = run.keys.all
@@ -96,12 +105,12 @@ def inner_decoded_json(run: Execution) -> list[dict[str, Any]]:
         {
             "index": index,
             "instructions": [
-                {
-                    "programId": str(keys[each.instruction().program_id_index]),
-                    "accounts": [str(keys[at]) for at in bytes(each.instruction().accounts)],
-                    "data": base58.b58encode(bytes(each.instruction().data)).decode(),
-                    "stackHeight": each.stack_height(),  # type: ignore[attr-defined]  # missing in the stub
-                }
+                instruction_json(
+                    keys[each.instruction().program_id_index],
+                    [keys[at] for at in bytes(each.instruction().accounts)],
+                    bytes(each.instruction().data),
+                    each.stack_height(),  # type: ignore[attr-defined]  # missing in the stub
+                )
                 for each in group
             ],
         }
@@ -125,15 +134,19 @@ def transaction_json(transaction: VersionedTransaction) -> dict[str, Any]:
         "instructions": [_compiled(each, 1) for each in message.instructions],
     }
     if isinstance(message, MessageV0):
-        shown["addressTableLookups"] = [
-            {
-                "accountKey": str(lookup.account_key),
-                "writableIndexes": list(bytes(lookup.writable_indexes)),
-                "readonlyIndexes": list(bytes(lookup.readonly_indexes)),
-            }
-            for lookup in message.address_table_lookups
-        ]
+        shown["addressTableLookups"] = lookups_json(message)
     return {"signatures": [str(signature) for signature in transaction.signatures], "message": shown}
+
+
+def lookups_json(message: MessageV0) -> list[dict[str, Any]]:
+    return [
+        {
+            "accountKey": str(lookup.account_key),
+            "writableIndexes": list(bytes(lookup.writable_indexes)),
+            "readonlyIndexes": list(bytes(lookup.readonly_indexes)),
+        }
+        for lookup in message.address_table_lookups
+    ]
 
 
 def _inner_compiled(metadata: TransactionMetadata) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from marketplace.localnet.errors import ConfigInvalid, JournalBroken
 from marketplace.localnet.rpc.envelope import answer
 from marketplace.localnet.rpc.methods import Methods
 from marketplace.localnet.rpc.pubsub import Subscriptions
+from marketplace.localnet.rpc.subjects.cluster import Endpoints
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class Server:
         for bound in (rpc, ws):
             await web.SockSite(self._runner, bound).start()
         self._ticking = asyncio.create_task(self._tick_forever())
-        return rpc.getsockname()[1], ws.getsockname()[1]
+        ports = rpc.getsockname()[1], ws.getsockname()[1]
+        self._methods.listen_at(Endpoints(f"{host}:{ports[0]}", f"{host}:{ports[1]}"))
+        return ports
 
     async def stop(self) -> None:
         if self._ticking is not None:

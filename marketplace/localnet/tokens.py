@@ -14,6 +14,8 @@ MINT_BYTES: Final = 82
 TOKEN_ACCOUNT_BYTES: Final = 165
 _MINT: Final = struct.Struct("<I32sQBBI32s")
 _TOKEN_ACCOUNT: Final = struct.Struct("<32s32sQI32sBIQQI32s")
+TOKEN_MINT_AT: Final = 0
+TOKEN_OWNER_AT: Final = 32
 _STATES: Final = ("uninitialized", "initialized", "frozen")
 
 

@@ -63,6 +63,15 @@ class AccountVersions:
             if account is not None and account.owner == program:
                 yield address, account
 
+    def everything(self, slot: int) -> Iterator[tuple[Pubkey, Account]]:
+        """All accounts in the bank of `slot`, in no particular order."""
+        candidates = {address: None for owned in self._owned.values() for address in owned}
+        candidates.update(dict.fromkeys(self._before))
+        for address in candidates:
+            account = self.at(address, slot)
+            if account is not None:
+                yield address, account
+
     def changed_in(self, above: int, until: int) -> set[Pubkey]:
         """Accounts changed in the slots above `above` up to and including `until`."""
         changed: set[Pubkey] = set()

@@ -5,20 +5,38 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import base58
+import zstandard
 from solders.account import Account
 from solders.pubkey import Pubkey
 
+from marketplace.localnet.parsed.accounts import account_data_json
 from marketplace.localnet.rpc.envelope import INVALID_REQUEST, RpcError, invalid_params
-from marketplace.localnet.rpc.params import DataSlice, Encoding, as_text, as_u64
-from marketplace.localnet.tokens import Mint, TokenHolding, parse_holding, parse_mint, ui_amount
+from marketplace.localnet.rpc.params import (
+    DataSlice,
+    Encoding,
+    as_text,
+    as_u64,
+    as_variant,
+    base58_error,
+    base64_error,
+    missing_field,
+    wrong_type,
+)
+from marketplace.localnet.tokens import TOKEN_ACCOUNT_BYTES, TOKEN_MINT_AT, TOKEN_OWNER_AT, Mint, parse_holding
 
 # Specified: Agave, account-decoder, MAX_BASE58_BYTES; rpc, MAX_GET_PROGRAM_ACCOUNT_FILTERS and MAX_DATA_SIZE.
 _BASE58_BYTES: Final = 128
 _MOST_FILTERS: Final = 4
 _MEMCMP_BYTES: Final = 128
 _MEMCMP_TEXT: Final = 175  # specified there too: 128 bytes in base58
+_KEY_BYTES: Final = 32
 # What Agave shows for every account that pays no rent, and so for all that can exist today.
 _RENT_EXEMPT: Final = 2**64 - 1
+# Owners of what the runtime itself makes: it pays no rent and never was looked at.
+_OF_THE_RUNTIME: Final = frozenset(
+    Pubkey.from_string(text)
+    for text in ("NativeLoader1111111111111111111111111111111", "Sysvar1111111111111111111111111111111111111")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +45,64 @@ class Filters:
 
     sizes: tuple[int, ...]
     compares: tuple[tuple[int, bytes], ...]
+    tokens_only: bool
 
     def match(self, account: Account) -> bool:
         data = account.data
+        if self.tokens_only and parse_holding(account) is None:
+            return False
         return all(len(data) == size for size in self.sizes) and all(
             data[offset : offset + len(wanted)] == wanted for offset, wanted in self.compares
         )
+
+    def check_token_keys(self) -> None:
+        """Agave looks token accounts up by owner, else by mint, and wants whole keys there. Raises RpcError."""
+        owners = self._key_lengths("owner", TOKEN_OWNER_AT)
+        if not (owners and (self.tokens_only or TOKEN_ACCOUNT_BYTES in self.sizes)):
+            self._key_lengths("mint", TOKEN_MINT_AT)
+
+    def _key_lengths(self, name: str, at: int) -> list[int]:
+        lengths = [len(wanted) for offset, wanted in self.compares if offset == at]
+        for length in lengths:
+            if length != _KEY_BYTES:
+                raise invalid_params(
+                    f"Incorrect byte length {length} for SPL token {name} filter, expected {_KEY_BYTES}",
+                )
+        return lengths
 
 
 def as_filters(given: Any) -> Filters:
     """The filters of a call; none when it names none. Raises RpcError."""
     if given is None:
-        return Filters((), ())
+        return Filters((), (), False)
     if not isinstance(given, list):
-        raise invalid_params("Invalid params: `filters` must be a sequence.")
+        raise wrong_type(given, "a sequence")
     if len(given) > _MOST_FILTERS:
         raise invalid_params(f"Too many filters provided; max {_MOST_FILTERS}")
     sizes: list[int] = []
     compares: list[tuple[int, bytes]] = []
+    tokens_only = False
     for each in given:
-        if not isinstance(each, dict) or len(each) != 1 or next(iter(each)) not in ("dataSize", "memcmp"):
-            raise invalid_params("Invalid params: unknown filter, expected `dataSize` or `memcmp`.")
-        if "dataSize" in each:
-            sizes.append(as_u64(each["dataSize"]))
+        name, value = single_entry(each)
+        as_variant(name, ["dataSize", "memcmp", "tokenAccountState"])
+        if name == "dataSize":
+            sizes.append(as_u64(value))
+        elif name == "memcmp":
+            compares.append(_as_compare(value))
         else:
-            compares.append(_as_compare(each["memcmp"]))
-    return Filters(tuple(sizes), tuple(compares))
+            tokens_only = True
+    return Filters(tuple(sizes), tuple(compares), tokens_only)
+
+
+def single_entry(given: Any) -> tuple[str, Any]:
+    """Name and value of an object with one field, which is how an enum with values is written; or a bare name."""
+    if isinstance(given, str):
+        return given, None
+    if not isinstance(given, dict):
+        raise wrong_type(given, "string or map")
+    if len(given) != 1:
+        raise invalid_params("Invalid params: invalid value: map, expected map with a single key.")
+    return next(iter(given.items()))
 
 
 def account_json(
@@ -68,7 +118,7 @@ def account_json(
         "data": _data_json(address, account, encoding, data_slice, mint),
         "owner": str(account.owner),
         "executable": account.executable,
-        "rentEpoch": _RENT_EXEMPT,
+        "rentEpoch": 0 if account.owner in _OF_THE_RUNTIME else _RENT_EXEMPT,
         "space": len(account.data),
     }
 
@@ -81,9 +131,9 @@ def _data_json(
     mint: Mint | None,
 ) -> Any:
     if encoding is Encoding.JSON_PARSED:
-        parsed = _parsed(account, mint)
+        parsed = account_data_json(address, account, mint)
         if parsed is not None:
-            return {"program": "spl-token", "parsed": parsed, "space": len(account.data)}
+            return parsed
     data = bytes(account.data)
     if data_slice is not None:
         data = data[data_slice.offset : data_slice.offset + data_slice.length]
@@ -96,65 +146,52 @@ def _data_json(
         text = base58.b58encode(data).decode()
         return text if encoding is Encoding.BINARY else [text, encoding.value]
     if encoding is Encoding.BASE64_ZSTD:
-        raise invalid_params(f"base64+zstd is not offered by reaver-localnet, use base64 (account {address})")
+        return [base64.b64encode(_compressed(data)).decode(), encoding.value]
     return [base64.b64encode(data).decode(), Encoding.BASE64.value]
 
 
-def _parsed(account: Account, mint: Mint | None) -> dict[str, Any] | None:
-    """Accounts of the token program in words; Agave shows the raw bytes of every program it doesn't know."""
-    itself = parse_mint(account)
-    if itself is not None:
-        return {"type": "mint", "info": _mint_info(itself)}
-    holding = parse_holding(account)
-    if holding is not None and mint is not None:
-        return {"type": "account", "info": _holding_info(holding, mint)}
-    return None
-
-
-def _mint_info(mint: Mint) -> dict[str, Any]:
-    return {
-        "mintAuthority": str(mint.authority) if mint.authority is not None else None,
-        "supply": str(mint.supply),
-        "decimals": mint.decimals,
-        "isInitialized": True,
-        "freezeAuthority": str(mint.freeze_authority) if mint.freeze_authority is not None else None,
-    }
-
-
-def _holding_info(holding: TokenHolding, mint: Mint) -> dict[str, Any]:
-    info: dict[str, Any] = {
-        "mint": str(holding.mint),
-        "owner": str(holding.owner),
-        "tokenAmount": ui_amount(holding.amount, mint.decimals),
-        "state": holding.state,
-        "isNative": holding.native_reserve is not None,
-    }
-    if holding.delegate is not None:
-        info["delegate"] = str(holding.delegate)
-        info["delegatedAmount"] = ui_amount(holding.delegated_amount, mint.decimals)
-    if holding.native_reserve is not None:
-        info["rentExemptReserve"] = ui_amount(holding.native_reserve, mint.decimals)
-    if holding.close_authority is not None:
-        info["closeAuthority"] = str(holding.close_authority)
-    return info
+def _compressed(data: bytes) -> bytes:
+    """One frame without its content's size, as Agave's streaming encoder writes it at level 0."""
+    encoder = zstandard.ZstdCompressor(level=0, write_content_size=False).compressobj()
+    return encoder.compress(data) + encoder.flush()
 
 
 def _as_compare(given: Any) -> tuple[int, bytes]:
-    if not isinstance(given, dict) or "offset" not in given or "bytes" not in given:
-        raise invalid_params("Invalid params: memcmp needs `offset` and `bytes`.")
-    encoding = as_text(given.get("encoding") or "base58")
-    if encoding not in ("base58", "base64"):
-        raise invalid_params(f"Invalid params: unknown memcmp encoding `{encoding}`.")
-    wanted = given["bytes"]
+    if not isinstance(given, dict):
+        raise wrong_type(given, "struct Memcmp")
+    for name in ("offset", "bytes"):
+        if name not in given:
+            raise missing_field(name)
+    offset, wanted = as_u64(given["offset"], "usize"), given["bytes"]
+    encoding = given.get("encoding")
+    if encoding is not None:
+        as_variant(encoding, ["base58", "base64", "bytes"])
     if isinstance(wanted, list):
-        raise invalid_params("Invalid params: memcmp `bytes` must be text, in base58 or base64.")
-    text = as_text(wanted)
-    if len(text) > _MEMCMP_TEXT:  # before decoding: base58 takes quadratic time
-        raise invalid_params("Invalid param: DataTooLarge")
-    try:
-        decoded = base58.b58decode(text) if encoding == "base58" else base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise invalid_params(f"Invalid param: {encoding} of memcmp can't be decoded: {error}") from None
+        decoded = bytes(_as_byte(each) for each in wanted)
+    else:
+        decoded = _decoded(as_text(wanted), encoding or "base58")
     if len(decoded) > _MEMCMP_BYTES:
         raise invalid_params("Invalid param: DataTooLarge")
-    return as_u64(given["offset"]), decoded
+    return offset, decoded
+
+
+def _as_byte(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong_type(value, "u8")
+    if not 0 <= value <= 255:
+        raise invalid_params(f"Invalid params: invalid value: integer `{value}`, expected u8.")
+    return value
+
+
+def _decoded(text: str, encoding: str) -> bytes:
+    if len(text) > _MEMCMP_TEXT:  # before decoding: base58 takes quadratic time
+        raise invalid_params("Invalid param: DataTooLarge")
+    if encoding == "base64":
+        try:
+            return base64.b64decode(text, validate=True)
+        except ValueError:
+            raise invalid_params(f"Invalid param: Base64DecodeError({base64_error(text)})") from None
+    try:
+        return base58.b58decode(text)
+    except ValueError:
+        raise invalid_params(f"Invalid param: Base58DecodeError({base58_error(text)})") from None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import base58
+from solders.hash import Hash
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
@@ -16,10 +17,14 @@ from marketplace.localnet.bank import TRANSACTION_BYTES
 from marketplace.localnet.rpc.envelope import RpcError, invalid_params
 from marketplace.localnet.slots import Commitment
 
+# What Agave's decoder says of bytes that end too early, the commonest thing to be wrong with them.
+CUT_SHORT: Final = "io error: failed to fill whole buffer"
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/=]\Z")
 _BASE58: Final = re.compile(r"[1-9A-HJ-NP-Za-km-z]*\Z")
 _U64: Final = 2**64 - 1
 # The older names that clients still send; specified: Agave, CommitmentLevel::from_str of 1.x.
-_OLD_COMMITMENTS: Final = {
+_COMMITMENTS: Final = {
+    **{each.value: each for each in Commitment},
     "recent": Commitment.PROCESSED,
     "single": Commitment.CONFIRMED,
     "singleGossip": Commitment.CONFIRMED,
@@ -29,11 +34,13 @@ _OLD_COMMITMENTS: Final = {
 
 
 class Encoding(StrEnum):
+    """In the order in which Agave's message names them."""
+
     BINARY = "binary"  # a bare base58 string: what getAccountInfo gives when nothing is asked for
     BASE58 = "base58"
     BASE64 = "base64"
-    BASE64_ZSTD = "base64+zstd"
     JSON_PARSED = "jsonParsed"
+    BASE64_ZSTD = "base64+zstd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,57 +59,58 @@ class Config:
         return self._fields.get(name)
 
     def commitment(self, name: str = "commitment", default: Commitment = Commitment.FINALIZED) -> Commitment:
+        """The commitment asked for. Agave takes one that it doesn't know for none at all, and so do we."""
+        given = self._fields.get(name)
+        return _COMMITMENTS.get(given, default) if isinstance(given, str) else default
+
+    def checked_commitment(self, name: str) -> Commitment:
+        """As `commitment`, where Agave insists on one of the three."""
         given = self._fields.get(name)
         if given is None:
-            return default
+            return Commitment.FINALIZED
         if not isinstance(given, str):
-            raise _wrong_type(given, "a string")
-        if given in _OLD_COMMITMENTS:
-            return _OLD_COMMITMENTS[given]
-        try:
-            return Commitment(given)
-        except ValueError:
-            raise _unknown_variant(given, [each.value for each in Commitment]) from None
+            raise wrong_type(given, "string or map")
+        if given not in _COMMITMENTS:
+            raise unknown_variant(given, [each.value for each in Commitment])
+        return _COMMITMENTS[given]
 
     def boolean(self, name: str) -> bool:
         given = self._fields.get(name)
         if given is None:
             return False
         if not isinstance(given, bool):
-            raise _wrong_type(given, "a boolean")
+            raise wrong_type(given, "a boolean")
         return given
 
-    def integer(self, name: str) -> int | None:
+    def integer(self, name: str, kind: str = "u64") -> int | None:
         given = self._fields.get(name)
-        return None if given is None else as_u64(given)
+        return None if given is None else as_u64(given, kind)
 
     def text(self, name: str) -> str | None:
         given = self._fields.get(name)
         return None if given is None else as_text(given)
 
     def encoding(self, default: Encoding) -> Encoding:
-        given = self.text("encoding")
-        if given is None:
-            return default
-        try:
-            return Encoding(given)
-        except ValueError:
-            raise _unknown_variant(given, [each.value for each in Encoding]) from None
+        """How accounts are to be shown; for getProgramAccounts and the like, too."""
+        given = self._fields.get("encoding")
+        return default if given is None else Encoding(as_variant(given, list(Encoding)))
 
     def data_slice(self) -> DataSlice | None:
         given = self._fields.get("dataSlice")
         if given is None:
             return None
+        if isinstance(given, list) and len(given) == 2:  # serde reads a struct from a sequence, too
+            given = dict(zip(("offset", "length"), given, strict=True))
         if not isinstance(given, dict):
-            raise _wrong_type(given, "struct UiDataSliceConfig")
+            raise wrong_type(given, "struct UiDataSliceConfig")
         for name in ("offset", "length"):
             if name not in given:
-                raise invalid_params(f"Invalid params: missing field `{name}`.")
-        return DataSlice(as_u64(given["offset"]), as_u64(given["length"]))
+                raise missing_field(name)
+        return DataSlice(as_u64(given["offset"], "usize"), as_u64(given["length"], "usize"))
 
-    def object(self, name: str) -> "Config | None":
+    def object(self, name: str, struct: str) -> "Config | None":
         given = self._fields.get(name)
-        return None if given is None else as_config(given)
+        return None if given is None else as_config(given, struct)
 
 
 class Params:
@@ -110,6 +118,9 @@ class Params:
 
     def __init__(self, values: list[Any]) -> None:
         self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def need(self, count: int) -> None:
         if len(self._values) < count:
@@ -121,24 +132,25 @@ class Params:
     def signature(self, index: int) -> Signature:
         return as_signature(self._required(index))
 
-    def u64(self, index: int) -> int:
-        return as_u64(self._required(index))
+    def u64(self, index: int, kind: str = "u64") -> int:
+        return as_u64(self._required(index), kind)
 
     def text(self, index: int) -> str:
         return as_text(self._required(index))
 
-    def config(self, index: int) -> Config:
+    def config(self, index: int, struct: str = "RpcContextConfig") -> Config:
+        """The configuration at `index`, empty where there is none; struct: its name in Agave's messages."""
         given = self._values[index] if index < len(self._values) else None
-        return Config({}) if given is None else as_config(given)
+        return Config({}) if given is None else as_config(given, struct)
 
-    def required_config(self, index: int) -> Config:
-        return as_config(self._required(index))
+    def required_config(self, index: int, struct: str) -> Config:
+        return as_config(self._required(index), struct)
 
-    def list_of(self, index: int, most: int) -> list[Any]:
+    def list_of(self, index: int, most: int | None = None) -> list[Any]:
         given = self._required(index)
         if not isinstance(given, list):
-            raise _wrong_type(given, "a sequence")
-        if len(given) > most:
+            raise wrong_type(given, "a sequence")
+        if most is not None and len(given) > most:
             raise invalid_params(f"Too many inputs provided; max {most}")
         return given
 
@@ -175,39 +187,73 @@ def as_signature(value: Any) -> Signature:
 
 def as_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _wrong_type(value, "a string")
+        raise wrong_type(value, "a string")
     return value
 
 
-def as_u64(value: Any) -> int:
+def as_hash(value: Any) -> Hash:
+    """A blockhash; it has a key's form, and its errors lack the first words."""
+    text = as_text(value)
+    if not _BASE58.match(text):
+        raise invalid_params("Invalid")
+    try:
+        return Hash.from_bytes(bytes(Pubkey.from_string(text)))  # the same 32 bytes in the same alphabet
+    except ValueError:
+        raise invalid_params("WrongSize") from None
+
+
+def as_u64(value: Any, kind: str = "u64") -> int:
+    """kind: what Agave calls the type in its message."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(value, "u64")
+        raise wrong_type(value, kind)
     if not 0 <= value <= _U64:
-        raise invalid_params(f"Invalid params: invalid value: integer `{value}`, expected u64.")
+        raise invalid_params(f"Invalid params: invalid value: integer `{value}`, expected {kind}.")
     return value
 
 
-def as_config(value: Any) -> Config:
+def as_variant(value: Any, known: list[str]) -> str:
+    """One of the words of an enum."""
+    if not isinstance(value, str):
+        raise wrong_type(value, "string or map")
+    if value not in known:
+        raise unknown_variant(value, [str(each) for each in known])
+    return value
+
+
+def as_config(value: Any, struct: str) -> Config:
     if not isinstance(value, dict):
-        raise _wrong_type(value, "a configuration object")
+        raise wrong_type(value, f"struct {struct}")
     return Config(value)
 
 
 def as_bytes(text: str, encoding: str) -> bytes:
     """Decode base58 or base64 text. Raises RpcError in Agave's words."""
     if encoding == "base58":
-        for index, character in enumerate(text):
-            if not _BASE58.match(character):
-                raise invalid_params(
-                    f"invalid base58 encoding: InvalidCharacter {{ character: '{character}', index: {index} }}",
-                )
+        if not _BASE58.match(text):
+            raise invalid_params(f"invalid base58 encoding: {base58_error(text)}")
         return base58.b58decode(text)
     if encoding == "base64":
         try:
             return base64.b64decode(text, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise invalid_params(f"invalid base64 encoding: {error}") from None
+        except (binascii.Error, ValueError):
+            raise invalid_params(f"invalid base64 encoding: {base64_error(text)}") from None
     raise invalid_params(f"unsupported encoding: {encoding}. Supported encodings: base58, base64")
+
+
+def base58_error(text: str) -> str:
+    """What Agave's decoder says of a text that isn't base58."""
+    index, character = next((at, each) for at, each in enumerate(text) if not _BASE58.match(each))
+    if not character.isascii():
+        return f"NonAsciiCharacter {{ index: {index} }}"
+    return f"InvalidCharacter {{ character: '{character}', index: {index} }}"
+
+
+def base64_error(text: str) -> str:
+    """What Agave's decoder says of a text that isn't base64."""
+    for index, byte in enumerate(text.encode()):
+        if not _BASE64.match(chr(byte)):
+            return f"InvalidByte({index}, {byte})"
+    return "InvalidPadding"
 
 
 def as_transaction(text: str, encoding: str) -> VersionedTransaction:
@@ -223,8 +269,8 @@ def as_transaction(text: str, encoding: str) -> VersionedTransaction:
         raise invalid_params(f"decoded {what} too large: {len(wire)} bytes (max: {TRANSACTION_BYTES} bytes)")
     try:
         transaction = VersionedTransaction.from_bytes(wire)
-    except ValueError as error:
-        raise invalid_params(f"failed to deserialize {what}: {error}") from None
+    except ValueError:
+        raise invalid_params(f"failed to deserialize {what}: {CUT_SHORT}") from None
     if bytes(transaction) != wire:
         raise invalid_params(f"failed to deserialize {what}: trailing or non-canonical bytes")
     try:
@@ -236,7 +282,7 @@ def as_transaction(text: str, encoding: str) -> VersionedTransaction:
     return transaction
 
 
-def _wrong_type(value: Any, expected: str) -> RpcError:
+def wrong_type(value: Any, expected: str) -> RpcError:
     if value is None:
         shown = "null"
     elif isinstance(value, bool):
@@ -252,6 +298,13 @@ def _wrong_type(value: Any, expected: str) -> RpcError:
     return invalid_params(f"Invalid params: invalid type: {shown}, expected {expected}.")
 
 
-def _unknown_variant(given: str, known: list[str]) -> RpcError:
-    listed = ", ".join(f"`{each}`" for each in known)
-    return invalid_params(f"Invalid params: unknown variant `{given}`, expected one of {listed}.")
+def unknown_variant(given: str, known: list[str]) -> RpcError:
+    if len(known) == 2:
+        listed = " or ".join(f"`{each}`" for each in known)
+    else:
+        listed = "one of " + ", ".join(f"`{each}`" for each in known)
+    return invalid_params(f"Invalid params: unknown variant `{given}`, expected {listed}.")
+
+
+def missing_field(name: str) -> RpcError:
+    return invalid_params(f"Invalid params: missing field `{name}`.")

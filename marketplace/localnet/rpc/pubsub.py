@@ -1,40 +1,32 @@
 """Subscriptions: what one WebSocket connection waits for, and what it is told."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final
 
 import orjson
-from solders.account import Account
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from marketplace.localnet.bank import Advance
 from marketplace.localnet.chain import Chain
 from marketplace.localnet.records import Landed
-from marketplace.localnet.rpc.accounts import account_json
-from marketplace.localnet.rpc.envelope import METHOD_NOT_FOUND, RpcError, invalid_params
-from marketplace.localnet.rpc.params import DataSlice, Encoding, Params
+from marketplace.localnet.rpc.accounts import as_filters, single_entry
+from marketplace.localnet.rpc.envelope import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, invalid_params
+from marketplace.localnet.rpc.params import Encoding, Params, as_pubkey, as_signature, as_text, as_variant, wrong_type
+from marketplace.localnet.rpc.watches import (
+    AccountWatch,
+    LogsWatch,
+    ProgramWatch,
+    RootWatch,
+    SignatureWatch,
+    SlotWatch,
+    Watch,
+)
 from marketplace.localnet.slots import Commitment
-from marketplace.localnet.tokens import parse_holding, parse_mint
 
 # Chosen: enough for any client here, and an end for one that forgets to unsubscribe.
 _MOST_SUBSCRIPTIONS: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class _SignatureWatch:
-    signature: Signature
-    commitment: Commitment
-
-
-@dataclass(frozen=True, slots=True)
-class _AccountWatch:
-    address: Pubkey
-    commitment: Commitment
-    encoding: Encoding
-    data_slice: DataSlice | None
 
 
 class Subscriptions:
@@ -44,9 +36,17 @@ class Subscriptions:
         self._chain = chain
         self._send = send
         self._ids = ids
-        self._signatures: dict[int, _SignatureWatch] = {}
-        self._accounts: dict[int, _AccountWatch] = {}
+        self._watches: dict[int, Watch] = {}
         self._pending: list[int] = []  # subscribed but not yet answered with their number
+        self._makers: dict[str, Callable[[Params], Watch]] = {
+            "signatureSubscribe": self._signature_watch,
+            "accountSubscribe": self._account_watch,
+            "programSubscribe": self._program_watch,
+            "logsSubscribe": self._logs_watch,
+            "slotSubscribe": self._slot_watch,
+            "rootSubscribe": self._root_watch,
+        }
+        self._unmakers: Final = {name.replace("Subscribe", "Unsubscribe"): name for name in self._makers}
         chain.on_advance.append(self.see_advance)
         chain.on_landed.append(self.see_landed)
 
@@ -58,99 +58,105 @@ class Subscriptions:
         """Subscribe or unsubscribe. Raises RpcError. Call `announce` once the answer is sent."""
         params = Params(values)
         self._chain.tick()
-        if method == "signatureSubscribe":
-            return self._subscribe_signature(params)
-        if method == "accountSubscribe":
-            return self._subscribe_account(params)
-        if method == "signatureUnsubscribe":
-            return _remove(self._signatures, params)
-        if method == "accountUnsubscribe":
-            return _remove(self._accounts, params)
+        maker = self._makers.get(method)
+        if maker is not None:
+            return self._subscribe(maker(params))
+        if method in self._unmakers:
+            return self._unsubscribe(method.removesuffix("Unsubscribe"), params)
         raise RpcError(METHOD_NOT_FOUND, "Method not found")
 
     def announce(self) -> None:
         """Tell what had already happened when it was subscribed to; after the answer, so that its number is known."""
         pending, self._pending = self._pending, []
         for number in pending:
-            self._notify_signature(number)
+            watch = self._watches.get(number)
+            if watch is not None:
+                self._tell(number, watch, watch.on_start())
 
     def see_landed(self, landed: Landed) -> None:
-        for number, watch in list(self._signatures.items()):
-            if watch.commitment is Commitment.PROCESSED and watch.signature == landed.signature:
-                self._notify_signature(number)
-        changed = landed.changed()
-        for number, account in self._accounts.items():
-            if account.commitment is Commitment.PROCESSED and account.address in changed:
-                self._notify_account(number, account)
+        for number, watch in list(self._watches.items()):
+            wants = watch.commitment is Commitment.PROCESSED
+            if wants or (isinstance(watch, SignatureWatch) and watch.tells_received):
+                self._tell(number, watch, watch.on_landed(landed))
 
     def see_advance(self, advance: Advance) -> None:
         for commitment in Commitment:  # in their order, even when one advance reaches several
-            for number, pending in list(self._signatures.items()):
-                if pending.commitment is commitment:
-                    self._notify_signature(number)
-        for number, watch in self._accounts.items():
-            if watch.commitment is not Commitment.PROCESSED and watch.address in advance.changed[watch.commitment]:
-                self._notify_account(number, watch)
+            for number, watch in list(self._watches.items()):
+                if watch.commitment is commitment:
+                    self._tell(number, watch, watch.on_advance(advance))
 
-    def _subscribe_signature(self, params: Params) -> int:
-        params.need(1)
-        try:
-            signature = params.signature(0)
-        except RpcError:
-            raise invalid_params("Invalid Request: Invalid signature provided") from None
-        number = self._next_number()
-        self._signatures[number] = _SignatureWatch(signature, params.config(1).commitment())
+    def _subscribe(self, watch: Watch) -> int:
+        if len(self._watches) >= _MOST_SUBSCRIPTIONS:
+            raise RpcError(INVALID_REQUEST, f"at most {_MOST_SUBSCRIPTIONS} subscriptions on a connection")
+        number = next(self._ids)
+        self._watches[number] = watch
         self._pending.append(number)
         return number
 
-    def _subscribe_account(self, params: Params) -> int:
+    def _unsubscribe(self, kind: str, params: Params) -> bool:
+        number = params.u64(0)
+        watch = self._watches.get(number)
+        if watch is None or watch.kind != kind:
+            raise invalid_params("Invalid subscription id.")
+        del self._watches[number]
+        return True
+
+    def _tell(self, number: int, watch: Watch, results: Iterable[Any]) -> None:
+        for result in results:
+            params = {"result": result, "subscription": number}
+            self._send(orjson.dumps({"jsonrpc": "2.0", "method": f"{watch.kind}Notification", "params": params}))
+        if watch.is_over:
+            self._watches.pop(number, None)  # told once, then over
+
+    # What each kind is asked with --------------------------------------------------------------------------
+
+    def _signature_watch(self, params: Params) -> Watch:
+        text, config = params.text(0), params.config(1, "RpcSignatureSubscribeConfig")
+        received = config.boolean("enableReceivedNotification")
+        return SignatureWatch(self._chain, config.commitment(), _signature(text), received=received)
+
+    def _account_watch(self, params: Params) -> Watch:
+        text, config = params.text(0), params.config(1, "RpcAccountInfoConfig")
+        encoding, data_slice = config.encoding(Encoding.BINARY), config.data_slice()
+        return AccountWatch(self._chain, config.commitment(), _address(text, "pubkey"), encoding, data_slice)
+
+    def _program_watch(self, params: Params) -> Watch:
+        text, config = params.text(0), params.config(1, "RpcProgramAccountsConfig")
+        program, filters = _address(text, "pubkey"), as_filters(config.raw("filters"))
+        encoding, data_slice = config.encoding(Encoding.BINARY), config.data_slice()
+        return ProgramWatch(self._chain, config.commitment(), program, filters, encoding, data_slice)
+
+    def _logs_watch(self, params: Params) -> Watch:
         params.need(1)
-        try:
-            address = params.pubkey(0)
-        except RpcError:
-            raise invalid_params("Invalid Request: Invalid pubkey provided") from None
-        config = params.config(1)
-        watch = _AccountWatch(address, config.commitment(), config.encoding(Encoding.BINARY), config.data_slice())
-        number = self._next_number()
-        self._accounts[number] = watch
-        return number
+        kind, value = single_entry(params.optional_raw(0))
+        as_variant(kind, ["all", "allWithVotes", "mentions"])
+        config = params.config(1, "RpcTransactionLogsConfig")
+        mentions = None
+        if kind == "mentions":
+            if not isinstance(value, list):
+                raise wrong_type(value, "a sequence")
+            texts = [as_text(each) for each in value]
+            if len(texts) != 1:
+                raise invalid_params("Invalid Request: Only 1 address supported")
+            mentions = _address(texts[0], "pubkey")
+        return LogsWatch(self._chain, config.commitment(), mentions)
 
-    def _next_number(self) -> int:
-        if len(self._signatures) + len(self._accounts) >= _MOST_SUBSCRIPTIONS:
-            raise RpcError(-32600, f"at most {_MOST_SUBSCRIPTIONS} subscriptions on a connection")
-        return next(self._ids)
+    def _slot_watch(self, _: Params) -> Watch:
+        return SlotWatch(self._chain)
 
-    def _notify_signature(self, number: int) -> None:
-        watch = self._signatures.get(number)
-        if watch is None:
-            return
-        row = self._chain.journal.find_summary(watch.signature)
-        slot = self._chain.bank.slot_at(watch.commitment)
-        if row is None or row.slot > slot:
-            return
-        del self._signatures[number]  # told once, then over
-        error = orjson.loads(row.error) if row.error is not None else None
-        self._notify("signatureNotification", number, slot, {"err": error})
-
-    def _notify_account(self, number: int, watch: _AccountWatch) -> None:
-        bank = self._chain.bank
-        account = bank.account(watch.address, watch.commitment)
-        holding = parse_holding(account)
-        mint = parse_mint(bank.account(holding.mint, watch.commitment)) if holding is not None else None
-        shown = account if account is not None else Account(0, b"", Pubkey.default(), False, 0)
-        try:
-            value = account_json(watch.address, shown, watch.encoding, watch.data_slice, mint)
-        except RpcError as error:
-            value = {"error": error.message}  # as Agave puts it: too large for base58
-        self._notify("accountNotification", number, bank.slot_at(watch.commitment), value)
-
-    def _notify(self, method: str, number: int, slot: int, value: Any) -> None:
-        result = {"context": {"slot": slot}, "value": value}
-        notification = {"jsonrpc": "2.0", "method": method, "params": {"result": result, "subscription": number}}
-        self._send(orjson.dumps(notification))
+    def _root_watch(self, _: Params) -> Watch:
+        return RootWatch(self._chain)
 
 
-def _remove(watches: dict[int, Any], params: Params) -> bool:
-    if watches.pop(params.u64(0), None) is None:
-        raise invalid_params("Invalid subscription id.")
-    return True
+def _address(text: str, what: str) -> Pubkey:
+    try:
+        return as_pubkey(text)
+    except RpcError:
+        raise invalid_params(f"Invalid Request: Invalid {what} provided") from None
+
+
+def _signature(text: str) -> Signature:
+    try:
+        return as_signature(text)
+    except RpcError:
+        raise invalid_params("Invalid Request: Invalid signature provided") from None
