@@ -330,6 +330,20 @@ impl Bucket {
         Ok(Stake::new(quotient as u64))
     }
 
+    /// The least stake with which it lives: ceil(shares / 1,000,000).
+    ///
+    /// # Errors
+    /// `MathOverflow` where 64 bits don't hold it.
+    pub fn least_alive_ceil(&self) -> Result<Stake, MarketError> {
+        let shares = self.shares.get();
+        let limbs = [shares as u64, (shares >> 64) as u64, 0];
+        let (quotient, rest) = div_three(limbs, DEAD_SHARES_PER_UNIT as u128)?;
+        if quotient >> 64 != 0 {
+            return Err(MarketError::MathOverflow);
+        }
+        Stake::new(quotient as u64).plus(Stake::new((rest != 0) as u64))
+    }
+
     /// Whether the stake has fallen below one unit per 1,000,000 shares.
     #[inline(never)]
     #[must_use]
@@ -502,6 +516,12 @@ mod tests {
         };
         assert!(!alive.is_dead());
         assert!(dead.is_dead());
+        assert_eq!(alive.least_alive_ceil().unwrap(), alive.stake);
+        let one_more = Bucket {
+            stake: alive.stake,
+            shares: Shares::new(5_000_001),
+        };
+        assert_eq!(one_more.least_alive_ceil().unwrap().get(), 6);
     }
 
     #[test]

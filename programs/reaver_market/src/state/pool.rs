@@ -127,6 +127,15 @@ impl Pool {
         Ok(commission)
     }
 
+    /// What a slash may take of the unbonding bucket: all but what keeps it alive. The active bucket may die,
+    /// for then nobody joins it; this one takes whoever leaves, and far below that price 128 bits wouldn't
+    /// count their shares any more, so that one ticket left lying could hold everybody in the pool.
+    #[must_use]
+    pub fn unbonding_slashable(&self) -> Stake {
+        let least = self.unbonding().least_alive_ceil().unwrap_or(Stake::MAX);
+        self.unbonding_stake.minus_at_most(least)
+    }
+
     /// What the stake vault must at least hold: both buckets and the emission that waits.
     ///
     /// # Errors
@@ -425,8 +434,12 @@ mod tests {
 
         /// What over-claims and compensations leave of the buckets: stake falls, shares stay.
         fn slash(&mut self, bps: u16) {
-            for stake in [&mut self.pool.active_stake, &mut self.pool.unbonding_stake] {
-                let part = math::stake_part_floor(*stake, Bps::new(bps)).unwrap();
+            let most = [Stake::MAX, self.pool.unbonding_slashable()];
+            let buckets = [&mut self.pool.active_stake, &mut self.pool.unbonding_stake];
+            for (stake, most) in buckets.into_iter().zip(most) {
+                let part = math::stake_part_floor(*stake, Bps::new(bps))
+                    .unwrap()
+                    .min(most);
                 *stake = stake.minus(part).unwrap();
                 self.held -= u128::from(part.get());
             }
@@ -601,6 +614,32 @@ mod tests {
         ledger.leave(1, 1_000_000);
         ledger.slash(10_000);
         assert!(ledger.pool.active().is_dead());
+        ledger.everybody_leaves();
+    }
+
+    /// One who stays behind in the unbonding bucket and has himself slashed again and again would otherwise
+    /// make its shares so many that a later delegator couldn't leave.
+    #[test]
+    fn no_number_of_slashes_holds_anybody_in_the_pool() {
+        let mut ledger = Ledger::new(2);
+        for _ in 0..1_000 {
+            if !ledger.pool.active().is_dead() {
+                ledger.join(0, 1_000_000);
+            }
+            let half = ledger.positions[0].shares.get() / 2;
+            if half != 0 {
+                ledger.leave(0, half);
+            }
+            ledger.slash(5_000);
+        }
+        let rest = ledger.positions[0].shares.get();
+        if rest != 0 {
+            ledger.leave(0, rest);
+        }
+        let supply = u64::MAX - 1 - ledger.held as u64;
+        ledger.join(1, supply);
+        let shares = ledger.positions[1].shares.get();
+        ledger.leave(1, shares);
         ledger.everybody_leaves();
     }
 

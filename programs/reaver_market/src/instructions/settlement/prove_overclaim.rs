@@ -129,12 +129,13 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
 
     let slot = node.slot_mut(config.epoch_at(now));
     let params = &config.params;
-    let active = slash(&mut pool.active_stake, &mut slot.slashed_active, params)?;
-    let unbonding = slash(
-        &mut pool.unbonding_stake,
-        &mut slot.slashed_unbonding,
-        params,
-    )?;
+    let active = slash_floor(pool.active_stake, slot.slashed_active, params)?;
+    let unbonding = slash_floor(pool.unbonding_stake, slot.slashed_unbonding, params)?
+        .min(pool.unbonding_slashable());
+    pool.active_stake = pool.active_stake.minus(active)?;
+    pool.unbonding_stake = pool.unbonding_stake.minus(unbonding)?;
+    slot.slashed_active = slot.slashed_active.plus(active)?;
+    slot.slashed_unbonding = slot.slashed_unbonding.plus(unbonding)?;
     for (bucket, amount) in [(1, active), (2, unbonding)] {
         if amount.is_zero() {
             continue;
@@ -159,14 +160,11 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     .pay(a.emission_vault, amount.get(), recorded.get())
 }
 
-/// Takes the over-claim's part of a bucket, as far as the epoch's cap leaves it; the shares stay.
+/// The over-claim's part of a bucket, as far as the epoch's cap leaves it. The shares stay.
 #[inline(never)]
-fn slash(stake: &mut Stake, slashed: &mut Stake, params: &Params) -> Result<Stake, MarketError> {
-    let room = math::slash_room_floor(*stake, *slashed, params.slash_cap_bps)?;
-    let amount = math::stake_part_floor(*stake, params.overclaim_bps)?.min(room);
-    *stake = stake.minus(amount)?;
-    *slashed = slashed.plus(amount)?;
-    Ok(amount)
+fn slash_floor(stake: Stake, slashed: Stake, params: &Params) -> Result<Stake, MarketError> {
+    let room = math::slash_room_floor(stake, slashed, params.slash_cap_bps)?;
+    Ok(math::stake_part_floor(stake, params.overclaim_bps)?.min(room))
 }
 
 /// A voucher that is to prove an over-claim.
