@@ -1,6 +1,7 @@
 // A renter, an operator, a market and a delegator who use @coral-xyz/anchor alone: its Program over web3.js's Connection.
 //
-// In:  {idl, rpc, ws, program, paymentMint, stakeMint, amounts} as JSON on standard input.
+// In:  {idl, rpc, ws, program, amounts} as JSON on standard input. The chain has the program and an airdrop; the mints are
+// made here, so that it may be any chain.
 // Out: what every account held and every event said, as Anchor's client read them, for test_clients.py to judge.
 import { readFileSync } from "node:fs";
 import { AnchorProvider, BN, EventParser, parseIdlErrors, Program, ProgramError, utils, Wallet, web3 } from "@coral-xyz/anchor";
@@ -16,19 +17,19 @@ import {
   tokenProgram,
   voucherMessage,
 } from "./market.mjs";
+import { associated, MINT_BYTES, newMint, newTokens } from "./tokens.mjs";
 
 const { Connection, Keypair, PublicKey } = web3;
+const UPGRADEABLE_LOADER = new PublicKey("BPFLoaderUpgradeab1e11111111111111111111111");
 const given = JSON.parse(readFileSync(0, "utf8"));
 const amounts = Object.fromEntries(Object.entries(given.amounts).map(([name, value]) => [name, BigInt(value)]));
 
 const connection = new Connection(given.rpc, { wsEndpoint: given.ws, commitment: "confirmed" });
-const paymentMint = new PublicKey(given.paymentMint);
-const stakeMint = new PublicKey(given.stakeMint);
+const [paymentMint, stakeMint] = [Keypair.generate(), Keypair.generate()];
 const idl = { ...given.idl, address: given.program };
 const at = new Addresses(new PublicKey(given.program));
 
 const bn = (value) => new BN(value.toString(10), 10);
-const associated = (owner, mint) => utils.token.associatedAddress({ mint, owner });
 
 // Anchor's values in the plain form of tests/witness/values.py.
 function plain(value) {
@@ -62,20 +63,16 @@ class Actor {
     this.program = new Program(idl, new AnchorProvider(connection, new Wallet(keypair), options));
   }
 
-  payment = () => associated(this.key, paymentMint);
-  stake = () => associated(this.key, stakeMint);
+  payment = () => associated(this.key, paymentMint.publicKey);
+  stake = () => associated(this.key, stakeMint.publicKey);
 
-  // From the local chain's faucet: lamports by the standard method, tokens by its own.
-  async fund({ payment, stake }) {
+  async fund() {
     const signature = await connection.requestAirdrop(this.key, 10 * web3.LAMPORTS_PER_SOL);
     await connection.confirmTransaction({ signature, ...(await connection.getLatestBlockhash()) });
-    const answer = await connection._rpcRequest("localnetFaucet", [
-      this.key.toBase58(),
-      { lamports: 0, payment: Number(payment), stake: Number(stake) },
-    ]);
-    if (answer.error !== undefined) throw new Error(answer.error.message);
-    await connection.confirmTransaction({ signature: answer.result.signature, ...(await connection.getLatestBlockhash()) });
   }
+
+  // Outside of the program: instructions of the system and token programs.
+  send = (steps, signers) => this.program.provider.sendAndConfirm(new web3.Transaction().add(...steps), signers);
 }
 
 const sent = [];
@@ -101,7 +98,11 @@ async function refused(actor, method, args, accounts) {
   throw new Error(`${method} was not refused`);
 }
 
-const chainTime = async () => (await connection.getBlockTime(await connection.getSlot("confirmed"))) * 1_000;
+// The Clock sysvar's last field, in milliseconds: the program's own clock.
+async function chainTime() {
+  const { data } = await connection.getAccountInfo(web3.SYSVAR_CLOCK_PUBKEY, "confirmed");
+  return Number(data.readBigInt64LE(32)) * 1_000;
+}
 const tokens = async (account) => (await connection.getTokenAccountBalance(account, "confirmed")).value.amount;
 
 // Windows of a chain for tests: wide, so that a slow machine changes nothing; vouchers may run ahead of the clock, so that
@@ -145,8 +146,20 @@ const listeners = given.idl.events.map(({ name }) =>
 );
 
 const actors = [admin, authority, matcher, meter, operator, renter, delegator];
+await Promise.all(actors.map((actor) => actor.fund()));
+
+// Two mints, and some of both for everybody.
+const mintRent = await connection.getMinimumBalanceForRentExemption(MINT_BYTES);
+for (const mint of [paymentMint, stakeMint]) {
+  await admin.send(newMint(mint.publicKey, admin.key, 6, mintRent), [mint]);
+}
 await Promise.all(
-  actors.map((actor) => actor.fund({ payment: amounts.deposit, stake: amounts.bond + amounts.delegated })),
+  actors.map((actor) =>
+    admin.send([
+      ...newTokens(paymentMint.publicKey, actor.key, admin.key, amounts.deposit),
+      ...newTokens(stakeMint.publicKey, actor.key, admin.key, amounts.bond + amounts.delegated),
+    ]),
+  ),
 );
 
 // The deployment and its market.
@@ -155,18 +168,20 @@ const cpu = classId("cpu-small");
 const classAccount = at.class(cpu);
 const market = at.market(authority.key);
 const marketFees = at.marketFees(market);
+const { owner: loader } = await connection.getAccountInfo(at.program);
+const upgradeable = loader.equals(UPGRADEABLE_LOADER);
 const genesisHash = [...utils.bytes.bs58.decode(await connection.getGenesisHash())];
 await send(admin, "initialize", [genesisHash, params, bn(1_000), bn(0)], {
   payer: admin.key,
   authority: admin.key,
   config,
-  paymentMint,
-  stakeMint,
+  paymentMint: paymentMint.publicKey,
+  stakeMint: stakeMint.publicKey,
   protocolToken: admin.payment(),
   compensationVault: at.compensation(),
   emissionVault: at.emission(),
   program: at.program,
-  programData: null,
+  programData: upgradeable ? PublicKey.findProgramAddressSync([at.program.toBuffer()], loader)[0] : null,
   tokenProgram,
   systemProgram,
 });
@@ -183,7 +198,7 @@ await send(authority, "registerMarket", [matcher.key, meter.key, 400], {
   config,
   market,
   marketFees,
-  paymentMint,
+  paymentMint: paymentMint.publicKey,
   tokenProgram,
   systemProgram,
 });
@@ -209,8 +224,8 @@ await send(
     poolFees,
     payout: operator.payment(),
     stakeSource: operator.stake(),
-    paymentMint,
-    stakeMint,
+    paymentMint: paymentMint.publicKey,
+    stakeMint: stakeMint.publicKey,
     tokenProgram,
     systemProgram,
   },
@@ -226,7 +241,7 @@ await send(renter, "openVault", [], {
   config,
   vault,
   vaultTokens,
-  paymentMint,
+  paymentMint: paymentMint.publicKey,
   tokenProgram,
   systemProgram,
 });

@@ -77,8 +77,6 @@ def played(chain: dict[str, Any]) -> Played:
         "rpc": chain["rpc"],
         "ws": chain["ws"],
         "program": chain["program_id"],
-        "paymentMint": chain["payment_mint"],
-        "stakeMint": chain["stake_mint"],
         "amounts": {name: str(amount) for name, amount in amounts.items()},
     }
     return Played(chain, run("client.mjs", given))
@@ -228,7 +226,7 @@ def test_kit_pays_and_reads(chain: dict[str, Any]) -> None:
     }  # fmt: skip
     assert told["absent"] is False
     assert told["mint"]["type"] == "mint"
-    assert told["mint"]["info"]["decimals"] == 6
+    assert told["mint"]["info"]["isInitialized"] is True
 
 
 def events(played: Played, name: str) -> list[dict[str, Any]]:
