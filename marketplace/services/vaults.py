@@ -10,8 +10,8 @@ from marketplace.chain.addresses import associated_token_address
 from marketplace.chain.reader import TokenAccountState
 from marketplace.chain.transactions import CreateTokenAccount, Step
 from marketplace.domain.money import AmountOverflow, MalformedAmount, format_amount, parse_amount
-from marketplace.domain.quantities import Tokens
-from marketplace.errors import Conflict, DetailCode, InsufficientFunds, Invalid
+from marketplace.domain.quantities import Stake, Tokens
+from marketplace.errors import Conflict, DetailCode, InsufficientFunds, Invalid, NothingToClaim
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.principals import AccountPrincipal
@@ -20,7 +20,10 @@ from marketplace.services.transactions import Prepared, TransactionService
 
 @dataclass(frozen=True, slots=True)
 class VaultView:
-    """What a wallet has in the program and beside it, base units. exists: whether the vault was ever opened."""
+    """What a wallet has in the program and beside it, base units. exists: whether the vault was ever opened.
+
+    compensation_owed: in the stake token; compensations of lost attempts that the wallet has not claimed.
+    """
 
     wallet: str
     address: str
@@ -32,6 +35,8 @@ class VaultView:
     locked: Tokens
     wallet_balance: Tokens
     escrows_open: int
+    compensation_owed: Stake
+    stake_decimals: int
 
     @property
     def available(self) -> Tokens:
@@ -85,6 +90,8 @@ class VaultService:
             locked=Tokens(vault.account.locked) if vault is not None else Tokens(0),
             wallet_balance=own,
             escrows_open=len(escrows),
+            compensation_owed=Stake(vault.account.compensation_owed) if vault is not None else Stake(0),
+            stake_decimals=deployment.stake_decimals,
         )
 
     async def prepare_deposit(self, caller: AccountPrincipal, key: KeyInUse, amount: str) -> Prepared:
@@ -123,6 +130,26 @@ class VaultService:
         steps.append(self._link.calls.withdraw(wallet, units))
         summary = f"moves {self._text(units, view)} from the vault to the wallet"
         return await self._transactions.prepare(caller, key, "vault.withdraw", steps, summary)
+
+    async def prepare_compensation(self, caller: AccountPrincipal, key: KeyInUse) -> Prepared:
+        """Pay out all compensations. Raises NothingToClaim, ChainUnavailable."""
+        earlier = await self._transactions.find_prepared(caller, key)
+        if earlier is not None:
+            # What it pays out is gone from the books once it has landed.
+            return earlier
+        view = await self.get(caller.wallet)
+        if not view.compensation_owed:
+            raise NothingToClaim(
+                "no compensation waits for this wallet: they come when a lost attempt's contest closes"
+            )
+        wallet = Pubkey.from_string(caller.wallet)
+        mint = self._link.facts.deployment.stake_mint
+        own = await self._link.reader.find_token_account(associated_token_address(wallet, mint))
+        steps: list[Step] = [] if own is not None else [CreateTokenAccount(payer=wallet, owner=wallet, mint=mint)]
+        steps.append(self._link.calls.claim_compensation(wallet))
+        owed = format_amount(view.compensation_owed, view.stake_decimals)
+        summary = f"pays {owed} stake tokens of compensations for lost attempts to the wallet"
+        return await self._transactions.prepare(caller, key, "vault.compensation", steps, summary)
 
     async def _balance(self, address: Pubkey) -> Tokens:
         """What can be moved out of a token account: nothing of one that is absent or frozen."""

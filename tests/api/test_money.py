@@ -23,7 +23,7 @@ async def test_a_vault_is_opened_filled_and_emptied(renter):
     assert status == 200
     assert list(vault) == [
         "wallet", "vault", "token_account", "mint", "currency", "decimals", "balance", "locked", "available",
-        "wallet_balance", "escrows_open", "runway_seconds",
+        "wallet_balance", "escrows_open", "runway_seconds", "compensation_owed",
     ]  # fmt: skip
     assert (vault["balance"], vault["wallet_balance"], vault["currency"]) == ("0.000000", "1000.000000", "USDC")
     await renter.deposit("12.5")
@@ -39,6 +39,12 @@ async def test_a_vault_is_opened_filled_and_emptied(renter):
     assert (vault["balance"], vault["wallet_balance"]) == ("0.000000", "1000.000000")
     status, answer, _ = await renter("POST", "/v1/vault/withdraw", json={"amount": "all"})
     assert (status, answer["error"]) == (409, "conflict")
+
+
+async def test_a_claim_of_compensations_that_nobody_owes_is_refused(renter):
+    assert (await renter("GET", "/v1/vault"))[1]["compensation_owed"] == "0.000000"
+    status, answer, _ = await renter("POST", "/v1/vault/claim-compensation")
+    assert (status, answer["error"]) == (409, "nothing_to_claim")
 
 
 async def test_the_same_key_deposits_once(renter):

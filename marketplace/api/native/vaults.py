@@ -8,13 +8,23 @@ from marketplace.api.fields import All, AmountText, DecimalText, RequestModel, R
 from marketplace.api.native.prepared import PreparedResponse, prepared_response
 from marketplace.api.routes import Call, Route, scope
 from marketplace.domain.money import format_amount
-from marketplace.errors import ChainUnavailable, Conflict, InsufficientFunds, Invalid, Starting, TransactionRejected
+from marketplace.errors import (
+    ChainUnavailable,
+    Conflict,
+    InsufficientFunds,
+    Invalid,
+    NothingToClaim,
+    Starting,
+    TransactionRejected,
+)
 from marketplace.services.principals import Scope
 from marketplace.services.vaults import VaultService
 
 
 class VaultResponse(ResponseModel):
-    """runway_seconds: how long running work can be extended from this vault; null where nothing is extended."""
+    """runway_seconds: how long running work can be extended from this vault; null where nothing is extended.
+    compensation_owed: stake tokens for lost attempts that can be claimed.
+    """
 
     wallet: str
     vault: str
@@ -28,6 +38,7 @@ class VaultResponse(ResponseModel):
     wallet_balance: DecimalText
     escrows_open: int
     runway_seconds: int | None
+    compensation_owed: DecimalText
 
 
 class DepositRequest(RequestModel):
@@ -39,7 +50,7 @@ class WithdrawRequest(RequestModel):
 
 
 def vault_routes(vaults: VaultService) -> list[Route]:
-    """Read, deposit, withdraw."""
+    """Read, deposit, withdraw, claim compensations."""
 
     async def get_vault(call: Call) -> VaultResponse:
         view = await vaults.get(call.account.wallet)
@@ -57,6 +68,7 @@ def vault_routes(vaults: VaultService) -> list[Route]:
             escrows_open=view.escrows_open,
             # Containers are not extended: nothing draws on the vault as time passes.
             runway_seconds=None,
+            compensation_owed=format_amount(view.compensation_owed, view.stake_decimals),
         )
 
     async def deposit(call: Call, body: DepositRequest) -> PreparedResponse:
@@ -64,6 +76,9 @@ def vault_routes(vaults: VaultService) -> list[Route]:
 
     async def withdraw(call: Call, body: WithdrawRequest) -> PreparedResponse:
         return prepared_response(await vaults.prepare_withdrawal(call.account, call.idempotency, body.amount))
+
+    async def claim_compensation(call: Call) -> PreparedResponse:
+        return prepared_response(await vaults.prepare_compensation(call.account, call.idempotency))
 
     chain = (ChainUnavailable, Starting)
     return [
@@ -87,5 +102,15 @@ def vault_routes(vaults: VaultService) -> list[Route]:
             idempotent=True,
             keep_answer=False,
             errors=(Invalid, Conflict, TransactionRejected, *chain),
+        ),
+        Route(
+            "POST",
+            "/v1/vault/claim-compensation",
+            claim_compensation,
+            "A claim of compensations to sign",
+            scope(Scope.MONEY),
+            idempotent=True,
+            keep_answer=False,
+            errors=(NothingToClaim, TransactionRejected, *chain),
         ),
     ]
