@@ -49,6 +49,10 @@ class Bucket:
         """Whether the stake has fallen below one unit per 1,000,000 shares: nothing may be added."""
         return self.stake * DEAD_SHARES_PER_UNIT < self.shares
 
+    def least_alive_ceil(self) -> Stake:
+        """The least stake with which it lives: ceil(shares / 1,000,000)."""
+        return _stake(-(-self.shares // DEAD_SHARES_PER_UNIT))
+
     def _price(self) -> tuple[int, int]:
         return _stake(self.stake + 1), _shares(self.shares + 1)
 
@@ -198,8 +202,17 @@ def slash_room_floor(value: Stake, slashed: Stake, cap: Bps) -> Stake:
 
 
 def overclaim_slash_floor(value: Stake, slashed: Stake, part: Bps, cap: Bps) -> Stake:
-    """What a proved over-claim takes of one bucket: its part, within the epoch's room."""
+    """What a proved over-claim takes of the active stake: its part, within the epoch's room."""
     return Stake(min(value * part // BPS_SCALE, slash_room_floor(value, slashed, cap)))
+
+
+def unbonding_slash_floor(unbonding: Bucket, slashed: Stake, part: Bps, cap: Bps) -> Stake:
+    """What it takes of the unbonding bucket: the same, but that the bucket stays alive for whoever leaves next."""
+    try:
+        spare = max(unbonding.stake - unbonding.least_alive_ceil(), 0)
+    except AmountOverflow:
+        spare = 0
+    return Stake(min(overclaim_slash_floor(unbonding.stake, slashed, part, cap), spare))
 
 
 def _u64(value: int) -> int:

@@ -22,14 +22,16 @@ Vector = dict[str, str | None]
 
 def bucket(case: dict[str, int]) -> dict[str, Fraction | None]:
     """What an amount of stake and of shares is in a bucket, with its virtual unit and share."""
+    alive = {"least_alive": _within(ceil(Fraction(case["shares"], 10**6)), U64)}
     if case["stake"] == U64 or case["shares"] == U128:
-        return {"minted": None, "burned": None, "worth": None}
+        return {"minted": None, "burned": None, "worth": None, **alive}
     unit, shares = case["stake"] + 1, case["shares"] + 1
     minted = Fraction(case["amount"] * shares, unit)
     return {
         "minted": _within(floor(minted), U128),
         "burned": _within(ceil(minted), U128),
         "worth": _within(floor(Fraction(case["held"] * unit, shares)), U64),
+        **alive,
     }
 
 

@@ -24,6 +24,7 @@ from marketplace.domain.staking import (
     pending_reward,
     slash_room_floor,
     stake_of_tokens_floor,
+    unbonding_slash_floor,
     weight_floor,
 )
 from tests.domain import staking_vectors
@@ -55,6 +56,7 @@ def test_shares_and_their_worth_equal_the_shared_vectors(vector: dict[str, str |
     assert or_none(lambda: bucket.shares_for_floor(Stake(v["amount"]))) == v["minted"]
     assert or_none(lambda: bucket.shares_for_ceil(Stake(v["amount"]))) == v["burned"]
     assert or_none(lambda: bucket.stake_for_floor(Shares(v["held"]))) == v["worth"]
+    assert or_none(bucket.least_alive_ceil) == v["least_alive"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["accruals"])
@@ -156,6 +158,14 @@ def test_an_epochs_windows_follow_each_other_without_a_gap(length: int, epoch: i
     assert not clock.may_register(epoch, Millis(clock.begins_at(epoch + 1) - 1))
     assert clock.may_distribute(epoch, Millis(clock.begins_at(epoch + 3) - 1))
     assert not clock.may_distribute(epoch, clock.begins_at(epoch + 3))
+
+
+def test_a_slash_leaves_the_unbonding_bucket_alive() -> None:
+    everything = Bps(10_000)
+    assert unbonding_slash_floor(Bucket(Stake(10), Shares(3 * 10**6)), Stake(0), everything, everything) == 7
+    assert unbonding_slash_floor(Bucket(Stake(10), Shares(3)), Stake(0), Bps(2_000), everything) == 2
+    assert unbonding_slash_floor(Bucket(Stake(1), Shares(3 * 10**6)), Stake(0), everything, everything) == 0
+    assert unbonding_slash_floor(Bucket(Stake(10), Shares(2**128 - 1)), Stake(0), everything, everything) == 0
 
 
 def test_stake_and_tokens_stand_for_each_other_at_the_published_rate() -> None:

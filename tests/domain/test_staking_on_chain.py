@@ -22,6 +22,7 @@ from marketplace.domain.staking import (
     in_force,
     overclaim_slash_floor,
     pending_reward,
+    unbonding_slash_floor,
     weight_floor,
 )
 from tests.program import stake_flows
@@ -158,10 +159,9 @@ class Checked:
         slot = world.node(self.node.key).epochs[epoch % 3]
         slashed = (slot.slashed_active, slot.slashed_unbonding) if slot.epoch == epoch else (0, 0)
         part, cap = Bps(PARAMS.overclaim_bps), Bps(PARAMS.slash_cap_bps)
-        buckets = (before.active_stake, before.unbonding_stake)
         expected = [
-            overclaim_slash_floor(Stake(value), Stake(taken), part, cap)
-            for value, taken in zip(buckets, slashed, strict=True)
+            overclaim_slash_floor(Stake(before.active_stake), Stake(slashed[0]), part, cap),
+            unbonding_slash_floor(unbonding(before), Stake(slashed[1]), part, cap),
         ]
         vault = world.tokens(world.build.addresses.emission())
         send(

@@ -70,6 +70,7 @@ fn shares_and_their_worth() {
             "burned",
         );
         same(bucket.stake_for_floor(&held).map(Stake::get), &v, "worth");
+        same(bucket.least_alive_ceil().map(Stake::get), &v, "least_alive");
     }
 }
 
