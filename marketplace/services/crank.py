@@ -60,10 +60,15 @@ BATCHES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CrankRules:
-    """How much one round does. transactions: tried at most. sweep_from: base units worth a transaction's fee."""
+    """How much one round does.
+
+    transactions: tried at most. sweep_from: base units worth a transaction's fee. patience_ms: how long contests and
+    escrows are left to whoever else looks after them (a market's own services) before the crank does it.
+    """
 
     transactions: int = 64
     sweep_from: int = 1_000_000
+    patience_ms: int = 0
 
 
 # Decisions: pure, from one reading of the chain
@@ -109,9 +114,14 @@ def epochs_to_end(state: EmissionState, epochs: Iterable[EpochAccount]) -> list[
 
 
 def epochs_to_close(state: EmissionState, epochs: Iterable[EpochAccount], most: int) -> list[EpochDue]:
-    """The next epochs in order, as far as their time has come: at most so many."""
+    """The next epochs in order, as far as their time has come: at most so many.
+
+    None where the schedule has come to its end: then closing an epoch that nobody registered for changes nothing.
+    """
     clock, now = epoch_clock(state), Millis(state.now_ms)
     payers = {epoch.index: epoch.rent_payer for epoch in epochs}
+    if state.config.scheduled_emission == 0 and not payers:
+        return []
     due: list[EpochDue] = []
     index = state.config.next_epoch
     while len(due) < most and clock.may_close(index, now):
@@ -346,7 +356,7 @@ async def crank_once(chain: CrankChain, rules: CrankRules | None = None) -> Cran
     state = await chain.emission()
     this = _Round(chain, rules.transactions)
     await _epochs(chain, state, this)
-    await _escrows(chain, state, this)
+    await _escrows(chain, state, rules, this)
     await _fees(chain, state, rules, this)
     now = Millis(state.now_ms)
     return CrankReport(now, tuple(this.done), tuple(this.refused), this.left, next_boundary(epoch_clock(state), now))
@@ -391,8 +401,8 @@ async def _weights(chain: CrankChain, state: EmissionState, this: _Round) -> Non
     )
 
 
-async def _escrows(chain: CrankChain, state: EmissionState, this: _Round) -> None:
-    params, now, who = state.config.params, state.now_ms, chain.submitter
+async def _escrows(chain: CrankChain, state: EmissionState, rules: CrankRules, this: _Round) -> None:
+    params, now, who = state.config.params, state.now_ms - rules.patience_ms, chain.submitter
     escrows = await chain.list_escrows()
     contests, reaps = contests_to_close(params, now, escrows), escrows_to_reap(params, now, escrows)
     wanted = list({due.node for due in [*contests, *reaps] if due.node is not None})

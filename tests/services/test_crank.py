@@ -368,6 +368,34 @@ async def test_nothing_is_registered_where_nothing_can_be_paid(crank: WorldCrank
     assert (await crank_once(crank)).done == ()
 
 
+async def test_a_schedule_at_its_end_is_not_closed_for_nothing(crank: WorldCrank) -> None:
+    world = crank.world
+    worker(crank, "a")
+    go_to(world, 1)
+    assert duties(await crank_once(crank)) == ["register"]
+    world.write("Config", world.build.addresses.config(), {"scheduled_emission": 0})
+    go_to(world, 1, half=2)
+    # an epoch with an account is closed all the same: somebody's rent lies in it
+    assert duties(await crank_once(crank)) == ["close"]
+    go_to(world, 3)
+    assert duties(await crank_once(crank)) == ["end", "close"]
+    go_to(world, 9)
+    assert (await crank_once(crank)).done == ()
+
+
+async def test_a_patient_crank_leaves_contests_to_others_first(crank: WorldCrank) -> None:
+    world = crank.world
+    node = worker(crank, "a", jobs=0)
+    escrow = started(crank, node)
+    world.pass_ms(PARAMS.lost_after + 1_000)
+    release(world, escrow, node)
+    world.pass_ms(PARAMS.contest + 1_000)
+    patient = CrankRules(patience_ms=5_000)
+    assert of_escrows(await crank_once(crank, patient)) == []
+    world.pass_ms(5_000)
+    assert of_escrows(await crank_once(crank, patient)) == ["contest"]
+
+
 async def test_a_node_without_stake_or_whose_attempts_were_lost_registers_nothing(crank: WorldCrank) -> None:
     world = crank.world
     lost = new_node(world, "lost")
