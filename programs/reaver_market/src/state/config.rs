@@ -209,3 +209,130 @@ impl Params {
         require(holds, MarketError::ParameterOutOfBounds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{begin, Account};
+    use crate::quantities::Shares;
+    use proptest::prelude::*;
+
+    /// Epochs of a day.
+    const TEN_YEARS: u64 = 3_652;
+
+    fn config(first: u64, decay: u16) -> Vec<u8> {
+        let mut data = vec![0u8; Config::LEN];
+        let config: &mut Config = begin(&mut data, 255).unwrap();
+        config.scheduled_emission = Stake::new(first);
+        config.params.decay_bps = Bps::new(decay);
+        config.epoch_length = DAY;
+        data
+    }
+
+    fn of(data: &mut [u8]) -> &mut Config {
+        // SAFETY: `config` made it with this length.
+        unsafe { &mut *data.as_mut_ptr().cast::<Config>() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is funded, distributed and left lying in ten years: no epoch gives more than its
+        /// schedule or than the vault holds freely, and the vault always covers what is committed.
+        #[test]
+        fn ten_years_of_epochs_never_promise_what_the_vault_does_not_hold(
+            first: u64,
+            decay in 0u16..=10_000,
+            funding in proptest::collection::vec(0u64..1u64 << 52, 1..40),
+            draws in proptest::collection::vec(0u64..=100, 1..60),
+        ) {
+            let mut data = config(first, decay);
+            let config = of(&mut data);
+            let (mut vault, mut funded, mut drawn_ever) = (0u64, 0u128, 0u128);
+            let mut waiting = std::collections::VecDeque::new();
+            for epoch in 0..TEN_YEARS {
+                if epoch % 97 == 0 {
+                    let more = funding[(epoch / 97) as usize % funding.len()];
+                    vault = vault.saturating_add(more);
+                    funded += u128::from(more);
+                }
+                let (scheduled, committed) = (config.scheduled_emission, config.committed_emission);
+                // every seventh epoch nobody registers
+                let skipped = epoch % 7 == 6;
+                let seen = if skipped { Stake::ZERO } else { Stake::new(vault) };
+                let emission = config.end_epoch(seen).unwrap();
+                prop_assert!(emission <= scheduled);
+                prop_assert!(emission.get() <= vault - committed.get());
+                prop_assert_eq!(emission.is_zero() || !skipped, true);
+                prop_assert_eq!(config.next_epoch.get(), epoch + 1);
+                prop_assert_eq!(config.committed_emission, committed.plus(emission).unwrap());
+                prop_assert!(config.scheduled_emission <= scheduled);
+                waiting.push_back(emission.get());
+                // an epoch is distributed while the next one is closed, and then ended
+                if waiting.len() > 2 {
+                    let emission = waiting.pop_front().unwrap();
+                    let percent = draws[epoch as usize % draws.len()];
+                    let drawn = math::mul_div_floor(emission, percent, 100).unwrap();
+                    vault -= drawn;
+                    drawn_ever += u128::from(drawn);
+                    config.committed_emission =
+                        config.committed_emission.minus(Stake::new(emission)).unwrap();
+                }
+                prop_assert!(config.committed_emission.get() <= vault);
+            }
+            prop_assert!(drawn_ever <= funded);
+        }
+
+        /// The stored schedule follows first x decay^n: rounding loses less than one unit per epoch, and each
+        /// loss shrinks with the schedule, so that it never adds up to more than 1 / decay units.
+        #[test]
+        fn ten_years_of_decay_do_not_drift(first in 0u64..1u64 << 62, decay in 1u16..=10_000) {
+            let mut data = config(first, decay);
+            let config = of(&mut data);
+            let mut exact = first as f64;
+            for _ in 0..TEN_YEARS {
+                config.end_epoch(Stake::ZERO).unwrap();
+                exact *= f64::from(10_000 - decay) / 10_000.0;
+            }
+            let stored = config.scheduled_emission.get() as f64;
+            let slack = exact * 1e-9; // of the comparison's own arithmetic
+            prop_assert!(stored <= exact + slack + 1.0);
+            prop_assert!(stored + 10_000.0 / f64::from(decay) + slack + 1.0 >= exact);
+        }
+
+        /// However an emission is shared, the parts never exceed it, and less than a unit per part is left.
+        #[test]
+        fn the_parts_of_an_emission_never_exceed_it(
+            emission: u64,
+            weights in proptest::collection::vec(1u64..=u64::MAX, 1..50),
+        ) {
+            let total = Shares::new(weights.iter().map(|w| u128::from(*w)).sum());
+            let parts: u128 = weights
+                .iter()
+                .map(|w| {
+                    let part = math::weighted_floor(Stake::new(emission), Stake::new(*w), &total);
+                    u128::from(part.unwrap().get())
+                })
+                .sum();
+            prop_assert!(parts <= u128::from(emission));
+            prop_assert!(u128::from(emission) - parts < weights.len() as u128);
+        }
+
+        #[test]
+        fn halves_and_epochs_agree(start in 0i64..1i64 << 40, since in 0u64..1u64 << 40, length in 1_000u64..1u64 << 36) {
+            let mut data = config(0, 0);
+            let config = of(&mut data);
+            config.epoch_start = Time::new(start);
+            config.epoch_length = Millis::new(length);
+            let now = Time::new(start).after(Millis::new(since)).unwrap();
+            prop_assert_eq!(config.epoch_at(now).get(), since / length);
+            prop_assert_eq!(config.is_first_half(now), since % length < length / 2);
+        }
+    }
+
+    #[test]
+    fn without_any_weight_there_is_no_part() {
+        let part = math::weighted_floor(Stake::new(1), Stake::new(1), &Shares::ZERO);
+        assert_eq!(part, Err(MarketError::MathOverflow));
+    }
+}
