@@ -213,8 +213,8 @@ impl Params {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::{begin, Account};
     use crate::quantities::Shares;
+    use crate::state::{begin, Account};
     use proptest::prelude::*;
 
     /// Epochs of a day.

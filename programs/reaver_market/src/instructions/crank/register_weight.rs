@@ -53,10 +53,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         MarketError::EpochWindowClosed,
     )?;
     let slot = node.slot_mut(epoch);
-    require(
-        !slot.registered.get(),
-        MarketError::WeightRegisteredAlready,
-    )?;
+    require(!slot.registered.get(), MarketError::WeightRegisteredAlready)?;
     require(!slot.well.is_zero(), MarketError::WeightZero)?;
     let weight = Stake::new(math::mul_div_floor(
         pool.active_stake.get(),
