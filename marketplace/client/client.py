@@ -29,11 +29,12 @@ from marketplace.client.models import (
     TransactionState,
     Vault,
 )
-from marketplace.client.payments import LANDING_S, POLL_S, Paid, Payments, is_final
+from marketplace.client.payments import LANDING_S, POLL_S, Consent, Paid, Payments, is_final
 from marketplace.client.pins import Pins
 from marketplace.client.quotes import agreed_price
 from marketplace.client.relay import Relay
 from marketplace.client.requests import JobRequest
+from marketplace.client.stake import StakeCalls
 from marketplace.client.terms import AllowanceTerms, EscrowTerms
 from marketplace.client.tokens import StoredLogin, TokenCache
 from marketplace.client.transport import RetryPolicy, Sleep
@@ -66,6 +67,7 @@ class ReaverClient:
     keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
     between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
     for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
+    stake: what a delegator does.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class ReaverClient:
             sleep=sleep,
         )
         self._payments = Payments(self._calls, intents, now_s)
+        self.stake = StakeCalls(self._calls, self._payments)
 
     async def __aenter__(self) -> Self:
         return self
@@ -270,6 +273,15 @@ class ReaverClient:
         text = "all" if amount is None else format_amount(amount, market.decimals)
         return await self._payments.pay(
             "/v1/vault/withdraw", {"amount": text}, lambda guard, raw: guard.withdraw(raw, amount)
+        )
+
+    async def claim_compensation(self, consent: Consent | None = None) -> Paid:
+        """Pay the compensations for lost attempts to the wallet's own stake-token account."""
+        return await self._payments.pay(
+            "/v1/vault/claim-compensation",
+            None,
+            lambda guard, raw: guard.claim_compensation(raw),
+            consent=consent,
         )
 
     async def allowances(self) -> AllowanceList:

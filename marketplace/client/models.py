@@ -340,6 +340,8 @@ class Node(Answer):
     price_floor_per_gpu_second: Amount | None = None
     price_floor_per_hour: Amount | None = None
     operator: str | None = None
+    node_key: str | None = None
+    address: str | None = None
     bond: Amount | None = None
     bond_missing: Amount | None = None
     stake: Amount | None = None
@@ -370,6 +372,7 @@ class Vault(Answer):
     wallet_balance: Amount
     escrows_open: int = 0
     runway_seconds: int | None = None
+    compensation_owed: Amount | None = None
 
 
 class Allowance(Answer):

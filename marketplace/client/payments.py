@@ -8,7 +8,7 @@ import base64
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from marketplace.client.calls import Calls, segment
 from marketplace.client.errors import (
@@ -25,6 +25,7 @@ from marketplace.client.models import PreparedTransaction, SentTransaction, Tran
 if TYPE_CHECKING:
     from marketplace.client.guard import CheckedTransaction, Guard
 
+_Offer = TypeVar("_Offer", bound=PreparedTransaction)
 POLL_S: Final = 0.5
 LANDING_S: Final = 90
 """Longer than a blockhash lives (150 blocks), so that a transaction has landed or expired by then."""
@@ -73,9 +74,30 @@ class Payments:
         method: str = "POST",
         consent: Consent | None = None,
     ) -> Paid:
+        """As `pay_offer`, for an answer of which only the transaction matters."""
+        return await self.pay_offer(
+            PreparedTransaction,
+            path,
+            body,
+            lambda guard, offer: check(guard, offer.transaction),
+            method=method,
+            consent=consent,
+        )
+
+    async def pay_offer(
+        self,
+        answer: type[_Offer],
+        path: str,
+        body: Mapping[str, object] | None,
+        check: "Callable[[Guard, _Offer], CheckedTransaction]",
+        *,
+        method: str = "POST",
+        consent: Consent | None = None,
+    ) -> Paid:
         """Ask for a transaction, check it, sign it and see it land.
 
-        Raises TransactionRefused (nothing was signed), Declined (by `consent`), TransactionFailed, NotConfirmed.
+        answer: what the route offers. Raises TransactionRefused (nothing was signed), Declined (by `consent`),
+        TransactionFailed, NotConfirmed.
         """
         guard = await self.guard()
         with self.open_intent(f"{method} {path}", body) as intent:
@@ -85,8 +107,8 @@ class Payments:
                 if is_final(error):
                     intent.answered()
                 raise
-            prepared = reply.read(PreparedTransaction)
-            checked = check(guard, prepared.transaction)
+            prepared = reply.read(answer)
+            checked = check(guard, prepared)
             if consent is not None and not consent(Proposal(checked.summary, prepared)):
                 # Nothing was signed: the next run asks for a fresh transaction.
                 intent.answered()

@@ -69,6 +69,16 @@ def init(
     create_mints: Annotated[
         bool, typer.Option("--create-mints", help="Make new mints instead of using those of the settings.")
     ] = False,
+    first_emission: Annotated[
+        int | None,
+        typer.Option(
+            "--first-emission",
+            metavar="TOKENS",
+            min=0,
+            help="Whole stake tokens that the first epoch may give to stakers; decays from there, and can't be set "
+            "again. Only when the program is initialized by this command.  [default: 100 on a localnet, else 0]",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set keys, program, classes and market up on the chain; only adds what is missing, so repeat it as you like."""
@@ -93,6 +103,7 @@ def init(
             create_mints=create_mints,
             admin=load_keypair(admin_file) if admin_file is not None else None,
             market_fee_bps=settings.market.fee_bps,
+            first_emission=first_emission,
         )
         async with RpcClient([settings.chain.rpc], timeout_s=settings.chain.request_timeout_s) as client:
             return await initialize_market(client, plan, progress=lambda line: print(line, file=sys.stderr))

@@ -28,6 +28,8 @@ class Exit(IntEnum):
     """The receipt does not verify."""
     INTERNAL = 117
     """A fault of this program or an answer that makes no sense."""
+    DECLINED = 118
+    """You said no; nothing was signed."""
     INTERRUPTED = 130
     """Ended by Ctrl-C; a job that was followed runs on."""
 
@@ -35,4 +37,4 @@ class Exit(IntEnum):
 EXIT_CODES = """Exit codes: 0 done; 2 wrong usage; 110 no wallet or login; 111 refused; 112 money missing;
 113 unsafe to sign (nothing was signed); 114 no answer, repeat the command (it pays once);
 115 the job ended without an exit code; 116 the receipt does not verify; 117 a fault here;
-130 interrupted. `reaver run --follow` ends with the job's own exit code."""
+118 you said no; 130 interrupted. `reaver run --follow` ends with the job's own exit code."""

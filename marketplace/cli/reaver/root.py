@@ -12,6 +12,7 @@ from marketplace.cli.reaver.commands.nodes import app as nodes
 from marketplace.cli.reaver.commands.quote import quote
 from marketplace.cli.reaver.commands.receipt import app as receipt
 from marketplace.cli.reaver.commands.run import run_job
+from marketplace.cli.reaver.commands.stake import app as stake
 from marketplace.cli.reaver.commands.vault import app as vault
 from marketplace.cli.reaver.exits import EXIT_CODES
 
@@ -26,6 +27,7 @@ app = typer.Typer(
       reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
       reaver jobs                         what ran, and what it cost
       reaver receipt verify receipt.json  check a bill without trusting anybody
+      reaver stake nodes                  machines to stake on, and what that brought
 
     \b
     Environment:
@@ -74,4 +76,5 @@ app.add_typer(nodes, name="nodes")
 app.add_typer(vault, name="vault")
 app.add_typer(allow, name="allow")
 app.add_typer(receipt, name="receipt")
+app.add_typer(stake, name="stake")
 app.command("crank")(crank)

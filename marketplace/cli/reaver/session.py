@@ -117,6 +117,7 @@ def _of_client(error: Exception) -> _Report | None:
         ((errors.LoginNeeded, errors.KeypairError), Exit.LOGIN, "login_needed"),
         ((errors.Unreachable, errors.NotConfirmed), Exit.UNAVAILABLE, "unavailable"),
         ((errors.NoPrice,), Exit.REFUSED, "no_price"),
+        ((errors.Declined,), Exit.DECLINED, "declined"),
         ((errors.TransactionFailed,), Exit.REFUSED, "transaction_failed"),
         ((errors.ClientError,), Exit.INTERNAL, "malformed_answer"),
     )
@@ -167,6 +168,8 @@ _NEXT_STEPS = {
     "refresh_reused": "log in again: reaver login",
     "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes",
     "already_terminal": "the job is over: reaver jobs get JOB shows how it ended",
+    "nothing_to_claim": "`reaver stake positions` shows what waits",
+    "too_early": "`reaver stake positions` shows when each ticket unlocks",
     "not_ready": "it is not over yet: reaver jobs follow JOB",
     "chain_unavailable": "give the same command again: it goes on where it stood and pays once",
 }

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from marketplace.cli.reaver.commands.payments import show_paid
+from marketplace.cli.reaver.commands.payments import Agreement, Yes, show_paid
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, MarketAddress, Program, RpcUrl
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
@@ -41,6 +41,7 @@ def balance(api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: Jso
             ("locked", f"{vault.locked} {vault.currency} by {vault.escrows_open} open escrows"),
             ("balance", f"{vault.balance} {vault.currency}"),
             ("in wallet", f"{vault.wallet_balance} {vault.currency}"),
+            ("compensation", _owed(vault.compensation_owed)),
             ("vault", vault.vault),
             ("token account", vault.token_account),
         ],
@@ -92,6 +93,38 @@ def withdraw(
     with output.working("waiting for the chain"):
         paid = run(output, lambda: with_client(connection, lambda c: _withdraw(c, amount)))
     show_paid(output, paid)
+
+
+@app.command("claim-compensation")
+def claim_compensation(
+    yes: Yes = False,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    rpc: RpcUrl = None,
+    program: Program = None,
+    market: MarketAddress = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pay out what operators owe you for attempts that were lost, in stake tokens.
+
+    \b
+    It comes out of the operator's own bond by the program's rule; `reaver vault balance` shows
+    how much of it waits. Nobody has to approve anything.
+
+    \b
+      reaver vault claim-compensation
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair, rpc, program, market)
+    with Agreement(output, yes=yes) as agreement:
+        paid = run(output, lambda: with_client(connection, lambda client: client.claim_compensation(agreement)))
+    show_paid(output, paid)
+
+
+def _owed(amount: str | None) -> str | None:
+    if amount is None or not amount.strip("0."):
+        return None
+    return f"{amount} stake tokens: reaver vault claim-compensation"
 
 
 async def _deposit(client: "ReaverClient", amount: str) -> "Paid":
