@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -8,16 +9,29 @@ from tests.conformance.world import World, build
 
 
 @pytest.fixture(scope="session")
-def localnet_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with chains.localnet(tmp_path_factory.mktemp("conformance-localnet")) as chain:
-        yield build(chain)
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, World]]:
+    """On the localnet and on a validator, made side by side: most of it is waiting for slots.
+
+    Slots of 100 ms on both: a lookup table serves once it is final, which takes 32 of them.
+    """
+    folder = tmp_path_factory.mktemp("conformance")
+    with (
+        chains.localnet(folder / "localnet") as localnet,
+        chains.validator(folder / "validator", "--ticks-per-slot", "16") as validator,
+        ThreadPoolExecutor() as pool,
+    ):
+        ours, theirs = pool.map(build, (localnet, validator))
+        yield ours, theirs
 
 
 @pytest.fixture(scope="session")
-def validator_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Slots of 100 ms, as the localnet's here: a lookup table serves once it is final, which takes 32 of them."""
-    with chains.validator(tmp_path_factory.mktemp("conformance-validator"), "--ticks-per-slot", "16") as chain:
-        yield build(chain)
+def localnet_world(worlds: tuple[World, World]) -> World:
+    return worlds[0]
+
+
+@pytest.fixture(scope="session")
+def validator_world(worlds: tuple[World, World]) -> World:
+    return worlds[1]
 
 
 @pytest.fixture(scope="session")

@@ -100,10 +100,6 @@ async def test_bad_subscriptions_are_refused_as_agave_does(
 WATCHES: dict[str, tuple[str, Callable[[World, str], list[Any]]]] = {
     "signature": ("signatureSubscribe", lambda _, signature: [signature, CONFIRMED]),
     "signature processed": ("signatureSubscribe", lambda _, signature: [signature, PROCESSED]),
-    "signature received": (
-        "signatureSubscribe",
-        lambda _, signature: [signature, {**CONFIRMED, "enableReceivedNotification": True}],
-    ),
     "account": ("accountSubscribe", lambda w, _: [friend(w), encoded("base64")]),
     "account processed": ("accountSubscribe", lambda w, _: [friend(w), PROCESSED]),
     "account finalized": ("accountSubscribe", lambda w, _: [friend(w), {"encoding": "base64+zstd"}]),
@@ -127,6 +123,7 @@ OWN = ("all logs", "slot", "root")
 
 async def conversation(world: World) -> dict[str, Any]:
     """One payment, and the first thing that each kind of subscriber hears of it."""
+    await asyncio.to_thread(world.settle)
     transaction = await asyncio.to_thread(world.signed, world.pay(2_000_000), token_payment(world))
     signature = str(transaction.signatures[0])
     world.labels[signature] = "<signature>"

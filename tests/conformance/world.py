@@ -102,6 +102,11 @@ class World:
         self.wires[name] = as_base64(transaction)
         self.slots[name] = self.chain.landed(signature)["slot"]
 
+    def settle(self) -> None:
+        """Wait until all that happened is final."""
+        slot = self.chain.result("getSlot", {"commitment": "processed"})
+        self.chain.until("finality", lambda: self.chain.result("getSlot", {"commitment": "finalized"}) >= slot)
+
     def pay(self, lamports: int, to: Pubkey | None = None) -> Instruction:
         target = to if to is not None else self.friend.pubkey()
         return transfer(TransferParams(from_pubkey=self.payer.pubkey(), to_pubkey=target, lamports=lamports))

@@ -26,6 +26,7 @@ from marketplace.localnet.tokens import TOKEN_ACCOUNT_BYTES, TOKEN_MINT_AT, TOKE
 
 # Specified: Agave, account-decoder, MAX_BASE58_BYTES; rpc, MAX_GET_PROGRAM_ACCOUNT_FILTERS and MAX_DATA_SIZE.
 _BASE58_BYTES: Final = 128
+_TOO_LARGE: Final = "error: data too large for bs58 encoding"
 _MOST_FILTERS: Final = 4
 _MEMCMP_BYTES: Final = 128
 _MEMCMP_TEXT: Final = 175  # specified there too: 128 bytes in base58
@@ -105,6 +106,20 @@ def single_entry(given: Any) -> tuple[str, Any]:
     return next(iter(given.items()))
 
 
+def require_encodable(account: Account, encoding: Encoding, data_slice: DataSlice | None) -> None:
+    """Raises RpcError for data that is too large for base58; subscribers are told so in the data's place instead."""
+    if encoding not in (Encoding.BINARY, Encoding.BASE58):
+        return
+    size = len(account.data)
+    if data_slice is not None:
+        size = min(data_slice.length, max(0, size - data_slice.offset))
+    if size > _BASE58_BYTES:
+        raise RpcError(
+            INVALID_REQUEST,
+            f"Encoded binary (base 58) data should be less than {_BASE58_BYTES} bytes, please use Base64 encoding.",
+        )
+
+
 def account_json(
     address: Pubkey,
     account: Account,
@@ -138,12 +153,7 @@ def _data_json(
     if data_slice is not None:
         data = data[data_slice.offset : data_slice.offset + data_slice.length]
     if encoding in (Encoding.BINARY, Encoding.BASE58):
-        if len(data) > _BASE58_BYTES:
-            raise RpcError(
-                INVALID_REQUEST,
-                f"Encoded binary (base 58) data should be less than {_BASE58_BYTES} bytes, please use Base64 encoding.",
-            )
-        text = base58.b58encode(data).decode()
+        text = _TOO_LARGE if len(data) > _BASE58_BYTES else base58.b58encode(data).decode()
         return text if encoding is Encoding.BINARY else [text, encoding.value]
     if encoding is Encoding.BASE64_ZSTD:
         return [base64.b64encode(_compressed(data)).decode(), encoding.value]
@@ -152,6 +162,8 @@ def _data_json(
 
 def _compressed(data: bytes) -> bytes:
     """One frame without its content's size, as Agave's streaming encoder writes it at level 0."""
+    if not data:
+        return zstandard.ZstdCompressor().compress(data)
     encoder = zstandard.ZstdCompressor(level=0, write_content_size=False).compressobj()
     return encoder.compress(data) + encoder.flush()
 

@@ -11,9 +11,18 @@ from solders.signature import Signature
 from marketplace.localnet.bank import Advance
 from marketplace.localnet.chain import Chain
 from marketplace.localnet.records import Landed
-from marketplace.localnet.rpc.accounts import as_filters, single_entry
+from marketplace.localnet.rpc.accounts import Filters, as_filters, single_entry
 from marketplace.localnet.rpc.envelope import INVALID_REQUEST, METHOD_NOT_FOUND, RpcError, invalid_params
-from marketplace.localnet.rpc.params import Encoding, Params, as_pubkey, as_signature, as_text, as_variant, wrong_type
+from marketplace.localnet.rpc.params import (
+    Config,
+    Encoding,
+    Params,
+    as_pubkey,
+    as_signature,
+    as_text,
+    as_variant,
+    wrong_type,
+)
 from marketplace.localnet.rpc.watches import (
     AccountWatch,
     LogsWatch,
@@ -94,6 +103,8 @@ class Subscriptions:
         return number
 
     def _unsubscribe(self, kind: str, params: Params) -> bool:
+        if not len(params):
+            raise invalid_params("Invalid params: invalid length 0, expected a tuple of size 1.")
         number = params.u64(0)
         watch = self._watches.get(number)
         if watch is None or watch.kind != kind:
@@ -122,7 +133,7 @@ class Subscriptions:
 
     def _program_watch(self, params: Params) -> Watch:
         text, config = params.text(0), params.config(1, "RpcProgramAccountsConfig")
-        program, filters = _address(text, "pubkey"), as_filters(config.raw("filters"))
+        program, filters = _address(text, "pubkey"), _filters(config)
         encoding, data_slice = config.encoding(Encoding.BINARY), config.data_slice()
         return ProgramWatch(self._chain, config.commitment(), program, filters, encoding, data_slice)
 
@@ -138,7 +149,7 @@ class Subscriptions:
             texts = [as_text(each) for each in value]
             if len(texts) != 1:
                 raise invalid_params("Invalid Request: Only 1 address supported")
-            mentions = _address(texts[0], "pubkey")
+            mentions = _address(texts[0], "mentions")
         return LogsWatch(self._chain, config.commitment(), mentions)
 
     def _slot_watch(self, _: Params) -> Watch:
@@ -146,6 +157,16 @@ class Subscriptions:
 
     def _root_watch(self, _: Params) -> Watch:
         return RootWatch(self._chain)
+
+
+def _filters(config: Config) -> Filters:
+    """Read with the rest of the parameters here, and so with the words that its errors begin with."""
+    try:
+        return as_filters(config.raw("filters"))
+    except RpcError as error:
+        if error.message.startswith("Invalid params: "):
+            raise
+        raise invalid_params(f"Invalid params: {error.message}") from None
 
 
 def _address(text: str, what: str) -> Pubkey:

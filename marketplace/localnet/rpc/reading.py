@@ -8,7 +8,7 @@ from solders.account import Account
 from solders.pubkey import Pubkey
 
 from marketplace.localnet.chain import Chain
-from marketplace.localnet.rpc.accounts import account_json
+from marketplace.localnet.rpc.accounts import account_json, require_encodable
 from marketplace.localnet.rpc.envelope import INVALID_PARAMS, MIN_CONTEXT_SLOT_NOT_REACHED, RpcError, invalid_params
 from marketplace.localnet.rpc.params import Config, Encoding, Params
 from marketplace.localnet.slots import Commitment
@@ -63,6 +63,7 @@ class Reading:
         encoding, data_slice = config.encoding(default), config.data_slice()
         if account is None:
             return None
+        require_encodable(account, encoding, data_slice)
         mint: Mint | None = None
         if encoding is Encoding.JSON_PARSED:
             holding = parse_holding(account)

@@ -16,7 +16,6 @@ from marketplace.localnet.journal import TransactionRow
 from marketplace.localnet.parsed.transactions import LoadedKeys
 from marketplace.localnet.records import Landed
 from marketplace.localnet.rpc.accounts import Filters, account_json
-from marketplace.localnet.rpc.envelope import RpcError
 from marketplace.localnet.rpc.params import DataSlice, Encoding
 from marketplace.localnet.slots import BLOCKHASH_SLOTS, Commitment
 from marketplace.localnet.tokens import parse_holding, parse_mint
@@ -63,10 +62,7 @@ class Watch(ABC):
         mint = None
         if holding is not None:
             mint = parse_mint(self._chain.bank.account(holding.mint, self._commitment))
-        try:
-            return account_json(address, account, encoding, data_slice, mint)
-        except RpcError as error:
-            return {"error": error.message}  # as Agave puts it: too large for base58
+        return account_json(address, account, encoding, data_slice, mint)
 
 
 class SignatureWatch(Watch):
