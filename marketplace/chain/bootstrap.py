@@ -34,6 +34,7 @@ from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler, CreateTokenAccount, Step
+from marketplace.domain.quantities import MAX_U64
 from marketplace.errors import SettingsError
 
 # Published (programs/reaver_market/src/admin_key.rs): anybody has this key. It initializes programs that have
@@ -87,7 +88,8 @@ class MarketPlan:
     `create_mints`. Decimals count for new mints only.
     admin: who initializes the program and sets classes, where that isn't the published local key; None where
     the deployment exists and is somebody else's.
-    market_fee_bps, class_bonds (whole stake tokens): the profile's where None.
+    market_fee_bps, class_bonds (whole stake tokens), first_emission (whole stake tokens per epoch, from which the
+    schedule decays; it can't be set again): the profile's where None.
     """
 
     program: Pubkey
@@ -102,6 +104,7 @@ class MarketPlan:
     admin: Keypair | None = None
     market_fee_bps: int | None = None
     class_bonds: Mapping[str, int] | None = None
+    first_emission: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,10 @@ class _Setup:
         protocol_token = associated_token_address(admin.pubkey(), deployment.payment_mint)
         info = await self._rpc.find_account(self._plan.program)
         upgradeable = info is not None and info.owner == UPGRADEABLE_LOADER
+        whole = self._plan.first_emission if self._plan.first_emission is not None else profile.first_emission
+        emission = whole * 10**deployment.stake_decimals
+        if emission > MAX_U64:
+            raise SettingsError(f"a first emission of {whole} stake tokens is more than the chain can hold")
         call = calls.initialize(
             payer=payer.pubkey(),
             authority=admin.pubkey(),
@@ -251,7 +258,7 @@ class _Setup:
             program_data=program_data_address(self._plan.program) if upgradeable else None,
             params=profile.params(deployment.payment_decimals, deployment.stake_decimals),
             epoch_length_ms=profile.windows.epoch_length,
-            first_emission=profile.first_emission * 10**deployment.stake_decimals,
+            first_emission=emission,
         )
         create = CreateTokenAccount(payer.pubkey(), admin.pubkey(), deployment.payment_mint)
         await self._land(f"Config with the {profile.name} constants", [create, call], [payer, admin])

@@ -43,7 +43,11 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class ConstantsProfile:
-    """One column of the table. class_bonds: whole stake tokens. first_emission: whole stake tokens per epoch."""
+    """One column of the table. class_bonds: whole stake tokens.
+
+    first_emission: whole stake tokens per epoch, before any decay; nothing of it is paid before somebody funds the
+    emission vault. It can't be set again, so a deployment's is its operator's choice and 0 unless it is made.
+    """
 
     name: str
     windows: Windows
@@ -100,6 +104,8 @@ DEFAULT: Final = ConstantsProfile(
 )
 LOCALNET: Final = ConstantsProfile(
     name="localnet",
+    # Chosen: two class bonds of the smallest class an epoch, so that a funded vault shows in every position.
+    first_emission=100,
     windows=Windows(
         lost_after=6 * _SECOND,
         ready_limit=60 * _SECOND,

@@ -116,11 +116,12 @@ def epochs_to_end(state: EmissionState, epochs: Iterable[EpochAccount]) -> list[
 def epochs_to_close(state: EmissionState, epochs: Iterable[EpochAccount], most: int) -> list[EpochDue]:
     """The next epochs in order, as far as their time has come: at most so many.
 
-    None where the schedule has come to its end: then closing an epoch that nobody registered for changes nothing.
+    None while schedule or vault is empty and nobody has registered for anything: closing would only cost its fee.
+    What is missed meanwhile is caught up when there is something to give.
     """
     clock, now = epoch_clock(state), Millis(state.now_ms)
     payers = {epoch.index: epoch.rent_payer for epoch in epochs}
-    if state.config.scheduled_emission == 0 and not payers:
+    if not payers and not can_give(state):
         return []
     due: list[EpochDue] = []
     index = state.config.next_epoch
@@ -139,7 +140,7 @@ def weights_to_register(state: EmissionState, nodes: Iterable[Located[NodeAccoun
     epoch = clock.index_at(now) - 1
     if epoch < state.config.next_epoch or not clock.may_register(epoch, now):
         return []
-    if state.config.scheduled_emission == 0 or state.vault == 0:
+    if not can_give(state):
         return []
     due = []
     for node in nodes:
@@ -147,6 +148,11 @@ def weights_to_register(state: EmissionState, nodes: Iterable[Located[NodeAccoun
         if slot is not None and slot.well > 0 and not slot.registered:
             due.append(NodeDue(node.address, epoch))
     return due
+
+
+def can_give(state: EmissionState) -> bool:
+    """Whether an epoch closed now could give anything, or a later one: schedule and vault hold something."""
+    return state.config.scheduled_emission > 0 and state.vault > 0
 
 
 def has_weight(node: NodeAccount, pool: PoolAccount, epoch: int) -> bool:

@@ -46,6 +46,8 @@ async def test_the_deployment_is_what_the_profile_says(actor: Actor) -> None:
     assert config.admin == local_admin().pubkey()
     assert config.params == LOCALNET.params(6, 6)
     assert config.epoch_length == 20_000
+    assert config.scheduled_emission <= LOCALNET.first_emission * TOKEN
+    assert config.scheduled_emission > 0
     market = await actor.reader.get_market(actor.market)
     assert (market.fee_bps, market.matcher, market.meter) == (
         400,

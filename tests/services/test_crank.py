@@ -383,6 +383,21 @@ async def test_a_schedule_at_its_end_is_not_closed_for_nothing(crank: WorldCrank
     assert (await crank_once(crank)).done == ()
 
 
+async def test_an_unfunded_emission_rests_and_is_caught_up_when_funded(crank: WorldCrank) -> None:
+    world = crank.world
+    fund(world, 0)
+    go_to(world, 5)
+    assert (await crank_once(crank)).done == ()
+    fund(world, FUNDS)
+    node = worker(crank, "a")
+    assert duties(await crank_once(crank)) == ["close"] * 4
+    go_to(world, 6)
+    assert duties(await crank_once(crank)) == ["close", "register"], "epoch 4, and the weight of epoch 5"
+    go_to(world, 6, half=2)
+    assert duties(await crank_once(crank)) == ["close", "distribute"]
+    assert world.pool(node.key).emission_unclaimed > 0
+
+
 async def test_a_patient_crank_leaves_contests_to_others_first(crank: WorldCrank) -> None:
     world = crank.world
     node = worker(crank, "a", jobs=0)
