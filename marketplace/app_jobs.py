@@ -20,6 +20,7 @@ from marketplace.api.native.quotes import quote_routes
 from marketplace.api.native.stake import stake_routes
 from marketplace.api.routes import Route
 from marketplace.api.streams import Streams
+from marketplace.app_crank import MarketCrank
 from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.chain.outbox import OutboxStore
 from marketplace.chain.program import AnchorCodec
@@ -78,6 +79,8 @@ class JobMarket:
     clock: Clock
     routes: list[Route]
     ready: asyncio.Event
+    stake: StakeService
+    crank: MarketCrank | None
 
     @classmethod
     def build(
@@ -151,6 +154,8 @@ class JobMarket:
                 *control_routes(channels),
             ],
             ready=asyncio.Event(),
+            stake=stake,
+            crank=MarketCrank(link, sender, keys, events, clock) if settings.market.crank else None,
         )
 
     async def take_stock(self) -> None:
@@ -177,6 +182,7 @@ class JobMarket:
             "contests": leased("contests", self.settlement.close_contests),
             "chain-look": leased("chain-look", self._look),
             "log-cleaning": leased("log-cleaning", self._clean),
+            **({} if self.crank is None else {"crank": leased("crank", self.crank.work)}),
         }
 
     async def stop(self) -> None:

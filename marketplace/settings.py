@@ -78,6 +78,7 @@ class MarketSettings(_Section):
     heartbeat_s: seconds between a node's heartbeats; nodes obey.
     fee_bps: the market's own fee, for `init`; the profile's where absent.
     trust_hardware: GPU classes become active without a benchmark; for tests.
+    crank: move epochs on, close contests and dead escrows, sweep the protocol's fees; paid by the meter's key.
     """
 
     name: str = "reaver"
@@ -88,6 +89,7 @@ class MarketSettings(_Section):
     heartbeat_s: PositiveInt = 15
     fee_bps: Annotated[int, Field(ge=0, le=10_000)] | None = None
     trust_hardware: bool = False
+    crank: bool = True
 
     @property
     def local(self) -> bool:

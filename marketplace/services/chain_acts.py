@@ -12,7 +12,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from marketplace.chain.accounts import EscrowAccount, NodeAccount, NodeStatus
+from marketplace.chain.accounts import EscrowAccount, NodeStatus
 from marketplace.chain.addresses import associated_token_address
 from marketplace.chain.builders import (
     Approved,
@@ -31,13 +31,15 @@ from marketplace.chain.program import AnchorCodec
 from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
+from marketplace.chain.stakes import StakedNode, StakeReader
 from marketplace.chain.transactions import Assembler, CreateTokenAccount, SignedTransaction, Step
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Opener
 from marketplace.domain.catalogue import CLASSES, class_bytes
 from marketplace.domain.nonces import NonceWindow
-from marketplace.domain.quantities import BPS_SCALE, Bps, Lamports, Millis, Stake, Tokens
+from marketplace.domain.quantities import Bps, Lamports, Millis, Shares, Stake, Tokens
 from marketplace.domain.reputation import Record
+from marketplace.domain.staking import Bucket, exposure_limit_floor, in_force
 from marketplace.errors import ChainUnavailable, Starting
 from marketplace.protocol.vouchers import VoucherMessage
 from marketplace.services.chain_port import (
@@ -65,8 +67,6 @@ _log = structlog.get_logger(__name__)
 
 _CLOCK_SYSVAR: Final = Pubkey.from_string("SysvarC1ock11111111111111111111111111111111")
 _CLOCK: Final = struct.Struct("<QqQQq")
-_RATE_SCALE: Final = 1_000_000
-"""Specified: Params.exposure_rate counts payment base units per 1,000,000 stake base units."""
 _DAY_MS: Final = 86_400_000
 _STATES: Final = ("open", "assigned", "closing")
 _MARGIN_BLOCKS: Final = 8
@@ -297,34 +297,39 @@ class SolanaChain:
 
     async def find_node(self, node_key: str) -> NodeView | None:
         async with _asking():
-            found = await self._reader.find_node(Pubkey.from_string(node_key))
-            return None if found is None else await self._node(found)
+            found = await StakeReader(self._reader).find_node(
+                self._builder.addresses.node(Pubkey.from_string(node_key))
+            )
+        return None if found is None else self._node(found)
 
     async def list_nodes(self) -> list[NodeView]:
         async with _asking():
-            found = await self._reader.list_nodes_of_market(self._market)
-            return [await self._node(located.account) for located in found]
+            nodes = await self._reader.list_nodes_of_market(self._market)
+            found = await StakeReader(self._reader).find_nodes([located.address for located in nodes])
+        # One that was closed between the two looks is gone.
+        return [self._node(staked) for staked in found if staked is not None]
 
-    async def _node(self, account: NodeAccount) -> NodeView:
-        address = self._builder.addresses.node(account.node_key)
-        pool = await self._reader.get_pool(address)
-        position = await self._reader.find_position(account.pool, account.operator)
+    def _node(self, staked: StakedNode) -> NodeView:
+        account, pool = staked.node, staked.pool
         rate, multiple = self._exposure
-        bond = pool.active_stake * pool.bond_shares // pool.active_shares if pool.active_shares else 0
+        bond = Bucket(Stake(pool.active_stake), Shares(pool.active_shares)).stake_for_floor(Shares(pool.bond_shares))
+        commission = in_force(
+            Bps(pool.commission_bps), Bps(pool.pending_commission_bps), Millis(pool.pending_commission_at), self.now()
+        )
         return NodeView(
-            address=str(address),
+            address=str(staked.address),
             node_key=str(account.node_key),
             operator=str(account.operator),
             market=str(account.market),
             class_id=bytes(account.class_id).rstrip(b"\0").decode(),
             status=NodeStatus(account.status).name.lower(),
             record=Record(account.attempts_well, account.attempts_lost),
-            bond=Stake(bond),
+            bond=bond,
             bond_needed=Stake(self._bonds.get(bytes(account.class_id), 0) + account.held),
             stake=Stake(pool.active_stake),
             exposure=Tokens(account.exposure),
-            exposure_limit=Tokens(pool.active_stake * rate * multiple // _RATE_SCALE),
-            commission_bps=Bps(0 if position is None else min(pool.commission_bps, BPS_SCALE)),
+            exposure_limit=exposure_limit_floor(Stake(pool.active_stake), rate, multiple),
+            commission_bps=commission,
             attempts=account.attempts,
         )
 
