@@ -153,7 +153,7 @@ def token_payment(world: World) -> Instruction:
 
 
 async def test_subscribers_hear_on_both_chains_the_same(localnet_world: World, validator_world: World) -> None:
-    ours, theirs = await conversation(localnet_world), await conversation(validator_world)
+    ours, theirs = await asyncio.gather(conversation(localnet_world), conversation(validator_world))
     for name in WATCHES:
         same = Same.SHAPE if name in OWN else Same.VALUE
         said = [seen(heard[name], world, same) for heard, world in ((ours, localnet_world), (theirs, validator_world))]

@@ -134,8 +134,8 @@ class Subscriptions:
     def _program_watch(self, params: Params) -> Watch:
         text, config = params.text(0), params.config(1, "RpcProgramAccountsConfig")
         program, filters = _address(text, "pubkey"), _filters(config)
-        encoding, data_slice = config.encoding(Encoding.BINARY), config.data_slice()
-        return ProgramWatch(self._chain, config.commitment(), program, filters, encoding, data_slice)
+        config.data_slice()  # checked, and not followed: Agave doesn't either
+        return ProgramWatch(self._chain, config.commitment(), program, filters, config.encoding(Encoding.BINARY))
 
     def _logs_watch(self, params: Params) -> Watch:
         params.need(1)

@@ -134,7 +134,7 @@ class AccountWatch(Watch):
 
 
 class ProgramWatch(Watch):
-    """Told of each account of the program that changes and passes the filters."""
+    """Told of each account of the program that changes and passes the filters; whole, as Agave shows it here."""
 
     kind = "program"
 
@@ -145,13 +145,11 @@ class ProgramWatch(Watch):
         program: Pubkey,
         filters: Filters,
         encoding: Encoding,
-        data_slice: DataSlice | None,
     ) -> None:
         super().__init__(chain, commitment)
         self._program = program
         self._filters = filters
         self._encoding = encoding
-        self._data_slice = data_slice
 
     def on_landed(self, landed: Landed) -> Iterable[Any]:
         return self._states(landed.changed())
@@ -165,7 +163,7 @@ class ProgramWatch(Watch):
         for address in addresses:
             account = self._chain.bank.account(address, self._commitment)
             if account is not None and account.owner == self._program and self._filters.match(account):
-                shown = self._account_json(address, account, self._encoding, self._data_slice)
+                shown = self._account_json(address, account, self._encoding, None)
                 yield self._in_context({"pubkey": str(address), "account": shown})
 
 
