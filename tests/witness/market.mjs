@@ -48,6 +48,7 @@ export class Addresses {
   ticket = (position, index) => this.derive("ticket", position, u64(index));
   vault = (wallet) => this.derive("vault", wallet);
   vaultTokens = (vault) => this.derive("vault_tokens", vault);
+  allowance = (wallet, market) => this.derive("allowance", wallet, market);
   escrow = (wallet, opener, nonce) => this.derive("escrow", wallet, opener, u64(nonce));
 }
 
