@@ -356,14 +356,15 @@ class World:
         return operator, node_key
 
 
-def _size(kind: object) -> int:
+def size_of(kind: object) -> int:
+    """Bytes of a type of the IDL."""
     if isinstance(kind, str):
         return _SIZES[kind]
     assert isinstance(kind, dict)
     if "array" in kind:
         inner, count = kind["array"]
-        return _size(inner) * int(count)
-    return sum(_size(inner) for _, inner in _STRUCTS[kind["defined"]["name"]])
+        return size_of(inner) * int(count)
+    return sum(size_of(inner) for _, inner in _STRUCTS[kind["defined"]["name"]])
 
 
 def _place(name: str, path: str) -> tuple[int, int]:
@@ -371,14 +372,14 @@ def _place(name: str, path: str) -> tuple[int, int]:
     first, _, rest = path.partition(".")
     names = [field for field, _ in _STRUCTS[name]]
     position = names.index(first)
-    start = sum(_size(kind) for _, kind in _STRUCTS[name][:position])
+    start = sum(size_of(kind) for _, kind in _STRUCTS[name][:position])
     kind = _STRUCTS[name][position][1]
     if rest and "array" in kind:
         inner, _ = kind["array"]
         index, _, rest = rest.partition(".")
-        start, kind = start + int(index) * _size(inner), inner
+        start, kind = start + int(index) * size_of(inner), inner
     if not rest:
-        return start, _size(kind)
+        return start, size_of(kind)
     offset, size = _place(kind["defined"]["name"], rest)
     return start + offset, size
 
