@@ -20,8 +20,10 @@ from marketplace.services.crank_chain import SolanaCrank
 
 _log = structlog.get_logger(__name__)
 
-_ROUND: Final = CrankRules(transactions=4)
-"""Chosen: a round ends well within the lease (docs/leases.md); what is left is done in the next, at once."""
+_ROUND: Final = CrankRules(transactions=4, patience_ms=60_000)
+"""Chosen: a round ends well within the lease (docs/leases.md); what is left is done in the next, at once. Contests and
+escrows are the settlement service's own work: the crank takes what that has left lying for a minute, so that the two
+don't pay twice for one act."""
 _LOOK_MS: Final = 30_000
 """Chosen: how often escrows and fees are looked at; epochs are looked at when one of their halves begins."""
 _AGAIN_MS: Final = 100

@@ -5,10 +5,11 @@ fees are swept. Every act stands by itself: the program refuses one that somebod
 and is no error. So cranks may race, stop anywhere and start again. A round is bounded; what is left is the next one's.
 """
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from solders.pubkey import Pubkey
 
@@ -34,6 +35,9 @@ EPOCH_SLOTS: Final = 3
 """Specified (NodeAccount.epochs): a node remembers an epoch at its index modulo this."""
 
 
+_Due = TypeVar("_Due")
+
+
 class CrankDuty(StrEnum):
     """What a crank does, in the order of a round."""
 
@@ -56,13 +60,15 @@ BATCHES: Final = {
     CrankDuty.SWEEP: 6,
 }
 """Chosen: so many acts of one kind fit a packet beside their signature; tests/services/test_crank.py measures it."""
+MOST_REFUSALS: Final = 8
+"""Chosen: after so many refused transactions a round leaves a duty, so that it comes to the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class CrankRules:
     """How much one round does.
 
-    transactions: tried at most. sweep_from: base units worth a transaction's fee. patience_ms: how long contests and
+    transactions: landed at most. sweep_from: base units worth a transaction's fee. patience_ms: how long contests and
     escrows are left to whoever else looks after them (a market's own services) before the crank does it.
     """
 
@@ -285,7 +291,7 @@ class CrankChain(Protocol):
     async def list_markets(self) -> list[Located[MarketAccount]]: ...
 
     async def perform(self, calls: Sequence[ProgramInstruction]) -> str:
-        """Have the calls land in one transaction; its signature. Raises CrankRefused, TransactionExpired."""
+        """Have the calls land in one transaction; its signature. Raises CrankRefused."""
         ...
 
 
@@ -311,8 +317,8 @@ class NotDone:
 class CrankReport:
     """One round.
 
-    now: chain time of its reading. left: acts that are due and wait for the next round. wake_at: the next boundary of
-    an epoch, in chain time.
+    now: chain time of its reading. left: acts that wait for the next round because this one was full. wake_at: the
+    next boundary of an epoch, in chain time.
     """
 
     now: Millis
@@ -333,25 +339,25 @@ class _Round:
     async def act(self, duty: CrankDuty, acts: Sequence[tuple[str, ProgramInstruction]]) -> None:
         """Land acts of one kind, some at a time; where a transaction is refused, each of its acts alone."""
         size = BATCHES[duty]
-        for start in range(0, len(acts), size):
-            batch = acts[start : start + size]
+        waiting = [acts[start : start + size] for start in range(0, len(acts), size)]
+        refusals = 0
+        while waiting and refusals < MOST_REFUSALS:
+            batch = waiting.pop(0)
             if self.budget <= 0:
                 self.left += len(batch)
-            elif not await self._land(duty, batch, alone=len(batch) == 1):
-                for act in batch:
-                    if self.budget <= 0:
-                        self.left += 1
-                    else:
-                        await self._land(duty, [act], alone=True)
+            elif not await self._land(duty, batch):
+                refusals += 1
+                if len(batch) > 1:
+                    waiting[:0] = [[act] for act in batch]
 
-    async def _land(self, duty: CrankDuty, batch: Sequence[tuple[str, ProgramInstruction]], *, alone: bool) -> bool:
-        self.budget -= 1
+    async def _land(self, duty: CrankDuty, batch: Sequence[tuple[str, ProgramInstruction]]) -> bool:
         try:
             signature = await self.chain.perform([call for _, call in batch])
         except CrankRefused as refused:
-            if alone:
-                self.refused += [NotDone(duty, subject, refused.name or str(refused)) for subject, _ in batch]
-            return alone
+            if len(batch) == 1:
+                self.refused.append(NotDone(duty, batch[0][0], refused.name or str(refused)))
+            return False
+        self.budget -= 1
         self.done += [Done(duty, subject, signature) for subject, _ in batch]
         return True
 
@@ -381,7 +387,7 @@ async def _epochs(chain: CrankChain, state: EmissionState, this: _Round) -> None
             epochs = await chain.list_epochs()
     if distributing(epochs):
         payers = {epoch.index: epoch.rent_payer for epoch in epochs}
-        parts = parts_to_distribute(state, epochs, await chain.list_nodes())
+        parts = _in_turn(parts_to_distribute(state, epochs, await chain.list_nodes()), state)
         await this.act(
             CrankDuty.DISTRIBUTE,
             [(f"{d.epoch} {d.node}", calls.distribute(who, d.node, d.epoch, payers[d.epoch])) for d in parts],
@@ -394,7 +400,7 @@ async def _weights(chain: CrankChain, state: EmissionState, this: _Round) -> Non
     if not clock.may_register(clock.index_at(now) - 1, now):
         return
     nodes = await chain.list_nodes()
-    due = weights_to_register(state, nodes)
+    due = _in_turn(weights_to_register(state, nodes), state)
     pools = await chain.find_pools([entry.node for entry in due])
     accounts = {node.address: node.account for node in nodes}
     await this.act(
@@ -410,7 +416,8 @@ async def _weights(chain: CrankChain, state: EmissionState, this: _Round) -> Non
 async def _escrows(chain: CrankChain, state: EmissionState, rules: CrankRules, this: _Round) -> None:
     params, now, who = state.config.params, state.now_ms - rules.patience_ms, chain.submitter
     escrows = await chain.list_escrows()
-    contests, reaps = contests_to_close(params, now, escrows), escrows_to_reap(params, now, escrows)
+    contests = _in_turn(contests_to_close(params, now, escrows), state)
+    reaps = _in_turn(escrows_to_reap(params, now, escrows), state)
     wanted = list({due.node for due in [*contests, *reaps] if due.node is not None})
     found = await chain.find_nodes(wanted) if wanted else []
     nodes = {node.address: NodeRef.of(node.account) for node in found if node is not None}
@@ -439,3 +446,9 @@ async def _fees(chain: CrankChain, state: EmissionState, rules: CrankRules, this
         CrankDuty.SWEEP,
         [(str(market), chain.calls.sweep_protocol_fees(chain.submitter, market, token)) for market in due],
     )
+
+
+def _in_turn(due: Sequence[_Due], state: EmissionState) -> list[_Due]:
+    """In another order each second: acts that are always refused don't stand before the same others for ever."""
+    order = random.Random(state.now_ms)  # noqa: S311 - spreads turns, guards nothing
+    return order.sample(due, len(due))

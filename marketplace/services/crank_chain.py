@@ -7,7 +7,7 @@ from solders.pubkey import Pubkey
 
 from marketplace.chain.accounts import EpochAccount, EscrowAccount, MarketAccount, NodeAccount, PoolAccount
 from marketplace.chain.builders import CallBuilder
-from marketplace.chain.errors import ChainError, TransactionFailed
+from marketplace.chain.errors import ChainError, TransactionExpired, TransactionFailed
 from marketplace.chain.instructions import ProgramInstruction
 from marketplace.chain.reader import ESCROW_MARKET_AT, ChainReader, Located
 from marketplace.chain.rpc import ProgramFilter
@@ -21,7 +21,7 @@ LAND_S: Final = 120.0
 
 
 class ActNotLanded(ChainError):
-    """A transaction was sent and not seen to land in time. It may still: the next round sees what it did."""
+    """A transaction was not seen to land in time. If it still does, the next round sees what it did."""
 
 
 class SolanaCrank:
@@ -86,7 +86,7 @@ class SolanaCrank:
         return await self._reader.list_accounts(MarketAccount, [])
 
     async def perform(self, calls: Sequence[ProgramInstruction]) -> str:
-        """Simulated first: what the program would refuse costs nothing."""
+        """Simulated first: what the program would refuse costs nothing. Raises CrankRefused, ChainError."""
         try:
             unsigned = await self._assembler.assemble(calls, self._submitter)
             signed = self._sign(unsigned)
@@ -96,6 +96,8 @@ class SolanaCrank:
             entry = await self._sender.wait(signed.signature, timeout_s=LAND_S)
         except TransactionFailed as failed:
             raise CrankRefused(str(failed), failed.error_name) from failed
+        except TransactionExpired as expired:
+            raise ActNotLanded("a transaction was not taken in time and can no longer land") from expired
         if not entry.state.landed:
             raise ActNotLanded(f"transaction {signed.signature} was sent and not seen to land within {LAND_S:.0f} s")
         return str(signed.signature)

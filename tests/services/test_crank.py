@@ -22,6 +22,7 @@ from marketplace.domain.quantities import Bps, Millis, Stake, Tokens
 from marketplace.domain.staking import EmissionRules, EpochClock, decayed, distribution_floor
 from marketplace.services.crank import (
     BATCHES,
+    MOST_REFUSALS,
     CrankDuty,
     CrankRefused,
     CrankReport,
@@ -274,10 +275,42 @@ async def test_what_one_has_done_doesnt_stop_the_rest_of_a_transaction(crank: Wo
     slow = await StaleCrank(crank).read_all()
     world.send(world.build.register_weight(crank.submitter, crank.nodes[1], 0), signers=[crank.signer])
     report = await crank_once(slow)
-    assert [done.subject for done in report.done] == [f"0 {crank.nodes[0]}", f"0 {crank.nodes[2]}"]
+    assert {done.subject for done in report.done} == {f"0 {crank.nodes[0]}", f"0 {crank.nodes[2]}"}
     assert [(refused.subject, refused.because) for refused in report.refused] == [
         (f"0 {crank.nodes[1]}", "WeightRegisteredAlready")
     ]
+
+
+class Obstructed(WorldCrank):
+    """Some acts can never be done here."""
+
+    def __init__(self, crank: WorldCrank, never: set[Pubkey]) -> None:
+        super().__init__(crank.world, crank.signer, crank.nodes, crank.escrows)
+        self.never = never
+
+    async def perform(self, calls: Sequence[ProgramInstruction]) -> str:
+        if any(getattr(call.accounts, "node", None) in self.never for call in calls):
+            raise CrankRefused("never", "Never")
+        return await super().perform(calls)
+
+
+async def test_what_can_never_be_done_keeps_nothing_else_from_being_done(crank: WorldCrank) -> None:
+    world = crank.world
+    for number in range(14):
+        worker(crank, f"n{number}")
+    waiting = opened(crank)
+    world.write("Escrow", world.build.escrow_address(waiting), {"assign_by": world.chain_ms})
+    go_to(world, 1)
+    good = {crank.nodes[0], crank.nodes[13]}
+    obstructed = Obstructed(crank, set(crank.nodes) - good)
+    registered: set[str] = set()
+    for second in range(8):
+        report = await crank_once(obstructed, CrankRules(transactions=4))
+        assert len(report.refused) <= MOST_REFUSALS
+        assert (of_escrows(report) == ["reap"]) is (second == 0), "other duties have their turn at once"
+        registered |= {done.subject for done in report.done if done.duty is CrankDuty.REGISTER}
+        world.pass_ms(1_000)
+    assert registered == {f"0 {node}" for node in good}
 
 
 async def test_as_many_acts_as_a_batch_holds_fit_a_packet(crank: WorldCrank) -> None:
