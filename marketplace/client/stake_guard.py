@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 from solders.pubkey import Pubkey
 
-from marketplace.chain.instructions import (
-    ProgramInstruction,
-)
+from marketplace.chain.instructions import Distribute, ProgramInstruction
 from marketplace.client.transaction_checks import CheckedTransaction, TransactionChecks
 
 
@@ -65,6 +63,18 @@ class StakeGuard(TransactionChecks):
             inspected,
             f"withdraws {_listed('ticket', [f'{t.index} of pool {t.pool}' for t in tickets])} "
             "to the own stake-token account",
+        )
+
+    def distribute(self, transaction: str, node: Pubkey, epoch: int) -> CheckedTransaction:
+        """Draw this node's part of an epoch's emission, for all who have staked on it.
+
+        Whose rent returns when that ends the epoch's account is read from the call: the program compares it.
+        """
+        inspected = self._inspect(transaction)
+        call = self._only(self._calls(inspected, allowed=(Distribute,)), Distribute)
+        self._compare(call, self._build.distribute(self._wallet, node, epoch, call.accounts.rent_payer))
+        return self._checked(
+            inspected, f"draws the part of node {node} in the emission of epoch {epoch}, for all who have staked on it"
         )
 
     # operators
