@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import pytest
 from solders.hash import Hash
 from solders.keypair import Keypair
@@ -6,7 +8,8 @@ from solders.pubkey import Pubkey
 
 from marketplace.chain.builders import CallBuilder, Deployment, EscrowRef, NodeRef
 from marketplace.chain.errors import UnsupportedTransaction
-from marketplace.chain.hotkeys import MATCHER_CALLS, METER_CALLS, HotKey
+from marketplace.chain.hotkeys import CRANK_CALLS, MATCHER_CALLS, METER_CALLS, HotKey
+from marketplace.chain.instructions import INSTRUCTION_TYPES
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.transactions import Assembler, Step, TransferLamports, UnsignedTransaction
 from tests.chain.test_transactions import Node
@@ -51,6 +54,14 @@ def test_a_key_signs_nothing_else_even_beside_it(step: Step) -> None:
 def test_the_matcher_does_not_settle_and_the_meter_does_not_open() -> None:
     assert "settle" not in MATCHER_CALLS
     assert not METER_CALLS & {"open_escrow", "assign", "cancel_escrow"}
+
+
+def test_the_meter_cranks_and_nothing_in_that_goes_to_an_account_of_its_choice() -> None:
+    assert CRANK_CALLS < METER_CALLS
+    assert not MATCHER_CALLS & CRANK_CALLS
+    for name in CRANK_CALLS:
+        accounts = {item.name for item in fields(INSTRUCTION_TYPES[name].ACCOUNTS)}
+        assert not accounts & {"destination", "payout", "payment_destination", "stake_destination"}
 
 
 def test_a_high_fee_is_not_signed() -> None:
