@@ -174,13 +174,14 @@ class World:
         assert len(bytes(transaction)) <= 1_232, "the transaction is too large for the network"
         result = self.svm.send_transaction(transaction)
         if isinstance(result, FailedTransactionMetadata):
-            raise Refused(self._name(result), result.meta().logs())
+            raise Refused(self.name_of(result), result.meta().logs())
         self.last_logs = result.logs()
         if label is not None:
             self.units.setdefault(label, []).append(result.compute_units_consumed())
         return self.events()
 
-    def _name(self, failed: FailedTransactionMetadata) -> str:
+    def name_of(self, failed: FailedTransactionMetadata) -> str:
+        """Our program's error, or what the runtime calls it."""
         inner = getattr(failed.err(), "err", failed.err())
         number = getattr(inner, "code", None)
         if number is not None:
