@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, PlainSerializer
 
 from marketplace.client.models import Amount, Answer, PreparedTransaction
 
@@ -15,7 +15,8 @@ def _shares(value: object) -> object:
     raise ValueError("shares are decimal digits")
 
 
-ShareCount = Annotated[int, BeforeValidator(_shares)]
+ShareCount = Annotated[int, BeforeValidator(_shares), PlainSerializer(str, return_type=str)]
+"""Counted with as a number, passed on as digits again."""
 
 
 class Rewards(Answer):

@@ -242,6 +242,15 @@ WRONG_USAGE = {
     "minutes": ("run", "--image", "a", "--gpu", "cpu-small", "--max-minutes", "0"),
     "no image": ("run", "--gpu", "cpu-small"),
     "address": ("login", "--api", "ftp://x"),
+    "stake amount": ("stake", "delegate", "--node", "node_1", "--amount", "1,5"),
+    "stake places": ("stake", "delegate", "--node", "node_1", "--amount", "0.0000001"),
+    "unbond nothing": ("stake", "unbond", "--node", "node_1"),
+    "unbond twice": ("stake", "unbond", "--node", "node_1", "--all", "--amount", "1"),
+    "unbond shares": ("stake", "unbond", "--node", "node_1", "--shares", "-1"),
+    "claim both": ("stake", "claim", "--all", "--node", "node_1"),
+    "withdraw both": ("stake", "withdraw", "--all", "--ticket", "x"),
+    "no such order": ("stake", "nodes", "--sort", "beauty"),
+    "simulate no epoch": ("stake", "simulate", "--node", "node_1", "--amount", "1", "--epochs", "0"),
     "region": (*RUN, "--region", "atlantis"),
 }
 

@@ -62,7 +62,17 @@ def test_an_output_that_takes_nothing_more_is_one_line_of_error() -> None:
 
 
 def test_every_command_teaches_by_help() -> None:
-    for arguments in (["login"], ["quote"], ["run"], ["jobs"], ["nodes"], ["vault", "deposit"], ["allow", "grant"]):
+    for arguments in (
+        ["login"],
+        ["quote"],
+        ["run"],
+        ["jobs"],
+        ["nodes"],
+        ["vault", "deposit"],
+        ["allow", "grant"],
+        ["stake"],
+        ["crank"],
+    ):
         done = subprocess.run(
             [sys.executable, "-c", CODE, *arguments, "--help"], capture_output=True, text=True, check=True
         )
