@@ -263,5 +263,5 @@ def _amount(info: AccountInfo | None) -> tuple[bool, int]:
     return True, account.amount if account.state is TokenAccountState.INITIALIZED else 0
 
 
-def _by_unlock(ticket: OpenTicket) -> tuple[int, bytes]:
-    return ticket.account.unlock_at, bytes(ticket.address)
+def _by_unlock(ticket: OpenTicket) -> tuple[int, int]:
+    return ticket.account.unlock_at, ticket.account.index

@@ -369,7 +369,7 @@ class StakeActions:
         if ticket is None:
             held = await self._stake.holdings(asked.caller.wallet)
             found = [(holding, entry) for holding in held for entry in holding.tickets]
-            return sorted(found, key=lambda pair: (pair[1].account.unlock_at, bytes(pair[1].address)))
+            return sorted(found, key=lambda pair: (pair[1].account.unlock_at, pair[1].account.index))
         accounts = self._stake.accounts
         try:
             named = await accounts.find_ticket(parse_address(ticket))

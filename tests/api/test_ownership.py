@@ -20,9 +20,12 @@ from marketplace.store.logins import Accounts
 from marketplace.store.nodes import Nodes
 from tests.api.conftest import Renter, Wallet, settings_in
 
-PUBLIC = {"GET /v1/nodes/{node_id}"}
+PUBLIC = {
+    "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
+    "GET /v1/stake/epochs/{epoch}",
+}  # fmt: skip
 """Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""
-BODIES = {"POST /v1/nodes/{node_id}/drain": {"drain": True}}
+BODIES = {"POST /v1/nodes/{node_id}/drain": {"drain": True}, "PATCH /v1/nodes/{node_id}": {"commission_bps": 100}}
 """Bodies of routes that need one: what is refused must be the id."""
 NODE_ID = NodeId(new_id("node", 1, 1))
 NODE_KEY = SigningKey.generate()
