@@ -63,6 +63,18 @@ static TYPES: [(u64, usize); 12] = [
     Epoch::HEAD,
 ];
 
+/// Discriminator and length of an account type by its number.
+///
+/// # Errors
+/// `WrongAccountType`: can't be.
+#[inline(always)]
+pub fn type_of(kind: u8) -> Result<(u64, usize), MarketError> {
+    match TYPES.get(kind as usize) {
+        Some(head) => Ok(*head),
+        None => Err(MarketError::WrongAccountType),
+    }
+}
+
 /// The most accounts an instruction may declare.
 pub const MOST_ACCOUNTS: usize = 16;
 /// What an instruction declares of its accounts: a byte each, and `NONE` after the last.
@@ -221,6 +233,11 @@ pub unsafe trait Holds<T: Account> {
     /// # Errors
     /// As `load_mut`.
     fn known_mut(&self, program_id: &Address) -> Result<(), MarketError>;
+    /// As `known`, of an account that is there.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn present(&self, program_id: &Address) -> Result<(), MarketError>;
     /// As `known_mut`, of an account that is there.
     ///
     /// # Errors
@@ -243,6 +260,10 @@ unsafe impl<T: Account> Holds<T> for AccountView {
         check_writable(self, program_id, T::TYPE)
     }
     #[inline(always)]
+    fn present(&self, program_id: &Address) -> Result<(), MarketError> {
+        check_account(self, program_id, T::TYPE)
+    }
+    #[inline(always)]
     fn present_mut(&self, program_id: &Address) -> Result<(), MarketError> {
         check_writable(self, program_id, T::TYPE)
     }
@@ -262,6 +283,10 @@ unsafe impl<T: Account, const FLAGS: u8> Holds<T> for Typed<T, FLAGS> {
     #[inline(always)]
     fn known_mut(&self, _: &Address) -> Result<(), MarketError> {
         const { assert!(FLAGS & (flag::optional | flag::writable) == flag::writable) };
+        Ok(())
+    }
+    #[inline(always)]
+    fn present(&self, _: &Address) -> Result<(), MarketError> {
         Ok(())
     }
     #[inline(always)]
@@ -300,9 +325,7 @@ fn check_account(view: &AccountView, program_id: &Address, kind: u8) -> Result<(
         same(view.owner().as_array(), program_id.as_array()),
         MarketError::WrongAccountOwner,
     )?;
-    let (discriminator, len) = *TYPES
-        .get(kind as usize)
-        .ok_or(MarketError::WrongAccountType)?;
+    let (discriminator, len) = type_of(kind)?;
     // SAFETY: read here and forgotten; no reference into the data is alive yet.
     let data = unsafe { view.borrow_unchecked() };
     state::check(data, discriminator, len)
@@ -350,6 +373,23 @@ pub fn load_mut<'a, T: Account>(
     view.known_mut(program_id)?;
     // SAFETY: as in `load`.
     Ok(unsafe { &mut *view.view().data_ptr().cast_mut().cast::<T>() })
+}
+
+/// Reads one of our accounts that may be absent.
+///
+/// # Errors
+/// As `load`.
+#[inline(always)]
+pub fn load_if_present<'a, T: Account>(
+    view: &'a impl Holds<T>,
+    program_id: &Address,
+) -> Result<Option<&'a T>, MarketError> {
+    if same(view.view().address().as_array(), program_id.as_array()) {
+        return Ok(None);
+    }
+    view.present(program_id)?;
+    // SAFETY: as in `load`.
+    Ok(Some(unsafe { &*view.view().data_ptr().cast::<T>() }))
 }
 
 /// As `load_mut`, of an account that may be absent.

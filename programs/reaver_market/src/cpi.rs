@@ -212,10 +212,18 @@ impl Fresh<'_> {
         &self,
         account: &'v mut AccountView,
     ) -> Result<&'v mut T, MarketError> {
-        let bump = self.create(account, self.program_id, T::LEN)?;
+        self.begin(account, T::TYPE)?;
+        // SAFETY: just created with this length; alignment 1, every bit pattern valid.
+        Ok(unsafe { &mut *account.data_mut_ptr().cast::<T>() })
+    }
+
+    #[inline(never)]
+    fn begin(&self, account: &mut AccountView, kind: u8) -> Result<(), MarketError> {
+        let (discriminator, len) = checks::type_of(kind)?;
+        let bump = self.create(account, self.program_id, len)?;
         // SAFETY: just created with this length, so nobody holds a reference into it.
         let data = unsafe { account.borrow_unchecked_mut() };
-        state::begin::<T>(data, bump)
+        state::start(data, (discriminator, len), bump)
     }
 
     /// Derives, checks and creates a token account of our own.
@@ -303,29 +311,67 @@ impl TokenTransfer<'_> {
     }
 }
 
-/// Closes an empty token account of ours; its rent goes to `to`.
-///
-/// # Errors
-/// None of ours; the token program's own when it isn't empty.
-#[inline(never)]
-pub fn close_token_account(
-    account: &AccountView,
-    to: &AccountView,
-    authority: &AccountView,
-    seeds: &[Seed<'_>],
-) -> Result<(), MarketError> {
-    Call {
-        program: &pinocchio_token::ID,
-        accounts: &[
-            (account, false, true),
-            (to, false, true),
-            (authority, true, false),
-        ],
-        data: &[tag::CLOSE_ACCOUNT],
-        seeds,
+/// A token account of ours, to be paid from.
+pub struct Purse<'a> {
+    /// The token account.
+    pub account: &'a AccountView,
+    /// Our account that may spend from it.
+    pub authority: &'a AccountView,
+    /// The authority's seeds: its prefix, its key (empty where it has none), its bump.
+    pub seeds: (&'a [u8], &'a [u8], u8),
+}
+
+impl Purse<'_> {
+    /// Sends tokens, and checks that exactly they have left and that what stays covers what is recorded.
+    /// For nothing neither account is looked at.
+    ///
+    /// # Errors
+    /// `DuplicateAccount`, `ConservationBroken`, or what the token program answers.
+    #[inline(never)]
+    pub fn pay(&self, to: &AccountView, amount: u64, recorded: u64) -> Result<(), MarketError> {
+        if amount == 0 {
+            return Ok(());
+        }
+        checks::require(
+            !checks::same(to.address().as_array(), self.account.address().as_array()),
+            MarketError::DuplicateAccount,
+        )?;
+        let before = checks::balance(self.account)?.get();
+        let (prefix, key, bump) = self.seeds;
+        TokenTransfer {
+            from: self.account,
+            to,
+            authority: self.authority,
+            amount,
+        }
+        .send(&[Seed::from(prefix), Seed::from(key), Seed::from(&[bump])])?;
+        let after = checks::balance(self.account)?.get();
+        checks::require(
+            after.checked_add(amount) == Some(before) && after >= recorded,
+            MarketError::ConservationBroken,
+        )
     }
-    .make();
-    Ok(())
+
+    /// Closes the emptied token account; its rent goes to `to`.
+    ///
+    /// # Errors
+    /// None of ours; the token program's own when it isn't empty.
+    #[inline(never)]
+    pub fn close(&self, to: &AccountView) -> Result<(), MarketError> {
+        let (prefix, key, bump) = self.seeds;
+        Call {
+            program: &pinocchio_token::ID,
+            accounts: &[
+                (self.account, false, true),
+                (to, false, true),
+                (self.authority, true, false),
+            ],
+            data: &[tag::CLOSE_ACCOUNT],
+            seeds: &[Seed::from(prefix), Seed::from(key), Seed::from(&[bump])],
+        }
+        .make();
+        Ok(())
+    }
 }
 
 /// Closes one of our accounts: data zeroed, lamports to the recorded payer, back to the system program.
@@ -335,7 +381,7 @@ pub fn close_token_account(
 #[inline(never)]
 pub fn close(account: &mut AccountView, to: &mut AccountView) -> Result<(), MarketError> {
     checks::require(
-        account.address() != to.address(),
+        !checks::same(account.address().as_array(), to.address().as_array()),
         MarketError::DuplicateAccount,
     )?;
     let lamports = to

@@ -58,6 +58,30 @@ pub fn bytes_of<T: Field>(value: &T) -> &[u8] {
     }
 }
 
+/// Copies a large value. Not inlined: an assignment is two instructions for each eight bytes.
+#[inline(always)]
+pub fn put<T: Field>(to: &mut T, from: &T) {
+    copy(core::ptr::from_mut(to).cast(), bytes_of(from));
+}
+
+#[inline(never)]
+fn copy(to: *mut u8, from: &[u8]) {
+    // SAFETY: `put` passes two values of one type, behind references that can't overlap.
+    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+}
+
+/// Empties a large value, as `put` copies one.
+#[inline(always)]
+pub fn clear<T: Field>(value: &mut T) {
+    zero(core::ptr::from_mut(value).cast(), core::mem::size_of::<T>());
+}
+
+#[inline(never)]
+fn zero(to: *mut u8, len: usize) {
+    // SAFETY: `clear` passes a whole value, of which every bit pattern is valid.
+    unsafe { core::ptr::write_bytes(to, 0, len) }
+}
+
 /// Reads exactly one value out of bytes of exactly its length.
 #[must_use]
 pub fn view_of<T: Field>(bytes: &[u8]) -> Option<&T> {
@@ -134,11 +158,6 @@ macro_rules! account {
                 const { assert!(core::mem::size_of::<$name>() == SUM) };
                 SUM
             };
-            fn begin(&mut self, bump: u8) {
-                self.discriminator = Self::DISCRIMINATOR;
-                self.version = $crate::state::VERSION;
-                self.bump = bump;
-            }
         }
         impl $name {
             /// Its entry in the IDL.

@@ -92,3 +92,13 @@ events! {
     /// Somebody else administers.
     AdminChanged { previous: Key, admin: Key }
 }
+
+impl ParamsSet {
+    /// The event in place: it is the parameters and nothing else.
+    #[inline(always)]
+    pub fn of(params: &Params) -> &Self {
+        const { assert!(core::mem::size_of::<Self>() == core::mem::size_of::<Params>()) };
+        // SAFETY: `repr(C)` of this one field, of which every bit pattern is valid.
+        unsafe { &*core::ptr::from_ref(params).cast() }
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::{
     checks::require,
+    declare::put,
     errors::MarketError,
     events::EscrowClosed,
     math,
@@ -117,10 +118,10 @@ pub fn by_one(
     end: &OneSided,
 ) -> Result<(), MarketError> {
     require(!escrow.is_contested(), MarketError::ContestBusy)?;
-    let attempt = escrow.attempt;
+    let attempt = &mut escrow.attempt;
     let unknown = end
         .now
-        .since(last_sign(&attempt))
+        .since(last_sign(attempt))
         .plus(config.params.skew)
         .unwrap_or(Millis::MAX);
     // a product beyond 64 bits is above every exposure
@@ -128,19 +129,16 @@ pub fn by_one(
         .unwrap_or(Tokens::MAX)
         .min(attempt.exposure);
     node.exposure.shrink(attempt.exposure.minus(reserve)?)?;
-    escrow.attempt.exposure = Tokens::ZERO;
-    escrow.contest = Contest {
-        attempt: Attempt {
-            exposure: reserve,
-            ..attempt
-        },
-        released_at: end.now,
-        reason: end.reason,
-        by_quit: Bool::new(end.by_quit),
-        can_be_loss: Bool::new(end.can_be_loss),
-        loss: Bool::NO,
-        compensation: Stake::ZERO,
-    };
+    let contest = &mut escrow.contest;
+    attempt.exposure = reserve;
+    put(&mut contest.attempt, attempt);
+    attempt.exposure = Tokens::ZERO;
+    contest.released_at = end.now;
+    contest.reason = end.reason;
+    contest.by_quit = Bool::new(end.by_quit);
+    contest.can_be_loss = Bool::new(end.can_be_loss);
+    contest.loss = Bool::NO;
+    contest.compensation = Stake::ZERO;
     reopen(escrow, config, end.now)
 }
 

@@ -54,7 +54,7 @@ enum Which {
 ///
 /// # Errors
 /// `WrongAccountCount`, `WrongProgram`, and all of `Front::check`.
-#[inline(always)]
+#[inline(never)]
 pub unsafe fn show<'a>(
     ctx: Ctx<'a>,
     voucher: &'a VoucherArgs,

@@ -1,10 +1,10 @@
 //! What the staking instructions share: stake coming in, leaving, and being paid out.
 
-use pinocchio::{cpi::Seed, AccountView, Address};
+use pinocchio::{AccountView, Address};
 
 use crate::{
     checks::{self, require},
-    cpi::{self, Fresh, TokenTransfer},
+    cpi::{self, Fresh, Purse, TokenTransfer},
     errors::MarketError,
     events::Unbonded,
     quantities::{Count, Key, Number, Shares, Stake},
@@ -38,7 +38,10 @@ impl Incoming<'_> {
             MarketError::WrongTokenAccount,
         )?;
         require(
-            self.source.address() != self.pool_stake.address(),
+            !checks::same(
+                self.source.address().as_array(),
+                self.pool_stake.address().as_array(),
+            ),
             MarketError::DuplicateAccount,
         )?;
         require(!pool.active().is_dead(), MarketError::PoolDead)?;
@@ -128,57 +131,31 @@ pub struct PoolVault<'a> {
 }
 
 impl PoolVault<'_> {
-    /// Sends tokens, and checks that exactly they have left and that what stays covers what is recorded.
-    /// For nothing neither account is looked at.
-    ///
-    /// # Errors
-    /// `DuplicateAccount`, `ConservationBroken`, or what the token program answers.
-    #[inline(never)]
-    pub fn pay(&self, to: &AccountView, amount: u64, recorded: u64) -> Result<(), MarketError> {
-        if amount == 0 {
-            return Ok(());
-        }
-        require(
-            to.address() != self.account.address(),
-            MarketError::DuplicateAccount,
-        )?;
-        let before = checks::balance(self.account)?.get();
-        let bump = [self.bump];
-        TokenTransfer {
-            from: self.account,
-            to,
+    #[inline(always)]
+    fn purse(&self) -> Purse<'_> {
+        Purse {
+            account: self.account,
             authority: self.pool,
-            amount,
+            seeds: (seeds::POOL, &self.node.0, self.bump),
         }
-        .send(&[
-            Seed::from(seeds::POOL),
-            Seed::from(&self.node.0),
-            Seed::from(&bump),
-        ])?;
-        let after = checks::balance(self.account)?.get();
-        require(
-            after.checked_add(amount) == Some(before) && after >= recorded,
-            MarketError::ConservationBroken,
-        )
     }
 
-    /// Closes the emptied token account; its rent goes to `to`.
+    /// As `Purse::pay`.
     ///
     /// # Errors
-    /// What the token program answers.
-    #[inline(never)]
+    /// As `Purse::pay`.
+    #[inline(always)]
+    pub fn pay(&self, to: &AccountView, amount: u64, recorded: u64) -> Result<(), MarketError> {
+        self.purse().pay(to, amount, recorded)
+    }
+
+    /// As `Purse::close`.
+    ///
+    /// # Errors
+    /// As `Purse::close`.
+    #[inline(always)]
     pub fn close(&self, to: &AccountView) -> Result<(), MarketError> {
-        let bump = [self.bump];
-        cpi::close_token_account(
-            self.account,
-            to,
-            self.pool,
-            &[
-                Seed::from(seeds::POOL),
-                Seed::from(&self.node.0),
-                Seed::from(&bump),
-            ],
-        )
+        self.purse().close(to)
     }
 }
 

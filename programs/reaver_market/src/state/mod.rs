@@ -41,8 +41,6 @@ pub trait Account: Field {
     const LEN: usize;
     /// Discriminator and size, as the loader compares them.
     const HEAD: (u64, usize) = (u64::from_le_bytes(Self::DISCRIMINATOR), Self::LEN);
-    /// Writes discriminator, version and bump.
-    fn begin(&mut self, bump: u8);
 }
 
 /// Checks type, exact size and version.
@@ -65,18 +63,31 @@ pub fn check(data: &[u8], discriminator: u64, len: usize) -> Result<(), MarketEr
     )
 }
 
-/// Starts an account in fresh, zeroed data.
+/// Starts an account in fresh, zeroed data: discriminator, version and bump.
 ///
 /// # Errors
 /// `AlreadyInitialized`, `WrongAccountSize`.
-#[inline(always)]
+pub fn start(data: &mut [u8], head: (u64, usize), bump: u8) -> Result<(), MarketError> {
+    require(data.len() == head.1, MarketError::WrongAccountSize)?;
+    let Some((header, _)) = data.split_first_chunk_mut::<10>() else {
+        return Err(MarketError::WrongAccountSize);
+    };
+    require(header[..8] == [0; 8], MarketError::AlreadyInitialized)?;
+    header[..8].copy_from_slice(&head.0.to_le_bytes());
+    header[8] = VERSION;
+    header[9] = bump;
+    Ok(())
+}
+
+/// Starts an account in fresh bytes, for tests.
+///
+/// # Errors
+/// As `start`.
+#[cfg(not(target_arch = "bpf"))]
 pub fn begin<T: Account>(data: &mut [u8], bump: u8) -> Result<&mut T, MarketError> {
-    require(data.len() == T::LEN, MarketError::WrongAccountSize)?;
-    require(data[..8] == [0; 8], MarketError::AlreadyInitialized)?;
+    start(data, T::HEAD, bump)?;
     // SAFETY: the length is exact, alignment 1, every bit pattern valid.
-    let account = unsafe { &mut *data.as_mut_ptr().cast::<T>() };
-    account.begin(bump);
-    Ok(account)
+    Ok(unsafe { &mut *data.as_mut_ptr().cast::<T>() })
 }
 
 /// All accounts, for the IDL.

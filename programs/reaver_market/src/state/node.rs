@@ -1,5 +1,6 @@
 use super::ClassId;
 use crate::{
+    declare::clear,
     events::NodeUpdated,
     quantities::{Bool, Count, Key, Number, Stake, Tokens},
 };
@@ -72,18 +73,18 @@ account! {
 
 impl Node {
     /// The slot of an epoch, emptied when it still holds an older one.
+    #[inline(never)]
     pub fn slot_mut(&mut self, epoch: Number) -> &mut EpochSlot {
         let slot = &mut self.epochs[(epoch.get() % 3) as usize];
         if slot.epoch != epoch {
-            *slot = EpochSlot {
-                epoch,
-                ..EpochSlot::ZERO
-            };
+            clear(slot);
+            slot.epoch = epoch;
         }
         slot
     }
 
     /// What was compensated in an epoch so far.
+    #[inline(never)]
     #[must_use]
     pub fn compensated_in(&self, epoch: Number) -> Stake {
         let slot = &self.epochs[(epoch.get() % 3) as usize];

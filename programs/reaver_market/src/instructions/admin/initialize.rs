@@ -10,6 +10,7 @@ use crate::{
     admin_key,
     checks::{self, require},
     cpi::Fresh,
+    declare::put,
     errors::MarketError,
     events,
     quantities::{Hash, Key, Millis, Stake},
@@ -100,7 +101,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     config.protocol_token = Key::of(a.protocol_token);
     config.compensation_vault = Key::of(a.compensation_vault);
     config.emission_vault = Key::of(a.emission_vault);
-    config.params = args.params;
+    put(&mut config.params, &args.params);
     config.epoch_length = args.epoch_length;
     config.epoch_start = now;
     config.scheduled_emission = args.first_emission;
@@ -109,10 +110,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         admin,
     }
     .emit();
-    events::ParamsSet {
-        params: args.params,
-    }
-    .emit();
+    events::ParamsSet::of(&args.params).emit();
     Ok(())
 }
 

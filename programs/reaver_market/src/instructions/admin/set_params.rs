@@ -4,6 +4,7 @@
 //! Refuses: a number outside its bounds.
 
 use super::set_pause::administered;
+use crate::declare::put;
 use crate::{errors::MarketError, events, state::Params, Ctx};
 
 instruction! {
@@ -27,10 +28,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
     let config = administered(a.config, a.admin, ctx.program_id)?;
     args.params.require_bounds(config.epoch_length)?;
-    config.params = args.params;
-    events::ParamsSet {
-        params: args.params,
-    }
-    .emit();
+    put(&mut config.params, &args.params);
+    events::ParamsSet::of(&args.params).emit();
     Ok(())
 }

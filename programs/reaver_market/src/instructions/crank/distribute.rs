@@ -3,12 +3,10 @@
 //! Changes: stake tokens go from the emission vault to the pool, commission first; the last one closes the epoch's account.
 //! Refuses: an epoch not closed or over, a node that has no weight in it or has drawn its part.
 
-use pinocchio::cpi::Seed;
-
 use super::close_epoch;
 use crate::{
     checks::{self, require},
-    cpi::TokenTransfer,
+    cpi::Purse,
     errors::MarketError,
     events, math,
     quantities::{Bool, Count, Key, Number, Stake},
@@ -91,20 +89,13 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         account.distributed <= account.emission,
         MarketError::ConservationBroken,
     )?;
-    let (committed, bump) = (config.committed_emission, [config.bump]);
-    let before = checks::balance(a.emission_vault)?;
-    TokenTransfer {
-        from: a.emission_vault,
-        to: a.pool_stake,
+    let (committed, bump) = (config.committed_emission, config.bump);
+    Purse {
+        account: a.emission_vault,
         authority: a.config,
-        amount: amount.get(),
+        seeds: (seeds::CONFIG, &[], bump),
     }
-    .send(&[Seed::from(seeds::CONFIG), Seed::from(&bump)])?;
-    let after = checks::balance(a.emission_vault)?.get();
-    require(
-        before.get() - after == amount.get() && after >= committed.get(),
-        MarketError::ConservationBroken,
-    )?;
+    .pay(a.pool_stake, amount.get(), committed.get())?;
     events::Distributed {
         pool: pool_key,
         epoch,

@@ -77,9 +77,9 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     }
     let account: &mut Epoch = checks::load_mut(a.epoch, id)?;
     require(account.index == epoch, MarketError::WrongEpoch)?;
-    account.total_weight = account
+    account
         .total_weight
-        .plus(Shares::new(weight.get() as u128))?;
+        .grow(Shares::new(weight.get() as u128))?;
     account.registered.grow(Count::new(1))?;
     events::WeightRegistered {
         node: node_key,

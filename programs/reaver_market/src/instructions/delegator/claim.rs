@@ -40,8 +40,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
     checks::token_program(a.token_program)?;
-    let (owner, address, pool_address) =
-        (Key::of(a.owner), Key::of(a.position), Key::of(a.pool));
+    let (owner, address, pool_address) = (Key::of(a.owner), Key::of(a.position), Key::of(a.pool));
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     require(
         pool.fee_vault.is(a.pool_fees) && pool.stake_vault.is(a.pool_stake),

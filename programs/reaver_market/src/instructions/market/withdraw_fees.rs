@@ -3,12 +3,12 @@
 //! Changes: pays the recorded number to any account the authority names.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::{cpi::Seed, AccountView, Address};
+use pinocchio::{AccountView, Address};
 
 use super::rotate_keys::governed;
 use crate::{
     checks::{self, require},
-    cpi::TokenTransfer,
+    cpi::Purse,
     errors::MarketError,
     events,
     quantities::{Key, Tokens},
@@ -91,10 +91,6 @@ impl Payout<'_> {
             market.fee_vault.is(self.fees),
             MarketError::WrongTokenAccount,
         )?;
-        require(
-            self.destination.address() != self.fees.address(),
-            MarketError::DuplicateAccount,
-        )?;
         let place = match owed {
             Owed::ToMarket => &mut market.market_owed,
             Owed::ToProtocol => &mut market.protocol_owed,
@@ -103,24 +99,13 @@ impl Payout<'_> {
         require(!amount.is_zero(), MarketError::NothingOwed)?;
         *place = Tokens::ZERO;
         let rest = market.market_owed.plus(market.protocol_owed)?;
-        let (authority, bump) = (market.authority, [market.bump]);
-        let before = checks::balance(self.fees)?;
-        TokenTransfer {
-            from: self.fees,
-            to: self.destination,
+        let (authority, bump) = (market.authority, market.bump);
+        Purse {
+            account: self.fees,
             authority: self.market,
-            amount: amount.get(),
+            seeds: (seeds::MARKET, &authority.0, bump),
         }
-        .send(&[
-            Seed::from(seeds::MARKET),
-            Seed::from(&authority.0),
-            Seed::from(&bump),
-        ])?;
-        let after = checks::balance(self.fees)?;
-        require(
-            after.plus(amount)? == before && after >= rest,
-            MarketError::ConservationBroken,
-        )?;
+        .pay(self.destination, amount.get(), rest.get())?;
         Ok(amount)
     }
 }

@@ -3,11 +3,9 @@
 //! Changes: pays what the vault records, in stake tokens.
 //! Refuses: when nothing is owed. Never paused.
 
-use pinocchio::cpi::Seed;
-
 use crate::{
     checks::{self, require},
-    cpi::TokenTransfer,
+    cpi::Purse,
     errors::MarketError,
     events,
     quantities::{Key, Stake},
@@ -46,10 +44,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         MarketError::WrongTokenAccount,
     )?;
     require(
-        a.destination.address() != a.compensation_vault.address(),
-        MarketError::DuplicateAccount,
-    )?;
-    require(
         checks::token(a.destination)?.mint == config.stake_mint,
         MarketError::WrongMint,
     )?;
@@ -60,17 +54,12 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     require(!amount.is_zero(), MarketError::NothingOwed)?;
     vault.compensation_owed = Stake::ZERO;
 
-    let before = checks::balance(a.compensation_vault)?;
-    let bump = [config.bump];
-    TokenTransfer {
-        from: a.compensation_vault,
-        to: a.destination,
+    Purse {
+        account: a.compensation_vault,
         authority: a.config,
-        amount: amount.get(),
+        seeds: (seeds::CONFIG, &[], config.bump),
     }
-    .send(&[Seed::from(seeds::CONFIG), Seed::from(&bump)])?;
-    let moved = before.minus(checks::balance(a.compensation_vault)?)?;
-    require(moved.get() == amount.get(), MarketError::ConservationBroken)?;
+    .pay(a.destination, amount.get(), 0)?;
     events::CompensationClaimed {
         vault: address,
         wallet: Key::of(a.wallet),

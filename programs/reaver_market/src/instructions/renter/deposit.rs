@@ -44,7 +44,10 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         MarketError::WrongTokenAccount,
     )?;
     require(
-        a.source.address() != a.vault_tokens.address(),
+        !checks::same(
+            a.source.address().as_array(),
+            a.vault_tokens.address().as_array(),
+        ),
         MarketError::DuplicateAccount,
     )?;
     let amount = TokenTransfer {

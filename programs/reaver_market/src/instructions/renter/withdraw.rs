@@ -3,11 +3,9 @@
 //! Changes: moves free tokens out of the vault.
 //! Refuses: more than is free. Never paused.
 
-use pinocchio::cpi::Seed;
-
 use crate::{
     checks::{self, require},
-    cpi::TokenTransfer,
+    cpi::Purse,
     errors::MarketError,
     events,
     quantities::{Key, Tokens},
@@ -48,32 +46,16 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         MarketError::WrongTokenAccount,
     )?;
     require(
-        a.destination.address() != a.vault_tokens.address(),
-        MarketError::DuplicateAccount,
-    )?;
-    let before = checks::balance(a.vault_tokens)?;
-    require(
-        vault.free(before)? >= args.amount,
+        vault.free(checks::balance(a.vault_tokens)?)? >= args.amount,
         MarketError::InsufficientFunds,
     )?;
-    let bump = [vault.bump];
-    TokenTransfer {
-        from: a.vault_tokens,
-        to: a.destination,
+    // exactly the amount leaves, and what escrows hold stays
+    Purse {
+        account: a.vault_tokens,
         authority: a.vault,
-        amount: args.amount.get(),
+        seeds: (seeds::VAULT, &vault.wallet.0, vault.bump),
     }
-    .send(&[
-        Seed::from(seeds::VAULT),
-        Seed::from(&vault.wallet.0),
-        Seed::from(&bump),
-    ])?;
-    // exactly the amount left, and what escrows hold is still there
-    let after = checks::balance(a.vault_tokens)?;
-    require(
-        after.plus(args.amount)? == before && after >= vault.locked,
-        MarketError::ConservationBroken,
-    )?;
+    .pay(a.destination, args.amount.get(), vault.locked.get())?;
     events::Withdrawn {
         vault: Key::of(a.vault),
         wallet: vault.wallet,

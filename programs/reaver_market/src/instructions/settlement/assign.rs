@@ -12,6 +12,7 @@ use pinocchio::{AccountView, Address};
 
 use crate::{
     checks::{self, require},
+    declare::clear,
     errors::MarketError,
     events::Assigned,
     math,
@@ -19,8 +20,8 @@ use crate::{
     quantities::{Bps, Count, Key, Millis, Price, Time, Tokens},
     settlement::ending,
     state::{
-        escrow_state, node_status, pause, Allowance, Attempt, Class, Config, Escrow, Market, Node,
-        Pool, ANY_CLASS,
+        escrow_state, node_status, pause, Allowance, Class, Config, Escrow, Market, Node, Pool,
+        ANY_CLASS,
     },
     sysvars, Ctx,
 };
@@ -33,7 +34,7 @@ instruction! {
             config: Config [],
             market: Market [],
             escrow: Escrow [writable],
-            allowance: [optional],
+            allowance: Allowance [optional],
             node: Node [writable],
             pool: Pool [],
             class_account: Class [],
@@ -111,10 +112,7 @@ impl Parties<'_> {
             MarketError::TimeLeftTooShort,
         )?;
         require(!left.is_zero(), MarketError::NothingLeft)?;
-        require(
-            left >= args.deposit_left,
-            MarketError::DepositLeftTooSmall,
-        )
+        require(left >= args.deposit_left, MarketError::DepositLeftTooSmall)
     }
 
     fn check_node(&self, left: Tokens) -> Result<(), MarketError> {
@@ -160,19 +158,18 @@ impl Parties<'_> {
     #[inline(never)]
     fn begin(&mut self, args: &Args, fee_bps: Bps, left: Tokens) -> Result<Count, MarketError> {
         let number = self.escrow.attempt.number.plus(Count::new(1))?;
-        self.escrow.attempt = Attempt {
-            number,
-            node: self.node_address,
-            price: args.price,
-            meter: self.market.meter,
-            protocol_bps: self.config.params.protocol_bps,
-            fee_bps,
-            assigned_at: self.now,
-            last_at: self.now,
-            metered_at: self.now,
-            exposure: left,
-            ..Attempt::ZERO
-        };
+        let attempt = &mut self.escrow.attempt;
+        clear(attempt);
+        attempt.number = number;
+        attempt.node = self.node_address;
+        attempt.price = args.price;
+        attempt.meter = self.market.meter;
+        attempt.protocol_bps = self.config.params.protocol_bps;
+        attempt.fee_bps = fee_bps;
+        attempt.assigned_at = self.now;
+        attempt.last_at = self.now;
+        attempt.metered_at = self.now;
+        attempt.exposure = left;
         self.escrow.state = escrow_state::ASSIGNED;
         self.node.exposure.grow(left)?;
         self.node.attempts.grow(Count::new(1))?;
@@ -229,10 +226,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         market_key: Key::of(a.market),
         market: checks::load(a.market, id)?,
         escrow: checks::load_mut(a.escrow, id)?,
-        allowance: match checks::optional(a.allowance, id) {
-            Some(view) => Some(checks::load(view, id)?),
-            None => None,
-        },
+        allowance: checks::load_if_present(a.allowance, id)?,
         node_address: Key::of(a.node),
         node: checks::load_mut(a.node, id)?,
         pool: checks::load(a.pool, id)?,

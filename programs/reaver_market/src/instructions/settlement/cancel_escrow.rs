@@ -52,7 +52,10 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
     require(escrow.market == market_key, MarketError::WrongMarket)?;
     require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
-    require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;
+    require(
+        escrow.rent_payer.is(a.rent_payer),
+        MarketError::WrongRentPayer,
+    )?;
     require(
         authority == escrow.wallet || authority == market.matcher,
         MarketError::NotOpener,

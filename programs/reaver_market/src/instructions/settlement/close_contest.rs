@@ -10,6 +10,7 @@
 use crate::{
     checks::{self, require},
     cpi,
+    declare::{clear, put},
     errors::MarketError,
     events::{ContestClosed, Slashed},
     math,
@@ -17,9 +18,7 @@ use crate::{
     reasons,
     settlement::ending::{self, Outcome},
     staking::PoolVault,
-    state::{
-        escrow_state, Allowance, Config, Contest, Escrow, Node, Pool, Position, Vault,
-    },
+    state::{escrow_state, Allowance, Config, Contest, Escrow, Node, Pool, Position, Vault},
     sysvars, Ctx,
 };
 
@@ -112,8 +111,14 @@ fn links(a: &Accounts<'_>, escrow: &Escrow, pool: &Pool) -> Result<(), MarketErr
         escrow.contest.attempt.node.is(a.node),
         MarketError::WrongNode,
     )?;
-    require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;
-    require(pool.stake_vault.is(a.pool_stake), MarketError::WrongTokenAccount)
+    require(
+        escrow.rent_payer.is(a.rent_payer),
+        MarketError::WrongRentPayer,
+    )?;
+    require(
+        pool.stake_vault.is(a.pool_stake),
+        MarketError::WrongTokenAccount,
+    )
 }
 
 /// # Errors
@@ -144,13 +149,14 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         MarketError::WrongPosition,
     )?;
     ending::check_allowance(escrow, allowance.as_deref())?;
-    let contest = escrow.contest;
+    let contest = &escrow.contest;
     require(
         now > contest.released_at.after(config.params.contest)?,
         MarketError::ContestWindowOpen,
     )?;
 
-    let reserve = contest.attempt.exposure;
+    let (reserve, number) = (contest.attempt.exposure, contest.attempt.number);
+    let (loss, reason) = (contest.loss, contest.reason);
     node.exposure.shrink(reserve)?;
     node.attempts.shrink(Count::new(1))?;
     node.held.shrink(contest.compensation)?;
@@ -165,31 +171,19 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     ending::book(
         bond.node,
         &contest.attempt,
-        outcome(&contest),
+        outcome(contest),
         config.epoch_at(now),
     )?;
     vault.compensation_owed.grow(taken.stake)?;
     let closing = escrow.state == escrow_state::CLOSING;
     if closing {
         ending::unlock(escrow, vault, allowance, (reserve, now))?;
-    } else if escrow.attempt.number == contest.attempt.number {
-        escrow.attempt = crate::state::Attempt {
-            exposure: Tokens::ZERO,
-            ..contest.attempt
-        };
+    } else if escrow.attempt.number == number {
+        put(&mut escrow.attempt, &escrow.contest.attempt);
+        escrow.attempt.exposure = Tokens::ZERO;
     }
-    escrow.contest = Contest::ZERO;
+    clear(&mut escrow.contest);
 
-    let event = ContestClosed {
-        escrow: escrow_key,
-        attempt: contest.attempt.number,
-        node: node_key,
-        loss: contest.loss,
-        released: reserve,
-        refunded: Bool::new(closing),
-        compensation: taken.stake,
-        burned: taken.burned,
-    };
     let (bump, recorded) = (bond.pool.bump, bond.pool.recorded_stake()?);
     // where nothing is taken the stake vault isn't even looked at: frozen, it must not hold the reserve of an
     // escrow that wasn't lost
@@ -205,13 +199,23 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
             node: node_key,
             pool: pool_key,
             bucket: 0,
-            reason: contest.reason,
+            reason,
             amount: taken.stake,
             burned: taken.burned,
         }
         .emit();
     }
-    event.emit();
+    ContestClosed {
+        escrow: escrow_key,
+        attempt: number,
+        node: node_key,
+        loss,
+        released: reserve,
+        refunded: Bool::new(closing),
+        compensation: taken.stake,
+        burned: taken.burned,
+    }
+    .emit();
     if closing {
         cpi::close(a.escrow, a.rent_payer)?;
     }

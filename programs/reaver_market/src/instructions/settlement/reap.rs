@@ -59,13 +59,17 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let a = Accounts::parse(id, ctx.accounts)?;
     Args::parse(ctx.data)?;
     let now = sysvars::now()?;
-    let (submitter, escrow_key, node_key) = (Key::of(a.submitter), Key::of(a.escrow), Key::of(a.node));
+    let (submitter, escrow_key, node_key) =
+        (Key::of(a.submitter), Key::of(a.escrow), Key::of(a.node));
     let config: &Config = checks::load(a.config, id)?;
     let escrow: &mut Escrow = checks::load_mut(a.escrow, id)?;
     let vault: &mut Vault = checks::load_mut(a.vault, id)?;
     let allowance: Option<&mut Allowance> = checks::load_optional(a.allowance, id)?;
     require(vault.wallet == escrow.wallet, MarketError::WrongVault)?;
-    require(escrow.rent_payer.is(a.rent_payer), MarketError::WrongRentPayer)?;
+    require(
+        escrow.rent_payer.is(a.rent_payer),
+        MarketError::WrongRentPayer,
+    )?;
     ending::check_allowance(escrow, allowance.as_deref())?;
 
     let reason = match escrow.state {

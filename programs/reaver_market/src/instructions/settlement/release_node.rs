@@ -59,8 +59,7 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     // SAFETY: asserted above.
     let (mut shown, _) = unsafe { show(ctx, &args.voucher) }?;
     shown.require_running()?;
-    let by_matcher =
-        (reasons::IMAGE_UNAVAILABLE..=reasons::VERIFY_FAILED).contains(&args.reason);
+    let by_matcher = (reasons::IMAGE_UNAVAILABLE..=reasons::VERIFY_FAILED).contains(&args.reason);
     let attempt = &shown.escrow().attempt;
     let market = shown.front.market.get();
     if by_matcher {
