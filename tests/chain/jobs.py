@@ -13,9 +13,18 @@ TOKEN = 1_000_000
 
 
 async def settled_job(
-    actor: Actor, node: TestNode | None = None, wallet: Keypair | None = None, *, billed_ms: int = 900, nonce: int = 1
+    actor: Actor,
+    node: TestNode | None = None,
+    wallet: Keypair | None = None,
+    *,
+    billed_ms: int = 900,
+    nonce: int = 1,
+    settle: bool = True,
 ) -> int:
-    """Run one job to its end on the node (a fresh one where None); what it cost, in base units."""
+    """Run one job to its end on the node (a fresh one where None); what it cost, in base units.
+
+    settle: False leaves it running.
+    """
     wallet = wallet or await actor.renter(20 * TOKEN)
     node = node or await actor.node()
     matcher, meter = actor.keys.matcher, actor.keys.meter
@@ -39,6 +48,8 @@ async def settled_job(
     assigned = actor.calls.assign(escrow, node.ref, matcher.pubkey(), claim)
     opened = actor.calls.open_escrow(escrow, matcher.pubkey(), terms)
     await actor.send([*assigned.checks, opened, assigned.call], matcher)
+    if not settle:
+        return 0
     at = (await actor.reader.get(EscrowAccount, actor.calls.escrow_address(escrow))).account.attempt.assigned_at
     final = actor.voucher(
         node, escrow, PRICE, sequence=1, started_at_ms=at, at_ms=at + billed_ms, billed_ms=billed_ms,
