@@ -7,7 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 from solders.keypair import Keypair
+from solders.pubkey import Pubkey
 
+from marketplace.localnet.tokens import TOKEN_PROGRAM, associated_address
 from tests.localnet.process import Localnet, Rpc
 from tests.localnet.transactions import as_base64, pay, signed
 
@@ -91,6 +93,72 @@ async def test_an_account_is_told_at_each_change_until_unsubscribed(socket: Sock
     later = (await socket.call("accountSubscribe", address, {"commitment": "processed"}))["result"]
     await rpc.result("requestAirdrop", address, 10**9)
     assert (await socket.next())["params"]["subscription"] == later != number
+
+
+async def test_a_program_s_accounts_are_told_through_the_filters(socket: Socket, rpc: Rpc, localnet: Localnet) -> None:
+    owner = Keypair().pubkey()
+    options = {
+        "commitment": "confirmed",
+        "encoding": "jsonParsed",
+        "filters": [{"dataSize": 165}, {"memcmp": {"offset": 32, "bytes": str(owner)}}],
+    }
+    number = (await socket.call("programSubscribe", str(TOKEN_PROGRAM), options))["result"]
+    other = Keypair().pubkey()
+    await rpc.result("localnetFaucet", str(other), {"payment": 5})  # passes no filter
+    await rpc.result("localnetFaucet", str(owner), {"payment": 7})
+    told = (await socket.next())["params"]
+    assert told["subscription"] == number
+    payment = Pubkey.from_string(localnet.ready["payment_mint"])
+    assert told["result"]["value"]["pubkey"] == str(associated_address(owner, payment))
+    info = told["result"]["value"]["account"]["data"]["parsed"]["info"]
+    assert (info["owner"], info["tokenAmount"]["amount"]) == (str(owner), "7")
+    assert (await socket.call("programUnsubscribe", number))["result"] is True
+
+
+@pytest.mark.parametrize("commitment", ["processed", "confirmed", "finalized"])
+async def test_logs_are_told_of_who_is_named_once(socket: Socket, rpc: Rpc, commitment: str) -> None:
+    wallet, stranger = Keypair(), Keypair()
+    await rpc.until("finalized", await rpc.result("requestAirdrop", str(wallet.pubkey()), 10**10))
+    number = (await socket.call("logsSubscribe", {"mentions": [str(wallet.pubkey())]}, {"commitment": commitment}))[
+        "result"
+    ]
+    blockhash = (await rpc.value("getLatestBlockhash", {"commitment": "processed"}))["blockhash"]
+    await rpc.result("requestAirdrop", str(stranger.pubkey()), 10**10)
+    transaction = signed(blockhash, wallet, pay(wallet, stranger.pubkey(), 10**12))
+    await rpc.result("sendTransaction", as_base64(transaction), {**SEND, "skipPreflight": True})
+    told = (await socket.next())["params"]
+    assert told["subscription"] == number
+    value = told["result"]["value"]
+    assert value["signature"] == str(transaction.signatures[0])
+    assert value["err"] == {"InstructionError": [0, {"Custom": 1}]}
+    assert value["logs"][-1].endswith("failed: custom program error: 0x1")
+
+
+async def test_slots_and_roots_follow_each_other_without_a_gap(socket: Socket) -> None:
+    numbers = {(await socket.call(f"{kind}Subscribe"))["result"]: kind for kind in ("slot", "root")}
+    heard: dict[str, list[int]] = {"slot": [], "root": []}
+    while min(len(each) for each in heard.values()) < 4:
+        told = await socket.next()
+        kind = numbers[told["params"]["subscription"]]
+        assert told["method"] == f"{kind}Notification"
+        result = told["params"]["result"]
+        if kind == "slot":
+            assert (result["parent"], result["root"]) == (result["slot"] - 1, max(0, result["slot"] - 4))
+        heard[kind].append(result["slot"] if kind == "slot" else result)
+    for slots in heard.values():
+        assert slots == list(range(slots[0], slots[0] + len(slots)))
+
+
+async def test_a_signature_is_told_received_before_it_is_confirmed(socket: Socket, rpc: Rpc) -> None:
+    wallet = Keypair()
+    await rpc.until("confirmed", await rpc.result("requestAirdrop", str(wallet.pubkey()), 10**10))
+    blockhash = (await rpc.value("getLatestBlockhash", {"commitment": "processed"}))["blockhash"]
+    transaction = signed(blockhash, wallet, pay(wallet, Keypair().pubkey(), 10**7))
+    options = {"commitment": "confirmed", "enableReceivedNotification": True}
+    await socket.call("signatureSubscribe", str(transaction.signatures[0]), options)
+    await rpc.result("sendTransaction", as_base64(transaction), SEND)
+    told = [(await socket.next())["params"]["result"]["value"] for _ in range(2)]
+    assert told == ["receivedSignature", {"err": None}]
 
 
 async def test_bad_subscriptions_get_errors(socket: Socket) -> None:

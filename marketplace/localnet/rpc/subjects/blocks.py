@@ -125,6 +125,9 @@ class BlockMethods(Reading):
         if config.raw("rewards") is not False:
             shown["rewards"] = []  # fees are burned: there is no leader to earn them
         rows = self._chain.journal.list_slots(slot, slot) if detail != "none" else []
+        if detail in ("full", "accounts"):
+            for row in rows:
+                check_version(row, newest)
         if detail == "signatures":
             shown["signatures"] = [str(row.signature) for row in rows]
         elif detail == "full":
@@ -133,9 +136,6 @@ class BlockMethods(Reading):
             ]
         elif detail == "accounts":
             shown["transactions"] = [_accounts_only(row, newest) for row in rows]
-        if detail in ("full", "accounts"):
-            for row in rows:
-                check_version(row, newest)
         return shown
 
     def get_latest_blockhash(self, params: Params) -> dict[str, Any]:
