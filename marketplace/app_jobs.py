@@ -45,6 +45,7 @@ from marketplace.services.nodes import NodeService
 from marketplace.services.polls import Polls
 from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
+from marketplace.services.reputations import ReputationService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.settlement import Settlement
 from marketplace.services.stake import StakeService
@@ -148,7 +149,7 @@ class JobMarket:
                 *quote_routes(quotes, chain, currency),
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
-                *node_routes(nodes, stake, stake_actions),
+                *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
                 *node_post_routes(control, Polls(control, clock), logs),
                 *control_routes(channels),

@@ -501,7 +501,7 @@ def _book(  # noqa: PLR0911 - one return for each kind of event
 
 
 def _stored(observed: ObservedEvent, escrow: str | None, at_ms: int) -> StoredEvent:
-    attempt = getattr(observed.event, "attempt", None)
+    attempt, node = getattr(observed.event, "attempt", None), getattr(observed.event, "node", None)
     return StoredEvent(
         signature=str(observed.signature),
         position=observed.index,
@@ -511,6 +511,7 @@ def _stored(observed: ObservedEvent, escrow: str | None, at_ms: int) -> StoredEv
         escrow=escrow,
         attempt=attempt,
         fields=orjson.dumps(_plain(observed.event)).decode(),
+        node=None if node is None else str(node),
     )
 
 

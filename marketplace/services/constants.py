@@ -5,6 +5,7 @@ from typing import Final
 
 from marketplace.domain.catalogue import CLASSES
 from marketplace.domain.reasons import MEANINGS
+from marketplace.domain.staking import DEAD_SHARES_PER_UNIT
 from marketplace.protocol.addresses import base58_text
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.idempotency import RETENTION_MS, SECRET_RETENTION_MS
@@ -82,6 +83,12 @@ class Constants:
     stop_after_ms: int
     unbonding_ms: int
     epoch_ms: int
+    epoch_start_ms: int
+    commission_delay_ms: int
+    commission_step_bps: int
+    dead_shares_per_unit: int
+    emission_decay_bps: int
+    emission_cap_bps: int
     compensation_bps: int
     slash_overclaim_bps: int
     slash_cap_bps: int
@@ -139,6 +146,12 @@ class ConstantsService:
             stop_after_ms=params.stop_after,
             unbonding_ms=params.unbonding,
             epoch_ms=facts.config.epoch_length,
+            epoch_start_ms=facts.config.epoch_start,
+            commission_delay_ms=params.commission_delay,
+            commission_step_bps=params.commission_step_bps,
+            dead_shares_per_unit=DEAD_SHARES_PER_UNIT,
+            emission_decay_bps=params.decay_bps,
+            emission_cap_bps=params.emission_cap_bps,
             compensation_bps=params.compensation_bps,
             slash_overclaim_bps=params.overclaim_bps,
             slash_cap_bps=params.slash_cap_bps,

@@ -17,7 +17,10 @@ _TRANSACTIONS: Final = EscrowTransactionRow.__table__  # type: ignore[attr-defin
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One event of the program. position: its place in the transaction. seen_at_ms: when the market saw it."""
+    """One event of the program. position: its place in the transaction. seen_at_ms: when the market saw it.
+
+    node: address of the Node account that it names.
+    """
 
     signature: str
     position: int
@@ -28,6 +31,7 @@ class StoredEvent:
     attempt: int | None
     fields: str
     finalized: bool = False
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,17 @@ class Books:
             select(_EVENTS)
             .where(_EVENTS.c.escrow == escrow)
             .order_by(_EVENTS.c.slot, _EVENTS.c.seen_at_ms, _EVENTS.c.position)
+        ).mappings()
+        return [from_row(StoredEvent, row) for row in rows]
+
+    def list_node_events(self, node: str, names: Sequence[str], limit: int, offset: int) -> list[StoredEvent]:
+        """Events of these names that name a node, the newest first."""
+        rows = self._tx.execute(
+            select(_EVENTS)
+            .where(_EVENTS.c.node == node, _EVENTS.c.name.in_(names))
+            .order_by(_EVENTS.c.slot.desc(), _EVENTS.c.position.desc(), _EVENTS.c.signature.desc())
+            .limit(limit)
+            .offset(offset)
         ).mappings()
         return [from_row(StoredEvent, row) for row in rows]
 

@@ -4,12 +4,13 @@ import hashlib
 
 from aiohttp import web
 
-from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, ResponseModel
+from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, MillisInstant, ResponseModel
 from marketplace.api.json_bodies import MAX_DEPTH, dump_model
 from marketplace.api.routes import MAX_BODY_BYTES, OPEN, Call, Route
 from marketplace.api.server import RateWindows
 from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
+from marketplace.domain.quantities import Millis
 from marketplace.errors import Starting
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
 
@@ -99,6 +100,32 @@ class PriorityConstants(ResponseModel):
     urgent: DecimalText
 
 
+class StakingConstants(ResponseModel):
+    """unbonding_s: from unbonding to withdrawal. commission_step_bps: the most by which a commission changes at once.
+
+    dead_shares_per_unit: a pool with more shares for each base unit of stake takes no more.
+    """
+
+    unbonding_s: ExactNumber
+    commission_delay_s: ExactNumber
+    commission_step_bps: int
+    dead_shares_per_unit: int
+    mint: str
+    decimals: int
+
+
+class EmissionConstants(ResponseModel):
+    """Weights of an epoch are registered in the first half of the next one, its emission is fixed in the second, and
+    drawn until the epoch after that ends. decay_bps: by how much the schedule falls with each epoch. cap_bps: a pool's
+    part, at most this part of the protocol fees that its node brought, at the exposure rate.
+    """
+
+    epoch_s: ExactNumber
+    epoch_start: MillisInstant
+    decay_bps: int
+    cap_bps: int
+
+
 class CompensationConstants(ResponseModel):
     bps: int
     cap_per_epoch_bps: int
@@ -127,6 +154,8 @@ class ConstantsResponse(ResponseModel):
     limits: LimitConstants
     retention: RetentionConstants
     priority: PriorityConstants
+    staking: StakingConstants
+    emission: EmissionConstants
     compensation: CompensationConstants
     slashing: SlashingConstants
     reasons: list[ReasonConstants]
@@ -216,6 +245,20 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             idempotency_secrets_s=all_of.idempotency_secrets_s,
         ),
         priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
+        staking=StakingConstants(
+            unbonding_s=_seconds(all_of.unbonding_ms),
+            commission_delay_s=_seconds(all_of.commission_delay_ms),
+            commission_step_bps=all_of.commission_step_bps,
+            dead_shares_per_unit=all_of.dead_shares_per_unit,
+            mint=chain.stake_mint,
+            decimals=chain.stake_decimals,
+        ),
+        emission=EmissionConstants(
+            epoch_s=_seconds(all_of.epoch_ms),
+            epoch_start=Millis(all_of.epoch_start_ms),
+            decay_bps=all_of.emission_decay_bps,
+            cap_bps=all_of.emission_cap_bps,
+        ),
         compensation=CompensationConstants(bps=all_of.compensation_bps, cap_per_epoch_bps=all_of.slash_cap_bps),
         slashing=SlashingConstants(
             overclaim_bps=all_of.slash_overclaim_bps,

@@ -56,7 +56,8 @@ from marketplace.protocol.control import Hardware
 from marketplace.protocol.terms import canonical_json
 from marketplace.services.nodes import NodeDetails, NodeQuery, NodeService, Registration
 from marketplace.services.principals import Scope
-from marketplace.services.stake import StakeService
+from marketplace.services.reputations import NodeRecord, ReputationService
+from marketplace.services.stake import Units
 from marketplace.services.stake_actions import Asked, StakeActions
 
 _PLACES = 4
@@ -158,8 +159,47 @@ class DrainRequest(RequestModel):
     drain: bool
 
 
-def node_routes(nodes: NodeService, stake: StakeService, actions: StakeActions) -> list[Route]:
+class RecordTerms(ResponseModel):
+    """Attempts that ended so and were metered, and their metered amounts in payment tokens."""
+
+    attempts: int
+    amount: DecimalText
+
+
+class RecordEventView(ResponseModel):
+    """counts: the term that it added to (well, lost, quit); null where it added to none."""
+
+    transaction: str
+    slot: int
+    type: Literal["settled", "contest_closed"]
+    escrow: str | None
+    attempt: int | None
+    reason_number: int | None
+    amount: DecimalText | None
+    counts: str | None
+
+
+class ReputationResponse(ResponseModel):
+    """reputation = (well + 1) / (well + loss_weight x lost + 2), from the node's account on chain; quit counts for
+    nothing. events: those that made it, the newest first, as far as this market's records go.
+    """
+
+    node_id: str | None
+    node: str
+    reputation: ExactNumber
+    formula: str
+    loss_weight: int
+    well: RecordTerms
+    lost: RecordTerms
+    quit: RecordTerms
+    currency: str
+    events: list[RecordEventView]
+    has_more: bool
+
+
+def node_routes(nodes: NodeService, records: ReputationService, actions: StakeActions) -> list[Route]:
     """Everything of a node but its held connection."""
+    stake = records.stake
 
     def view(details: NodeDetails) -> NodeView:
         return _view(details, nodes.decimals, nodes.stake_decimals)
@@ -212,6 +252,10 @@ def node_routes(nodes: NodeService, stake: StakeService, actions: StakeActions) 
         del call
         return StakeShapes(stake.units).node_pool(await stake.pool(node_id))
 
+    async def get_reputation(call: Call, node_id: NodeRef, query: Page) -> ReputationResponse:
+        del call
+        return _reputation(await records.get(node_id, query.limit, query.offset), stake.units)
+
     async def set_commission(call: Call, node_id: NodeIdPath, body: CommissionRequest) -> PreparedStakeResponse:
         prepared = await actions.set_commission(Asked(call.account, call.idempotency), node_id, body.commission_bps)
         return StakeShapes(stake.units).prepared(prepared)
@@ -227,6 +271,10 @@ def node_routes(nodes: NodeService, stake: StakeService, actions: StakeActions) 
         Route("GET", "/v1/nodes/{node_id}", get_node, "A node", scope_or_node(Scope.READ), errors=(NotFound,)),
         Route(
             "GET", "/v1/nodes/{node_id}/pool", get_pool, "A node's pool, by its id or its account's address",
+            scope_or_node(Scope.READ), errors=(NotFound, *chain),
+        ),
+        Route(
+            "GET", "/v1/nodes/{node_id}/reputation", get_reputation, "Every term of a node's reputation",
             scope_or_node(Scope.READ), errors=(NotFound, *chain),
         ),
         Route(
@@ -314,6 +362,37 @@ def _view(details: NodeDetails, decimals: int, stake_decimals: int) -> NodeView:
         maintenance=[],
         node_key=node.node_key,
         address=node.address,
+    )
+
+
+def _reputation(record: NodeRecord, units: Units) -> ReputationResponse:
+    def terms(attempts: int, amount: int) -> RecordTerms:
+        return RecordTerms(attempts=attempts, amount=format_amount(amount, units.payment))
+
+    return ReputationResponse(
+        node_id=record.node_id,
+        node=record.node,
+        reputation=_ratio(record.reputation),
+        formula="(well + 1) / (well + loss_weight * lost + 2)",
+        loss_weight=record.loss_weight,
+        well=terms(record.well, record.amount_well),
+        lost=terms(record.lost, record.amount_lost),
+        quit=terms(record.quit, record.amount_quit),
+        currency=units.currency,
+        events=[
+            RecordEventView(
+                transaction=event.signature,
+                slot=event.slot,
+                type="settled" if event.name == "Settled" else "contest_closed",
+                escrow=event.escrow,
+                attempt=event.attempt,
+                reason_number=event.reason,
+                amount=None if event.amount is None else format_amount(event.amount, units.payment),
+                counts=event.counts,
+            )
+            for event in record.events
+        ],
+        has_more=record.more,
     )
 
 

@@ -5,10 +5,13 @@ from sqlmodel import Field, SQLModel
 
 
 class ChainEventRow(SQLModel, table=True):
-    """One event of the program, once. position: its place in its transaction. chain_ms: ."""
+    """One event of the program, once. position: its place in its transaction. node: address of the Node account."""
 
     __tablename__ = "chain_events"
-    __table_args__ = (Index("ix_chain_events_escrow", "escrow", "slot", "position"),)
+    __table_args__ = (
+        Index("ix_chain_events_escrow", "escrow", "slot", "position"),
+        Index("ix_chain_events_node", "node", "name", "slot"),
+    )
 
     signature: str = Field(primary_key=True)
     position: int = Field(primary_key=True)
@@ -19,6 +22,7 @@ class ChainEventRow(SQLModel, table=True):
     attempt: int | None = None
     fields: str
     finalized: bool
+    node: str | None = None
 
 
 class ChainEscrowRow(SQLModel, table=True):

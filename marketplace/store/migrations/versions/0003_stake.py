@@ -1,4 +1,4 @@
-"""Stake: its events, pools, holders, and sums by epoch."""
+"""Stake: its events, pools, holders, and sums by epoch; which node a chain event names."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -75,6 +75,9 @@ def upgrade() -> None:
         sa.Column("ended", sa.Boolean, nullable=False),
         sa.Column("freed", sa.BigInteger, nullable=False),
     )
+    op.add_column("chain_events", sa.Column("node", sa.String, nullable=True))
+    op.create_index("ix_chain_events_node", "chain_events", ["node", "name", "slot"])
+    op.execute("UPDATE chain_events SET node = json_extract(fields, '$.node')")
     # Events recorded before are read again, for what they say of stake; what is recorded already stays as it is.
     op.execute("DELETE FROM chain_cursors")
 
