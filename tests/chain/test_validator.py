@@ -1,4 +1,4 @@
-"""The lifecycle suite once more, against a real Agave validator: the localnet's honest peer.
+"""The lifecycle suite and a delegator's stake once more, against a real Agave validator: the localnet's honest peer.
 
 `SOLANA_TEST_VALIDATOR` names the program, or it is on PATH; without one these tests are skipped and say so.
 """
@@ -25,6 +25,10 @@ from tests.chain.test_lifecycle import (  # noqa: F401 - collected here too, wit
     test_a_lost_node_is_released_contested_and_compensated,
     test_a_nodes_operator_quits_bonds_and_updates,
     test_a_wallet_opens_cancels_and_withdraws_by_itself,
+)
+from tests.chain.test_stakes import (  # noqa: F401 - and a delegator's
+    stakes,
+    test_a_delegators_stake_is_read_as_the_program_books_it,
 )
 
 VALIDATOR = os.environ.get("SOLANA_TEST_VALIDATOR") or shutil.which("solana-test-validator")
