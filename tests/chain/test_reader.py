@@ -1,3 +1,4 @@
+import asyncio
 import json
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from marketplace.chain import reader
-from marketplace.chain.accounts import EscrowAccount, VaultAccount
+from marketplace.chain.accounts import ConfigAccount, EscrowAccount, VaultAccount
 from marketplace.chain.errors import AccountMismatch, AccountMissing
 from marketplace.chain.subscriptions import Subscriptions
 from marketplace.chain.transactions import TransferLamports
@@ -70,7 +71,6 @@ async def test_the_nodes_of_a_market_are_listed(actor: Actor) -> None:
 
 
 async def test_a_landed_signature_wakes_its_listener(actor: Actor) -> None:
-    import asyncio
     import contextlib
 
     wallet = Keypair()
@@ -88,3 +88,27 @@ async def test_a_landed_signature_wakes_its_listener(actor: Actor) -> None:
     loop.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await loop
+
+
+async def test_a_long_list_leaves_room_for_other_tasks(actor: Actor) -> None:
+    """Counted in turns of the loop while nothing but the reading itself goes on."""
+    (config,) = await actor.rpc.list_accounts([actor.calls.addresses.config()])
+
+    class Immediate:
+        async def list_accounts(self, addresses, _commitment):
+            return [config] * len(addresses)
+
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    reading = reader.ChainReader(Immediate(), actor.codec)  # type: ignore[arg-type]
+    found = await reading.find_many(ConfigAccount, [actor.market] * 64)
+    task.cancel()
+    assert len(found) == 64
+    assert turns >= 64 // 8
