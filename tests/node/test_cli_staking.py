@@ -16,7 +16,7 @@ from marketplace.chain.accounts import NodeAccount, NodeStatus, PoolAccount
 from marketplace.chain.constants import LOCALNET
 from marketplace.chain.rpc import RpcClient
 from node.cli import app
-from tests.chain.jobs import settled_job
+from tests.chain.jobs import assigned_job, settled_job
 from tests.chain.market import Actor, Running, TestNode, localnet
 
 pytestmark = [pytest.mark.xdist_group("operator-localnet"), pytest.mark.timeout(300)]
@@ -271,4 +271,4 @@ async def _past_unbonding(actor: Actor) -> None:
 
 async def _assigned(actor: Actor, node: TestNode) -> None:
     """A running attempt on the node, by the way the market opens one."""
-    await settled_job(actor, node, settle=False)
+    await assigned_job(actor, node, await actor.renter(20 * TOKEN))

@@ -13,11 +13,14 @@ import pytest
 from aiohttp import ClientSession
 
 from marketplace.app import Market
+from marketplace.chain.rpc import RpcClient
 from marketplace.cli.reaver.exits import Exit
 from marketplace.errors import SettingsError
 from marketplace.settings import ApiSettings
 from tests.api.conftest import Caller, Wallet, settings_in
 from tests.api.stake_world import LIMITS, Staker, allowed, chain, node, run_job, units, wait_for
+from tests.chain.jobs import lost_job
+from tests.chain.market import Actor
 
 __all__ = ["chain", "node"]
 pytestmark = [pytest.mark.xdist_group("stake-cli"), pytest.mark.timeout(300)]
@@ -194,10 +197,29 @@ async def test_an_operators_own_node_is_refused(tmp_path: Path, reaver: Delegato
     assert (answer.code, "this is your own node" in answer.err) == (Exit.REFUSED, True), answer
 
 
-async def test_a_compensation_is_shown_and_claimed(reaver: Delegator, live_market: Market) -> None:
+async def test_a_compensation_is_shown_and_claimed(reaver: Delegator, live_market: Market, chain: Any) -> None:
     assert "compensation" not in (await reaver.done("vault", "balance")).out
     answer = await reaver("vault", "claim-compensation")
     assert (answer.code, "no compensation waits" in answer.err) == (Exit.REFUSED, True)
+
+    async with RpcClient([chain.rpc]) as rpc:
+        actor = Actor(chain, rpc)
+        loop = asyncio.create_task(actor.sender.run())
+        wallet = reaver.staker.keypair
+        key = wallet.pubkey()
+        await actor.send([actor.calls.open_vault(key, key), actor.calls.deposit(key, key, 20_000_000)], wallet)
+        await lost_job(actor, await actor.node(), wallet)
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+    shown = (await reaver.done("vault", "balance", "--json")).json
+    owed = units(shown["compensation_owed"])
+    assert owed > 0
+    assert "stake tokens: reaver vault claim-compensation" in (await reaver.done("vault", "balance")).out
+    before = (await reaver.staker.tokens(live_market))[1]
+    paid = await reaver.done("vault", "claim-compensation", "--json")
+    assert "claims the compensations of lost attempts" in paid.json["summary"]
+    assert (await reaver.staker.tokens(live_market))[1] == before + owed
+    assert units((await reaver.done("vault", "balance", "--json")).json["compensation_owed"]) == 0
 
 
 async def _pools(reaver: Delegator) -> Any:
