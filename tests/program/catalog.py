@@ -66,6 +66,7 @@ class Catalog:
         world = self.world
         final = instruction or world.instruction(case.call)
         svm: LiteSVM = world.svm
+        svm.expire_blockhash()  # the same call may have been sent before
         parts = [*(world.instruction(check) for check in case.checks), final, set_compute_unit_limit(400_000)]
         signers = list(dict.fromkeys(case.signers))
         message = Message.new_with_blockhash(parts, signers[0].pubkey(), svm.latest_blockhash())

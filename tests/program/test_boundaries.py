@@ -450,7 +450,7 @@ def test_line_22_another_node_ends_nobody_s_attempt_without_a_voucher_either(wor
         quit_attempt(world, running, other)
 
 
-def test_what_a_vault_is_short_of_is_never_paid(world, renter, node, running):
+def test_line_12_what_a_vault_is_short_of_is_never_paid(world, renter, node, running):
     """No instruction makes such a state: the last check stands for what we didn't think of."""
     vault = world.build.addresses.vault(renter.pubkey())
     payment = world.build.deployment.payment_mint
@@ -460,7 +460,7 @@ def test_what_a_vault_is_short_of_is_never_paid(world, renter, node, running):
         settle(world, running, node, voucher(world, running, node, 1, 1_000))
 
 
-def test_what_a_pool_is_short_of_is_never_taken(world, renter, node, running):
+def test_line_12_what_a_pool_is_short_of_is_never_taken(world, renter, node, running):
     world.pass_ms(10_000)
     signed = voucher(world, running, node, 1, 10_000)
     world.pass_ms(PARAMS.lost_after)

@@ -572,7 +572,7 @@ def test_an_empty_vault_gives_nothing_and_stops_no_epoch():
     assert events[-1] == EpochEndedEvent(0, 0, 0)
 
 
-def test_what_the_vault_is_short_of_is_never_paid(world, renter, node):
+def test_line_12_what_the_emission_vault_is_short_of_is_never_paid(world, renter, node):
     other = new_node(world, "other")
     registered(world, renter, [node, other])
     close(world, 0)

@@ -213,7 +213,7 @@ def test_one_market_s_vault_pays_no_other_market(world, renter, node):
         world.send(with_account(withdraw, market_fees=theirs), signers=[rival])
 
 
-def test_what_a_fee_vault_is_short_of_is_never_paid(world, renter, node):
+def test_line_12_what_a_fee_vault_is_short_of_is_never_paid(world, renter, node):
     earn(world, renter, node, 1, 10_000)
     world.fund(world.authority.pubkey())
     market = world.market_account()

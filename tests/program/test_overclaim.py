@@ -314,7 +314,7 @@ def test_line_1_a_proof_takes_only_the_accounts_of_its_escrow(world, renter, nod
     prove(world, running, node, signed)
 
 
-def test_a_slashed_node_gets_no_work_below_its_class_bond(world, renter, node, running):
+def test_line_25_a_slashed_node_gets_no_work_below_its_class_bond(world, renter, node, running):
     prove(world, running, node, lie(world, running, node))
     waiting = open_escrow(world, renter, own_escrow(world, renter, 2))
     with refused("BondTooSmall"):

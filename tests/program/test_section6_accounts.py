@@ -2,8 +2,10 @@
 is accepted, and it is refused for that.
 """
 
+import itertools
 import json
-from dataclasses import fields
+import re
+from dataclasses import fields, replace
 
 import pytest
 from solders.account import Account
@@ -12,7 +14,9 @@ from solders.pubkey import Pubkey
 
 from marketplace.chain.addresses import TOKEN_PROGRAM
 from tests.program.catalog import Case, Catalog, make_catalog
-from tests.program.world import PROGRAM, ROOT, key
+from tests.program.flows import new_node
+from tests.program.stake_flows import delegate, delegator, give_tokens
+from tests.program.world import PROGRAM, ROOT, Refused, key
 
 IDL = json.loads((ROOT / "programs_idl/reaver_market.json").read_text())
 NAMES = [entry["name"] for entry in IDL["instructions"] if entry["name"] != "initialize"]
@@ -166,3 +170,126 @@ def test_line_6_no_account_that_changes_stands_in_two_places(catalog, name):
             if other == address or (name, place) in UNREAD:
                 continue
             assert catalog.answer(case, with_meta(catalog, case, place, other)) is not None, (place, str(other))
+
+
+ANYBODY = {
+    *((name, place) for name in NAMES for place in ("submitter", "payer")),
+    ("deposit", "depositor"),
+    ("register_market", "authority"),
+    ("register_node", "operator"),
+} - {("release_node", "submitter"), ("quit", "submitter")}
+"""Signers that may be anybody: they pay, or make something of their own. A release's is a key of the market, a quit's
+the node's."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_line_2_no_stranger_signs_in_another_s_place(catalog, name):
+    """His signature is good, and the account it stands for records another key."""
+    case = catalog.cases[name]
+    stranger = key("a stranger who signs")
+    instruction = catalog.world.instruction(case.call)
+    places = [field.name for field in fields(case.call.accounts)]
+    for place, meta in zip(places, instruction.accounts, strict=True):
+        if not meta.is_signer or (name, place) in ANYBODY:
+            continue
+        forged = with_meta(catalog, case, place, stranger.pubkey())
+        asked = {meta.pubkey for meta in forged.accounts if meta.is_signer}
+        signers = tuple(pair for pair in (*case.signers, stranger) if pair.pubkey() in asked)
+        changed = replace(case, signers=signers)
+        assert catalog.answer(changed, forged) is not None, place
+
+
+def test_line_1_our_vaults_have_their_program_owned_authority_and_no_other(catalog):
+    """Neither a delegate nor a close authority, and the mint and authority that the program gave them."""
+    world = catalog.world
+    addresses, deployment = world.build.addresses, world.build.deployment
+    config, market = addresses.config(), world.market
+    pool, vault = catalog.cases["claim"].call.accounts.pool, catalog.cases["deposit"].call.accounts.vault
+    for token, mint, authority in (
+        (addresses.emission(), deployment.stake_mint, config),
+        (addresses.compensation(), deployment.stake_mint, config),
+        (addresses.market_fees(market), deployment.payment_mint, market),
+        (addresses.pool_stake(pool), deployment.stake_mint, pool),
+        (addresses.vault_tokens(vault), deployment.payment_mint, vault),
+    ):
+        account = world.svm.get_account(token)
+        data = bytes(account.data)
+        assert account.owner == TOKEN_PROGRAM
+        assert (Pubkey.from_bytes(data[:32]), Pubkey.from_bytes(data[32:64])) == (mint, authority)
+        assert data[72:76] == bytes(4)  # no delegate
+        assert data[108] == 1  # neither frozen nor uninitialized
+        assert data[129:133] == bytes(4)  # no close authority
+        # and its authority is an account that only the program can sign for
+        assert world.svm.get_account(authority).owner == PROGRAM
+        assert not authority.is_on_curve()
+
+
+def test_line_13_everything_that_is_made_is_exempt_from_rent(catalog):
+    svm = catalog.world.svm
+    made = {address for case in catalog.cases.values() for _, address in accounts_of(case)}
+    kinds = set()
+    for address in made:
+        account = svm.get_account(address)
+        kind = type_of(catalog, address)
+        if kind is not None:
+            kinds.add(kind)
+            assert account.lamports >= svm.minimum_balance_for_rent_exemption(len(bytes(account.data))), kind
+    assert kinds == {*TYPES.values(), "token"}
+
+
+@pytest.mark.parametrize("name", ["register_weight", "distribute", "close_epoch"])
+def test_line_17_a_crank_that_is_called_again_changes_nothing(name):
+    world_of = make_catalog()
+    world, case = world_of.world, world_of.cases[name]
+    world.send(case.call, signers=case.signers)
+    before = [(address, world.svm.get_account(address)) for _, address in accounts_of(case)]
+    assert world_of.answer(case) in {"WeightRegisteredAlready", "AlreadyDistributed", "WrongEpoch"}
+    with pytest.raises(Refused):
+        world.send(case.call, signers=case.signers)
+    for address, account in before:
+        if address != world.payer.pubkey():
+            assert world.svm.get_account(address) == account
+
+
+def test_line_4_no_two_types_can_share_an_address(catalog):
+    """Different lengths, or no prefix of each other: whatever keys stand behind the prefix."""
+    del catalog
+    source = (ROOT / "programs/reaver_market/src/seeds.rs").read_text()
+    prefixes = dict(re.findall(r'pub const (\w+): &\[u8\] = b"(\w+)";', source))
+    behind = {
+        "CONFIG": 0,
+        "COMPENSATION": 0,
+        "EMISSION": 0,
+        "CLASS": 16,
+        "EPOCH": 8,
+        "TICKET": 40,
+        "POSITION": 64,
+        "ALLOWANCE": 64,
+        "ESCROW": 72,
+    }
+    lengths = {name: len(prefix) + behind.get(name, 32) for name, prefix in prefixes.items()}
+    assert set(behind) < set(prefixes)
+    assert len(prefixes) == 17
+    for one, other in itertools.combinations(prefixes, 2):
+        apart = lengths[one] != lengths[other] or not (
+            prefixes[one].startswith(prefixes[other]) or prefixes[other].startswith(prefixes[one])
+        )
+        assert apart, (one, other)
+
+
+def test_line_8_a_credit_is_what_has_arrived(world):
+    """After minus before: what lay there already, by whomever it was sent, is credited to nobody."""
+    renter, node, owner = world.renter("renter", vault=10), new_node(world), delegator(world, "d")
+    give_tokens(world, world.vault_tokens(renter.pubkey()), 7)
+    (event,) = world.send(world.build.deposit(renter.pubkey(), renter.pubkey(), 1_000), signers=[renter])
+    assert event.amount == 1_000
+    stake = world.pool(node.key)
+    give_tokens(world, stake.stake_vault, 7)
+    bond = world.build.bond(node.operator.pubkey(), node.key.pubkey(), 2_000)
+    (event,) = world.send(bond, signers=[node.operator])
+    assert event.amount == 2_000
+    (event,) = delegate(world, node, owner, 3_000)
+    assert event.amount == 3_000
+    after = world.pool(node.key)
+    assert after.active_stake == stake.active_stake + 5_000
+    assert world.tokens(stake.stake_vault) == after.active_stake + 7

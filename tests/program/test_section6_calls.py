@@ -143,3 +143,16 @@ def test_line_9_no_instruction_takes_clock_or_rent_as_an_account():
     """They are read by syscall: nobody can pass another time."""
     for entry in CALLS.values():
         assert not {"clock", "rent", "sysvar"} & set(_names(entry))
+
+
+def test_line_4_nobody_gives_a_bump_or_a_seed():
+    """Only numbers that the program checks against what it stores, or derives an address from, are arguments."""
+    for entry in CALLS.values():
+        assert not [field["name"] for field in entry["args"] if "bump" in field["name"] or "seed" in field["name"]]
+
+
+def test_line_17_no_instruction_takes_a_list():
+    """Neither of accounts, whose number is part of the declaration, nor of arguments: there is nothing to loop over."""
+    for name, entry in CALLS.items():
+        assert len(entry["accounts"]) <= 17, name
+        assert "vec" not in json.dumps(entry["args"]), name

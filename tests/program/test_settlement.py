@@ -616,6 +616,25 @@ def test_line_19_two_openers_have_two_windows(world, renter):
     assert world.vault(renter).locked == 2 * DEPOSIT
 
 
+def test_line_19_a_thousand_and_twenty_four_escrows_are_outstanding_at_once(world):
+    """The whole window is in use, every number of it once; the next one pushes the lowest out, closed or not."""
+    rich = world.renter("rich", vault=10**9)
+    world.svm.airdrop(rich.pubkey(), 10**13)
+    for nonce in range(1, 1_025):
+        open_escrow(world, rich, own_escrow(world, rich, nonce), deposit=1_000)
+    assert world.vault(rich).locked == 1_024 * 1_000
+    window = world.vault(rich).nonces
+    assert (window.highest, bytes(window.used)) == (1_024, b"\xff" * 128)
+    for nonce in (1, 512, 1_024):
+        with refused("NonceUsed"):
+            open_escrow(world, rich, own_escrow(world, rich, nonce), deposit=1_000)
+    open_escrow(world, rich, own_escrow(world, rich, 1_025), deposit=1_000)
+    cancel(world, own_escrow(world, rich, 1), rich)  # its number has left the window, its money has not
+    with refused("NonceTooOld"):
+        open_escrow(world, rich, own_escrow(world, rich, 1), deposit=1_000)
+    assert world.vault(rich).locked == 1_024 * 1_000
+
+
 # --- line 21: claims
 
 

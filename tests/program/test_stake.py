@@ -600,7 +600,7 @@ def test_what_unbonding_the_bond_refuses(world):
 # --- set_commission and drain
 
 
-def test_a_commission_changes_by_steps_and_after_its_delay(world, node):
+def test_line_15_a_commission_changes_by_steps_and_after_its_delay(world, node):
     step = PARAMS.commission_step_bps
     with refused("CommissionStepTooLarge"):
         set_commission(world, node, step + 1)
@@ -619,7 +619,7 @@ def test_a_commission_changes_by_steps_and_after_its_delay(world, node):
     assert world.pool(node.key).commission_bps == 2 * step - 1
 
 
-def test_what_a_commission_change_refuses(world):
+def test_line_15_what_a_commission_change_refuses(world):
     node, stranger = Node(*world.operator("n", commission_bps=10_000)), delegator(world, "s")
     other = new_node(world, "other")
     with refused("ParameterOutOfBounds"):
@@ -762,7 +762,7 @@ def test_what_retiring_refuses(world, node):
         world.send(with_account(call, operator=stranger.pubkey()), signers=[stranger])
 
 
-def test_a_node_with_a_contest_open_can_t_retire(world, node):
+def test_line_25_a_node_with_a_contest_open_can_t_retire(world, node):
     renter = world.renter("r", vault=10**9)
     escrow = open_escrow(world, renter, own_escrow(world, renter))
     assign(world, escrow, node)
