@@ -26,7 +26,7 @@ from marketplace.errors import Conflict, DetailCode, Invalid, NotFound, StaleEpo
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock
 from marketplace.services.node_registry import NodeRegistry, Presence
-from marketplace.services.stake_accounts import Holding, PoolState, StakeAccounts
+from marketplace.services.stake_accounts import Acting, Holding, PoolState, StakeAccounts
 from marketplace.services.stake_views import (
     EmissionNow,
     EpochDetails,
@@ -114,6 +114,24 @@ class StakeService:
         """What this market calls the node at an address; None for one that isn't registered here."""
         presence = self._registry.find_by_address(str(node))
         return None if presence is None else presence.node.id
+
+    def operator_of(self, named: str) -> str | None:
+        """The wallet that registered the node here; None for one that is named by its address, or unknown."""
+        presence = self._registry.find(NodeId(named))
+        return None if presence is None else presence.node.operator
+
+    async def acting(self, owner: Pubkey, named: str) -> Acting:
+        """What an action on a node starts from. Raises NotFound, Conflict for a node of ours without an account."""
+        address = self.node_address(named)
+        found = await self.accounts.find_acting(owner, address)
+        if found is not None:
+            return found
+        if is_id("node", named):
+            raise Conflict(
+                "this node has no account on the chain: it was closed, or never registered there. Nothing was changed",
+                extra={"state": "closed"},
+            )
+        raise NotFound("there is no such node on this chain")
 
     async def holdings(self, wallet: str) -> list[Holding]:
         """The wallet's positions. Raises ChainUnavailable."""

@@ -16,7 +16,6 @@ from marketplace.chain.answers import AccountInfo
 from marketplace.chain.reader import ChainReader, Located, TokenAccountState, token_account
 from marketplace.domain.quantities import Bps, Millis, Shares, Stake, Tokens
 from marketplace.domain.staking import Bucket, in_force, pending_reward
-from marketplace.errors import NotFound
 
 _NEWEST_TICKETS: Final = 8
 """Chosen: tickets beyond those that are open which are asked for first; older ones are found in further calls."""
@@ -148,15 +147,15 @@ class StakeAccounts:
         found = await self._reader.rpc.list_accounts([node, pool])
         return self._state(node, pool, found[0], found[1])
 
-    async def acting(self, owner: Pubkey, node: Pubkey) -> Acting:
-        """Node, pool, position and the wallet's tokens, in one call. Raises NotFound where there is no such node."""
+    async def find_acting(self, owner: Pubkey, node: Pubkey) -> Acting | None:
+        """Node, pool, position and the wallet's tokens, in one call; None where there is no such node."""
         pool = self._addresses.pool(node)
         found = await self._reader.rpc.list_accounts(
             [node, pool, self._addresses.position(pool, owner), *self._token_accounts(owner)]
         )
         state = self._state(node, pool, found[0], found[1])
         if state is None:
-            raise NotFound("there is no such node on this chain")
+            return None
         return Acting(Holding(state, self._position(found[2])), self._tokens(found[3], found[4]))
 
     async def tokens(self, owner: Pubkey) -> WalletTokens:

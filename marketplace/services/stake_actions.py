@@ -106,7 +106,7 @@ class StakeActions:
         if mint is not None and mint != ours:
             raise Invalid.field("mint", DetailCode.NOT_ALLOWED, "is not the stake token's mint", allowed=(ours,))
         stake = Stake(parse_positive_amount("amount", amount, self._decimals))
-        found = await self._stake.accounts.acting(asked.wallet, self._stake.node_address(node))
+        found = await self._stake.acting(asked.wallet, node)
         holding, state = found.holding, found.holding.state
         if state.retired:
             raise retired()
@@ -146,7 +146,7 @@ class StakeActions:
             return earlier
         accounts = self._stake.accounts
         if node is not None:
-            found = await accounts.acting(asked.wallet, self._stake.node_address(node))
+            found = await self._stake.acting(asked.wallet, node)
             waiting, tokens = [found.holding], found.tokens
         else:
             waiting, tokens = await self._stake.holdings(asked.caller.wallet), await accounts.tokens(asked.wallet)
@@ -193,7 +193,7 @@ class StakeActions:
         """Take stake out of a pool, as a ticket. Raises Invalid, NotFound, Conflict, InsufficientStake, …"""
         if (earlier := await self._earlier(asked)) is not None:
             return earlier
-        found = await self._stake.accounts.acting(asked.wallet, self._stake.node_address(node))
+        found = await self._stake.acting(asked.wallet, node)
         holding, state, position = found.holding, found.holding.state, found.holding.position
         amount = None
         if wanted.amount is not None:
@@ -293,7 +293,7 @@ class StakeActions:
         """
         if (earlier := await self._earlier(asked)) is not None:
             return earlier
-        found = await self._stake.accounts.acting(asked.wallet, self._stake.node_address(node))
+        found = await self._stake.acting(asked.wallet, node)
         state = found.holding.state
         account = await self._stake.epoch_account(epoch)
         call = self._link.calls.distribute(asked.wallet, state.node_address, epoch, account.rent_payer)
@@ -313,7 +313,9 @@ class StakeActions:
         """Announce another commission, as the operator. Raises NotFound, Invalid, Conflict, CommissionStep, …"""
         if (earlier := await self._earlier(asked)) is not None:
             return earlier
-        found = await self._stake.accounts.acting(asked.wallet, self._stake.node_address(node))
+        if (operator := self._stake.operator_of(node)) is not None and operator != asked.caller.wallet:
+            raise NotFound("this wallet operates no such node")
+        found = await self._stake.acting(asked.wallet, node)
         holding, state = found.holding, found.holding.state
         if state.node.operator != asked.wallet:
             raise NotFound("this wallet operates no such node")

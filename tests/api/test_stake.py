@@ -96,6 +96,12 @@ async def test_a_delegators_life(staker, node, live_market, live_call, chain, re
     assert epoch["weights"][0]["drawn"] == drawn["distributed"]
     assert epoch["weights"][0]["weight"] == "400.000000"
     position = await wait_for(lambda: with_emission(staker))
+    # the job counts for the node's reputation, with its event
+    _, record, _ = await staker("GET", f"/v1/nodes/{node.id}/reputation")
+    jobs = record["well"]["attempts"]
+    assert record["lost"]["attempts"] == 0
+    assert [e["counts"] for e in record["events"] if e["counts"]] == ["well"] * jobs
+    assert round(record["reputation"], 4) == int((jobs + 1) / (jobs + 2) * 10_000) / 10_000
     # claim: both tokens arrive
     payment, stake = await staker.tokens(market)
     answer = await staker.do("claim", node_id=node.id)
