@@ -2,6 +2,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,14 @@ from tests.client.fake_market import FakeMarket, key
 
 @pytest.fixture
 def market() -> Iterator[FakeMarket]:
-    """The fake market on a loop of its own: the commands run their own."""
     fake = FakeMarket()
+    with served(fake):
+        yield fake
+
+
+@contextmanager
+def served(fake: FakeMarket) -> Iterator[None]:
+    """The market on a loop of its own: the commands run their own."""
     loop = asyncio.new_event_loop()
     server = TestServer(fake.app(), host="127.0.0.1")
 
@@ -26,7 +33,7 @@ def market() -> Iterator[FakeMarket]:
     loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    yield fake
+    yield
     asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
