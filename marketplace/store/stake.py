@@ -42,6 +42,13 @@ class StakeKind(StrEnum):
     CLOSED = "closed"
 
 
+_HISTORY: Final = (
+    "SELECT signature, position, slot FROM stake_events WHERE owner = :owner UNION ALL"
+    " SELECT e.signature, e.position, e.slot FROM stake_holders h JOIN stake_events e"
+    " ON e.pool = h.pool AND e.kind IN ('slashed', 'slashed_unbonding') AND e.slot >= h.since_slot"
+    " WHERE h.owner = :owner"
+)
+"""What concerns a wallet: its own acts, and what all stake of its pools lost."""
 _STAKE_IN: Final = frozenset({StakeKind.REGISTERED, StakeKind.BONDED, StakeKind.DELEGATED})
 _STAKE_OUT: Final = frozenset({StakeKind.UNBONDED, StakeKind.SLASHED_BOND, StakeKind.SLASHED})
 _OF_EPOCH: Final = frozenset({StakeKind.WEIGHT, StakeKind.EPOCH_CLOSED, StakeKind.EMISSION, StakeKind.EPOCH_ENDED})
@@ -139,8 +146,9 @@ class StakeRows:
             self._put_pool(pool)
         if event.owner is not None and event.pool is not None and event.kind in _STAKE_IN:
             self._tx.change(
-                "INSERT INTO stake_holders (owner, pool) VALUES (:owner, :pool) ON CONFLICT DO NOTHING",
-                {"owner": event.owner, "pool": event.pool},
+                "INSERT INTO stake_holders (owner, pool, since_slot) VALUES (:owner, :pool, :slot)"
+                " ON CONFLICT (owner, pool) DO UPDATE SET since_slot = min(since_slot, :slot)",
+                {"owner": event.owner, "pool": event.pool, "slot": event.slot},
             )
         self._add(event, 1)
 
@@ -179,18 +187,22 @@ class StakeRows:
     # events
 
     def list_history(self, owner: str, limit: int, offset: int) -> list[StakeEvent]:
-        """The wallet's own events, the newest first."""
-        rows = self._tx.execute(
-            select(_EVENTS)
-            .where(_EVENTS.c.owner == owner)
-            .order_by(_EVENTS.c.slot.desc(), _EVENTS.c.position.desc(), _EVENTS.c.signature.desc())
-            .limit(limit)
-            .offset(offset)
-        ).mappings()
-        return [from_row(StakeEvent, row) for row in rows]
+        """The wallet's own events, and slashes of the pools it has held stake in since; the newest first."""
+        rows = self._tx.rows(
+            f"SELECT signature, position FROM ({_HISTORY})"  # noqa: S608 - a text of ours
+            " ORDER BY slot DESC, position DESC, signature DESC LIMIT :limit OFFSET :offset",
+            {"owner": owner, "limit": limit, "offset": offset},
+        )
+        found = (
+            self._tx.execute(select(_EVENTS).where(_EVENTS.c.signature == signature, _EVENTS.c.position == position))
+            .mappings()
+            .first()
+            for signature, position in rows
+        )
+        return [from_row(StakeEvent, row) for row in found if row is not None]
 
     def count_history(self, owner: str) -> int:
-        row = self._tx.row("SELECT count(*) FROM stake_events WHERE owner = :owner", {"owner": owner})
+        row = self._tx.row(f"SELECT count(*) FROM ({_HISTORY})", {"owner": owner})  # noqa: S608 - a text of ours
         return int(row[0]) if row is not None else 0
 
     def list_pool_events(self, pool: str, first_epoch: int, last_epoch: int) -> list[StakeEvent]:

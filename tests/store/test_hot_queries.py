@@ -3,6 +3,7 @@
 import pytest
 
 from marketplace.store.engine import Store
+from marketplace.store.stake import _HISTORY
 
 HOT = {
     "idempotency key": "SELECT status FROM idempotency_keys WHERE subject = '' AND route = '' AND key = '' AND expires_at_ms > 0",
@@ -18,7 +19,10 @@ HOT = {
     "built transaction of a request": "SELECT id FROM built_transactions WHERE account_id = '' AND operation = '' ORDER BY built_at_ms DESC LIMIT 1",
     "expired keys": "DELETE FROM idempotency_keys WHERE expires_at_ms <= 0",
     "ended counters": "DELETE FROM rate_counters WHERE window_end_s <= 0",
-    "stake history of a wallet": "SELECT signature FROM stake_events WHERE owner = '' ORDER BY slot DESC, position DESC LIMIT 20",
+    "a wallet's own stake events": _HISTORY.split(" UNION ALL ")[0].replace(":owner", "''"),
+    "slashes of a wallet's pools": _HISTORY.split(" UNION ALL ")[1].replace(":owner", "''"),
+    "commissions of a pool": "SELECT bps FROM stake_events WHERE pool = '' AND kind = 'commission' AND at_ms <= 1 ORDER BY slot, position",
+    "events of a node": "SELECT fields FROM chain_events WHERE node = '' AND name IN ('Settled', 'ContestClosed') ORDER BY slot DESC",
     "stake events of a pool": "SELECT kind FROM stake_events WHERE pool = '' AND at_epoch >= 1 AND at_epoch <= 9 ORDER BY slot",
     "stake events of an epoch": "SELECT kind FROM stake_events WHERE epoch >= 1 AND epoch <= 9 AND kind IN ('weight')",
     "pools of a wallet": "SELECT pool FROM stake_holders WHERE owner = '' ORDER BY pool",

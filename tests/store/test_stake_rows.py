@@ -83,6 +83,7 @@ async def test_undoing_every_event_leaves_nothing(store):
     assert (pool, epochs) == (PoolEpoch("pool", 5), [])
     assert store.peek(lambda tx: StakeRows(tx).find_pool("pool")) is None
     assert store.peek(lambda tx: StakeRows(tx).count_history("alice")) == 0
+    assert store.peek(lambda tx: StakeRows(tx).list_history("alice", 9, 0)) == []
     # what was undone may land again
     await record(store, STORY)
     assert sums(store)[0][0].stake_change == 115
@@ -94,10 +95,12 @@ async def test_history_is_a_wallets_own_newest_first_and_paged(store):
         [*STORY, event(11, StakeKind.CLAIMED, owner="alice", payment=1), event(12, StakeKind.DELEGATED, owner="bob")],
     )
     rows = store.peek(lambda tx: StakeRows(tx).list_history("alice", 2, 0))
-    assert [row.kind for row in rows] == [StakeKind.CLAIMED, StakeKind.UNBONDED]
-    rows = store.peek(lambda tx: StakeRows(tx).list_history("alice", 2, 2))
-    assert [row.kind for row in rows] == [StakeKind.DELEGATED]
-    assert store.peek(lambda tx: StakeRows(tx).count_history("alice")) == 3
+    # what all stake of the pool lost is everybody's who was there, what the bond lost the operator's alone
+    assert [row.kind for row in rows] == [StakeKind.CLAIMED, StakeKind.SLASHED_UNBONDING]
+    rows = store.peek(lambda tx: StakeRows(tx).list_history("alice", 9, 2))
+    assert [row.kind for row in rows] == [StakeKind.SLASHED, StakeKind.UNBONDED, StakeKind.DELEGATED]
+    assert store.peek(lambda tx: StakeRows(tx).count_history("alice")) == 5
+    assert store.peek(lambda tx: StakeRows(tx).count_history("bob")) == 1
     assert store.peek(lambda tx: StakeRows(tx).list_pools_of("alice")) == ["pool"]
     assert store.peek(lambda tx: StakeRows(tx).list_pools_of("carol")) == []
 

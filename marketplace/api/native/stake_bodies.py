@@ -270,7 +270,9 @@ class NodePoolResponse(ResponseModel):
 
 
 class HistoryEntryResponse(ResponseModel):
-    """type: registered, bonded, delegated, unbonded, withdrawn, claimed or closed. unlock_at: of an unbonding."""
+    """type: registered, bonded, delegated, unbonded, withdrawn, claimed or closed; slashed and slashed_unbonding: what
+    all active, or all unbonding, stake of the pool lost. unlock_at: of an unbonding.
+    """
 
     id: str
     at: MillisInstant

@@ -11,6 +11,7 @@ class StakeEventRow(SQLModel, table=True):
     __table_args__ = (
         Index("ix_stake_events_owner", "owner", "slot", "position"),
         Index("ix_stake_events_pool", "pool", "at_epoch"),
+        Index("ix_stake_events_pool_kind", "pool", "kind", "slot"),
         Index("ix_stake_events_epoch", "epoch", "kind"),
     )
 
@@ -47,12 +48,13 @@ class StakePoolRow(SQLModel, table=True):
 
 
 class StakeHolderRow(SQLModel, table=True):
-    """That a wallet has, or had, a position in a pool: where to look for its positions."""
+    """That a wallet has, or had, a position in a pool: where to look for its positions. since_slot: from when on."""
 
     __tablename__ = "stake_holders"
 
     owner: str = Field(primary_key=True)
     pool: str = Field(primary_key=True)
+    since_slot: int = Field(sa_type=BigInteger)
 
 
 class PoolEpochRow(SQLModel, table=True):

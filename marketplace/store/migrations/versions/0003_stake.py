@@ -31,6 +31,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_stake_events_owner", "stake_events", ["owner", "slot", "position"])
     op.create_index("ix_stake_events_pool", "stake_events", ["pool", "at_epoch"])
+    op.create_index("ix_stake_events_pool_kind", "stake_events", ["pool", "kind", "slot"])
     op.create_index("ix_stake_events_epoch", "stake_events", ["epoch", "kind"])
     op.create_table(
         "stake_pools",
@@ -48,6 +49,7 @@ def upgrade() -> None:
         "stake_holders",
         sa.Column("owner", sa.String, primary_key=True),
         sa.Column("pool", sa.String, primary_key=True),
+        sa.Column("since_slot", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "pool_epochs",
