@@ -116,6 +116,10 @@ class Chain:
             number = told["params"]["subscription"]
             waiting = self._confirmed.setdefault(number, asyncio.get_running_loop().create_future())
             waiting.set_result(None)
+        closed = RuntimeError(f"{self.name} closed the subscriptions' connection ({self._socket.close_code})")
+        for each in (*self._confirmed.values(), *self._answers.values()):
+            if not each.done():
+                each.set_exception(closed)
 
     async def _renew_forever(self) -> None:
         while True:
@@ -157,6 +161,7 @@ class Client:
                 return
             await self.chain.call("sendTransaction", wire, {"encoding": "base64", "skipPreflight": True})
             await asyncio.wait([confirmed], timeout=RESEND_S)
+        confirmed.result()  # raises what ended the connection
         self.latencies_s.append(time.monotonic() - started)
 
 
@@ -232,6 +237,8 @@ def validator(home: Path) -> tuple[list[str], int]:
         "--ledger", str(home / "ledger"), "--reset", "--quiet", "--bind-address", "127.0.0.1", "--rpc-port", str(port),
         "--faucet-port", str(port + 3), "--gossip-port", str(port + 4),
         "--dynamic-port-range", f"{port + 10}-{port + 59}", "--faucet-per-time-sol-cap", "1000000",
+        # its default of 100 waiting notifications ends the connection of 256 clients that are told at once
+        "--rpc-pubsub-queue-capacity-items", "100000",
     )  # fmt: skip
     return [validator_program(), *words], port
 
