@@ -74,6 +74,8 @@ def differences(case: str, ours: Any, theirs: Any, path: str = "") -> Iterator[F
 
 def compare_all(localnet: World, validator: World) -> dict[str, list[Found]]:
     """Every case and body, asked of both chains: what differs, by the case's name."""
+    for world in (localnet, validator):
+        world.settle()  # a status says how many confirmations there are until there are all
     found: dict[str, list[Found]] = {}
     for case in CASES:
         sides = [
