@@ -415,7 +415,12 @@ def _pending(state: PoolState, now: Millis) -> PendingCommission | None:
 
 def _newest(slots: Sequence[EpochSlot], current: int) -> list[EpochSlot]:
     """Slots that say something, the newest first. A slot of epoch 0 without amounts was never used."""
-    used = [slot for slot in slots if slot.epoch <= current and (slot.epoch or slot.well or slot.lost)]
+
+    def says(slot: EpochSlot) -> bool:
+        taken = slot.compensated + slot.slashed_active + slot.slashed_unbonding
+        return bool(slot.epoch or slot.well or slot.lost or taken)
+
+    used = [slot for slot in slots if slot.epoch <= current and says(slot)]
     return sorted(used, key=lambda slot: -slot.epoch)
 
 

@@ -3,10 +3,16 @@
 import asyncio
 
 import pytest
+from solders.pubkey import Pubkey
+from solders.signature import Signature
 
 from marketplace.chain.addresses import associated_token_address
+from marketplace.chain.builders import EscrowRef, NodeRef, SignedVoucher
 from marketplace.chain.program import transfer_tokens
 from marketplace.chain.transactions import inspect
+from marketplace.protocol.control import SignedVoucher as SignedControlVoucher
+from marketplace.protocol.vouchers import VoucherMessage
+from marketplace.store.stake import StakeRows
 from tests.api.conftest import Renter, Wallet
 from tests.api.scripted_node import ScriptedNode
 from tests.api.stake_world import (
@@ -23,6 +29,7 @@ from tests.api.stake_world import (
     units,
     wait_for,
 )
+from tests.api.test_jobs import submit, until
 
 __all__ = ["chain", "live_market", "node", "staker"]
 
@@ -304,3 +311,45 @@ async def test_a_wallets_positions_are_public_and_a_node_of_another_market_is_na
     prepared = await staker.act("unbond", node_id=address, amount="1")
     assert prepared["items"][0]["node_id"] == node.id
     assert pubkey(address) != node_key(node)
+
+
+@pytest.mark.timeout(300)
+async def test_an_overclaim_costs_all_who_staked_and_all_who_were_leaving(staker, node, live_market, renter):
+    await allowed(renter)
+    await staker.staked(node, "300")
+    await staker.do("unbond", node_id=node.id, amount="100")
+    position = await staker.position(stake="200.000000")
+    assert position["tickets"][0]["value_now"] == "100.000000"
+    submitting = asyncio.create_task(submit(renter, key="overclaimed"))
+    attempt = await node.take()
+    _, job, _ = await submitting
+    await until(renter, job["id"], "assigned")
+    await attempt.ready(live_market.jobs.chain.now())
+    # the node signs for an hour after a moment; whoever holds that signature proves it
+    hands = Hands(live_market)
+    signed = SignedControlVoucher.model_validate(attempt.voucher(3_600_000, at=attempt.started + 1))
+    escrow = await hands.reader.find_escrow(Pubkey.from_bytes(attempt.request.escrow))
+    account = await hands.reader.find_node(node_key(node))
+    voucher = SignedVoucher(
+        VoucherMessage.from_fields(signed.fields), node_key(node), hands.keys.meter.pubkey(),
+        Signature.from_bytes(signed.signature),
+    )  # fmt: skip
+    approved = hands.calls.prove_overclaim(
+        EscrowRef.of(escrow), NodeRef.of(account), staker.keypair.pubkey(), voucher, check_at=0
+    )
+    await hands.land([*approved.checks, approved.call], staker.keypair)
+    # a fifth of every bucket is gone: of the stake, of what was leaving, of the bond
+    position = await staker.position(stake="160.000000")
+    assert [t["value_now"] for t in position["tickets"]] == ["80.000000"]
+    assert (await node.operator.position(bond=True))["stake"] == "80.000000"
+    history = await wait_for(lambda: told(staker, 4))
+    assert sorted((e["type"], e["stake"]) for e in history[:2]) == [
+        ("slashed", "60.000000"), ("slashed_unbonding", "20.000000"),
+    ]  # fmt: skip
+    _, pool, _ = await staker("GET", f"/v1/nodes/{node.id}/pool")
+    assert (pool["stake"], pool["unbonding"]["stake"]) == ("240.000000", "80.000000")
+    assert sum(units(e["slashed"]) for e in pool["epochs"]) == 80_000_000
+    # what the books say of the pool is what the chain says
+    read = live_market.store.peek
+    assert read(lambda tx: StakeRows(tx).stake_before(pool["pool"], 10**9)) == (240_000_000, int(pool["shares"]))
+    assert (await renter("POST", f"/v1/jobs/{job['id']}/cancel"))[0] == 200
