@@ -4,7 +4,7 @@ use crate::{
     checks::require,
     declare::put,
     errors::MarketError,
-    events::EscrowClosed,
+    events::{EscrowClosed, Released},
     math,
     quantities::{Bool, Key, Millis, Number, Reason, Stake, Time, Tokens},
     state::{escrow_state, Allowance, Attempt, Config, Contest, Escrow, Node, Pool, Vault},
@@ -183,6 +183,72 @@ pub fn decide(
     };
     node.held.grow(contest.compensation)?;
     Ok(())
+}
+
+/// The two sides of a running attempt that one of them ends.
+pub struct Parting<'a> {
+    /// The deployment.
+    pub config: &'a Config,
+    /// The escrow.
+    pub escrow: &'a mut Escrow,
+    /// Its address.
+    pub key: Key,
+    /// Its wallet's vault.
+    pub vault: &'a mut Vault,
+    /// The allowance it was opened under.
+    pub allowance: Option<&'a mut Allowance>,
+    /// The attempt's node.
+    pub node: &'a mut Node,
+    /// And its pool.
+    pub pool: &'a Pool,
+    /// Who says so.
+    pub by: &'a Key,
+}
+
+impl Parting<'_> {
+    /// Ends the attempt, and, when the escrow was cancelled, closes it: it has no further attempt. Tells
+    /// both, and returns what was unlocked.
+    ///
+    /// # Errors
+    /// `ContestBusy`.
+    #[inline(never)]
+    pub fn end(self, end: &OneSided) -> Result<Tokens, MarketError> {
+        let escrow = self.escrow;
+        by_one(escrow, self.node, self.config, end)?;
+        decide(
+            &mut escrow.contest,
+            self.node,
+            self.pool,
+            self.config,
+            end.now,
+        )?;
+        let contest = &escrow.contest;
+        Released {
+            escrow: self.key,
+            attempt: contest.attempt.number,
+            node: contest.attempt.node,
+            by: *self.by,
+            reason: end.reason,
+            loss: contest.loss,
+            reserve: contest.attempt.exposure,
+            compensation: contest.compensation,
+            released_at: end.now,
+        }
+        .emit();
+        if !escrow.is_stopping() {
+            return Ok(Tokens::ZERO);
+        }
+        let closed = Closing {
+            key: self.key,
+            vault: self.vault,
+            allowance: self.allowance,
+            now: end.now,
+            reason: end.reason,
+        }
+        .close(escrow)?;
+        closed.emit();
+        Ok(closed.refunded)
+    }
 }
 
 /// What closing an escrow changes beside it.

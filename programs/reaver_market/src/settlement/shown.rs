@@ -3,7 +3,7 @@
 use pinocchio::{AccountView, Address};
 
 use super::{
-    ending::{self, Closing, OneSided},
+    ending::{self, Closing, OneSided, Parting},
     payment::{Front, Payment, Told},
     usage::{Accepted, Latest, Usage},
 };
@@ -11,7 +11,7 @@ use crate::{
     checks::{self, require},
     cpi,
     errors::MarketError,
-    events::{Contested, EscrowClosed, Released},
+    events::{Contested, EscrowClosed},
     messages::VoucherArgs,
     quantities::{Count, Key, Millis, Time, Tokens},
     state::{escrow_state, Attempt, Escrow},
@@ -228,30 +228,17 @@ impl Shown<'_> {
     #[inline(never)]
     pub fn end(&mut self, end: &OneSided) -> Result<(), MarketError> {
         let front = &mut *self.front;
-        ending::by_one(
-            front.escrow.get_mut(),
-            front.node.get_mut(),
-            front.config.get(),
-            end,
-        )?;
-        self.decide()?;
-        let front = &*self.front;
-        let contest = &front.escrow.get().contest;
-        Released {
-            escrow: Key::of(&front.escrow),
-            attempt: contest.attempt.number,
-            node: Key::of(&front.node),
-            by: Key::of(&front.submitter),
-            reason: end.reason,
-            loss: contest.loss,
-            reserve: contest.attempt.exposure,
-            compensation: contest.compensation,
-            released_at: end.now,
+        self.refunded = Parting {
+            config: front.config.get(),
+            key: Key::of(&front.escrow),
+            escrow: front.escrow.get_mut(),
+            vault: front.vault.get_mut(),
+            allowance: front.allowance.get_optional_mut(self.program_id),
+            node: front.node.get_mut(),
+            pool: front.pool.get(),
+            by: &Key::of(&front.submitter),
         }
-        .emit();
-        if self.escrow().is_stopping() {
-            self.close(end.reason)?.emit();
-        }
+        .end(end)?;
         self.pay()
     }
 

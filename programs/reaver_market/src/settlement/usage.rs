@@ -6,7 +6,7 @@ use crate::{
     checks::require,
     errors::MarketError,
     math,
-    messages::{voucher_state, Approvals, Voucher, VoucherArgs},
+    messages::{voucher_state, Approvals, Voucher, VoucherArgs, MESSAGE_LEN},
     quantities::{Bps, Key, Millis, Time, Tokens},
     reasons,
     state::{Attempt, Config},
@@ -180,7 +180,25 @@ impl Usage<'_> {
         args: &VoucherArgs,
         amount: Tokens,
     ) -> Result<bool, MarketError> {
-        let message = Voucher {
+        let mut message = [0; MESSAGE_LEN];
+        self.check_node(attempt, args, amount, &mut message)?;
+        self.approvals(&message)
+            .by_one_of(args.counter_approval, &attempt.meter, self.wallet)
+    }
+
+    /// Writes down what is signed, and checks that the node has approved it.
+    ///
+    /// # Errors
+    /// As `Approvals::by`.
+    #[inline(never)]
+    pub fn check_node(
+        &self,
+        attempt: &Attempt,
+        args: &VoucherArgs,
+        amount: Tokens,
+        message: &mut [u8; MESSAGE_LEN],
+    ) -> Result<(), MarketError> {
+        *message = Voucher {
             program_id: Key(*self.program_id.as_array()),
             genesis_hash: self.config.genesis_hash,
             escrow: *self.escrow,
@@ -197,12 +215,16 @@ impl Usage<'_> {
             digest: args.digest,
         }
         .message();
-        let approvals = Approvals {
+        self.approvals(message)
+            .by(args.node_approval, self.node_key)
+    }
+
+    #[inline(always)]
+    fn approvals<'m>(&'m self, message: &'m [u8; MESSAGE_LEN]) -> Approvals<'m> {
+        Approvals {
             submitter: *self.submitter,
             instructions: self.instructions,
-            message: &message,
-        };
-        approvals.by(args.node_approval, self.node_key)?;
-        approvals.by_one_of(args.counter_approval, &attempt.meter, self.wallet)
+            message,
+        }
     }
 }

@@ -3,19 +3,20 @@
 //! Changes: slashes both buckets into the emission vault; ends the attempt as a release that compensates nobody.
 //! Refuses: a voucher within twice the time since the assignment and a contest window; an attempt that does not run.
 
-use pinocchio::{AccountView, Address};
-
 use crate::{
     checks::{self, require},
     errors::MarketError,
-    events::{OverclaimProved, Released, Slashed},
+    events::{OverclaimProved, Slashed},
     math,
-    messages::{voucher_state, Approvals, Voucher, VoucherArgs},
-    quantities::{Key, Shares, Stake, Time},
+    messages::{voucher_state, VoucherArgs, MESSAGE_LEN},
+    quantities::{Key, Shares, Stake},
     reasons,
-    settlement::ending::{self, Closing, OneSided},
+    settlement::{
+        ending::{self, OneSided, Parting},
+        usage::{Latest, Usage},
+    },
     staking::PoolVault,
-    state::{escrow_state, Allowance, Config, Escrow, Node, Params, Pool, Vault},
+    state::{escrow_state, Allowance, Attempt, Config, Escrow, Node, Params, Pool, Vault},
     sysvars, Ctx,
 };
 
@@ -74,18 +75,19 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         pool.stake_vault.is(a.pool_stake) && config.emission_vault.is(a.emission_vault),
         MarketError::WrongTokenAccount,
     )?;
-    Proof {
+    Usage {
         program_id: id,
         config,
-        escrow,
-        escrow_key,
+        escrow: &escrow_key,
+        wallet: &escrow.wallet,
         node_key: &node.node_key,
-        voucher,
-        submitter,
+        submitter: &submitter,
         instructions: a.instructions,
-        now,
+        latest: Latest::Now(now),
+        stop_at: escrow.stop_at,
+        time_left: None,
     }
-    .check()?;
+    .check_overclaim(&escrow.attempt, voucher)?;
 
     let end = OneSided {
         now,
@@ -93,39 +95,25 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
         by_quit: false,
         can_be_loss: false,
     };
-    ending::by_one(escrow, node, config, &end)?;
-    let contest = &escrow.contest;
     OverclaimProved {
         escrow: escrow_key,
-        attempt: contest.attempt.number,
+        attempt: escrow.attempt.number,
         node: node_key,
         at: now,
         billed: voucher.billed,
     }
     .emit();
-    Released {
-        escrow: escrow_key,
-        attempt: contest.attempt.number,
-        node: node_key,
-        by: submitter,
-        reason: end.reason,
-        loss: contest.loss,
-        reserve: contest.attempt.exposure,
-        compensation: contest.compensation,
-        released_at: now,
+    Parting {
+        config,
+        escrow,
+        key: escrow_key,
+        vault,
+        allowance,
+        node,
+        pool,
+        by: &submitter,
     }
-    .emit();
-    if escrow.is_stopping() {
-        Closing {
-            key: escrow_key,
-            vault,
-            allowance,
-            now,
-            reason: end.reason,
-        }
-        .close(escrow)?
-        .emit();
-    }
+    .end(&end)?;
 
     let slot = node.slot_mut(config.epoch_at(now));
     let params = &config.params;
@@ -167,55 +155,23 @@ fn slash_floor(stake: Stake, slashed: Stake, params: &Params) -> Result<Stake, M
     Ok(math::stake_part_floor(stake, params.overclaim_bps)?.min(room))
 }
 
-/// A voucher that is to prove an over-claim.
-struct Proof<'a> {
-    program_id: &'a Address,
-    config: &'a Config,
-    escrow: &'a Escrow,
-    escrow_key: Key,
-    node_key: &'a Key,
-    voucher: &'a VoucherArgs,
-    submitter: Key,
-    instructions: &'a AccountView,
-    now: Time,
-}
-
-impl Proof<'_> {
-    /// Whether the node signed it, and whether it bills more than twice what has passed and a contest
-    /// window: beyond every difference of clocks.
+impl Usage<'_> {
+    /// Whether the node signed a voucher that bills more than twice what has passed and a contest window:
+    /// beyond every difference of clocks.
     #[inline(never)]
-    fn check(&self) -> Result<(), MarketError> {
-        let (voucher, attempt) = (self.voucher, &self.escrow.attempt);
+    fn check_overclaim(&self, attempt: &Attempt, voucher: &VoucherArgs) -> Result<(), MarketError> {
         require(!voucher.sequence.is_zero(), MarketError::VoucherMissing)?;
         require(
             (voucher_state::RUNNING..=voucher_state::FINAL).contains(&voucher.state),
             MarketError::VoucherStateUnknown,
         )?;
-        let passed = self.now.since(attempt.assigned_at);
+        let Latest::Now(now) = self.latest else {
+            return Err(MarketError::NoOverclaim); // can't be: it is made above
+        };
+        let passed = now.since(attempt.assigned_at);
         let most = passed.plus(passed)?.plus(self.config.params.contest)?;
         require(voucher.billed > most, MarketError::NoOverclaim)?;
-        let message = Voucher {
-            program_id: Key(*self.program_id.as_array()),
-            genesis_hash: self.config.genesis_hash,
-            escrow: self.escrow_key,
-            attempt: attempt.number,
-            wallet: self.escrow.wallet,
-            node: attempt.node,
-            sequence: voucher.sequence,
-            started_at: voucher.started_at,
-            at: voucher.at,
-            billed: voucher.billed,
-            amount: math::amount_due_floor(attempt.price, voucher.billed)?,
-            state: voucher.state,
-            reason: voucher.reason,
-            digest: voucher.digest,
-        }
-        .message();
-        Approvals {
-            submitter: self.submitter,
-            instructions: self.instructions,
-            message: &message,
-        }
-        .by(voucher.node_approval, self.node_key)
+        let amount = math::amount_due_floor(attempt.price, voucher.billed)?;
+        self.check_node(attempt, voucher, amount, &mut [0; MESSAGE_LEN])
     }
 }
