@@ -45,6 +45,10 @@ pub mod account_type {
     pub const Allowance: u8 = 9;
     pub const Escrow: u8 = 10;
     pub const Epoch: u8 = 11;
+    /// Not an account of ours: the classic token program itself.
+    pub const TokenProgram: u8 = 12;
+    /// The system program itself.
+    pub const SystemProgram: u8 = 13;
 }
 
 /// Discriminator and length of each account type, by number.
@@ -77,21 +81,36 @@ pub fn type_of(kind: u8) -> Result<(u64, usize), MarketError> {
 
 /// The most accounts an instruction may declare.
 pub const MOST_ACCOUNTS: usize = 16;
-/// What an instruction declares of its accounts: a byte each, and `NONE` after the last.
-pub type Declared = [u8; MOST_ACCOUNTS + 1];
+/// What an instruction declares of its accounts, a byte each and `NONE` after the last, and the length of its
+/// arguments.
+pub struct Declared {
+    accounts: [u8; MOST_ACCOUNTS + 1],
+    arguments: u16,
+}
 const NONE: u8 = 0xFF;
 
 /// Lays out a declaration.
 #[must_use]
-pub const fn declared(accounts: &[u8]) -> Declared {
-    assert!(accounts.len() <= MOST_ACCOUNTS);
+pub const fn declared(accounts: &[u8], arguments: usize) -> Declared {
+    assert!(accounts.len() <= MOST_ACCOUNTS && arguments <= u16::MAX as usize);
     let mut out = [NONE; MOST_ACCOUNTS + 1];
     let mut at = 0;
     while at < accounts.len() {
         out[at] = accounts[at];
         at += 1;
     }
-    out
+    Declared {
+        accounts: out,
+        arguments: arguments as u16,
+    }
+}
+
+impl Declared {
+    /// What is declared of one account.
+    #[must_use]
+    pub const fn account(&self, at: usize) -> u8 {
+        self.accounts[at]
+    }
 }
 
 /// The accounts of an instruction, checked against its declaration.
@@ -123,40 +142,71 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Checks how many accounts there are, each one's declared flags, and the types of those that declare one.
+/// Checks how many accounts there are, each one's declared flags, the length of the arguments, the programs to
+/// be called, and the types of the accounts that declare one: in this order, each of all accounts.
 ///
 /// # Errors
-/// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`, and all of `load`.
-#[inline(never)]
+/// `WrongAccountCount`, `SignerMissing`, `AccountNotWritable`, `WrongArguments`, `WrongProgram`, and all of
+/// `load`.
+#[inline(always)]
 pub fn check<'a>(
     program_id: &Address,
     accounts: &'a mut [AccountView],
     declared: &Declared,
+    arguments: usize,
 ) -> Result<Checked<'a>, MarketError> {
-    let mut expected = declared.iter();
-    for view in accounts.iter() {
-        let flags = match expected.next() {
-            None | Some(&NONE) => return Err(MarketError::WrongAccountCount),
-            Some(flags) => *flags,
-        };
+    check_all(program_id, accounts, declared, arguments)?;
+    Ok(Checked(accounts))
+}
+
+#[inline(never)]
+fn check_all(
+    program_id: &Address,
+    accounts: &[AccountView],
+    declared: &Declared,
+    arguments: usize,
+) -> Result<(), MarketError> {
+    let count = declared.accounts.iter().take_while(|flags| **flags != NONE);
+    require(
+        accounts.len() == count.count(),
+        MarketError::WrongAccountCount,
+    )?;
+    for (view, flags) in accounts.iter().zip(&declared.accounts) {
         if flags & flag::signer != 0 {
             require(view.is_signer(), MarketError::SignerMissing)?;
         }
-        if flags & flag::optional != 0 && Key::of(view) == *program_id {
-            continue;
+        if flags & flag::writable != 0 && !view.is_writable() {
+            require(
+                is_absent(view, *flags, program_id),
+                MarketError::AccountNotWritable,
+            )?;
         }
-        if flags & flag::writable != 0 {
-            require(view.is_writable(), MarketError::AccountNotWritable)?;
+    }
+    require(
+        arguments == declared.arguments as usize,
+        MarketError::WrongArguments,
+    )?;
+    for (view, flags) in accounts.iter().zip(&declared.accounts) {
+        match flags >> flag::BITS {
+            account_type::TokenProgram => token_program(view)?,
+            account_type::SystemProgram => system_program(view)?,
+            _ => {}
         }
+    }
+    for (view, flags) in accounts.iter().zip(&declared.accounts) {
         let kind = flags >> flag::BITS;
-        if kind != 0 {
+        if (account_type::Config..=account_type::Epoch).contains(&kind)
+            && !is_absent(view, *flags, program_id)
+        {
             check_account(view, program_id, kind)?;
         }
     }
-    match expected.next() {
-        Some(&NONE) => Ok(Checked(accounts)),
-        _ => Err(MarketError::WrongAccountCount),
-    }
+    Ok(())
+}
+
+/// Whether an optional account is absent.
+fn is_absent(view: &AccountView, flags: u8, program_id: &Address) -> bool {
+    flags & flag::optional != 0 && same(view.address().as_array(), program_id.as_array())
 }
 
 /// A view whose account was checked to be a `T` before the instruction began, unless it is optional and
@@ -507,8 +557,7 @@ pub fn mint(view: &AccountView) -> Result<(), MarketError> {
 ///
 /// # Errors
 /// `WrongProgram`.
-#[inline(never)]
-pub fn token_program(view: &AccountView) -> Result<(), MarketError> {
+fn token_program(view: &AccountView) -> Result<(), MarketError> {
     require(
         same(view.address().as_array(), pinocchio_token::ID.as_array()),
         MarketError::WrongProgram,
@@ -519,8 +568,7 @@ pub fn token_program(view: &AccountView) -> Result<(), MarketError> {
 ///
 /// # Errors
 /// `WrongProgram`.
-#[inline(never)]
-pub fn system_program(view: &AccountView) -> Result<(), MarketError> {
+fn system_program(view: &AccountView) -> Result<(), MarketError> {
     require(
         same(view.address().as_array(), pinocchio_system::ID.as_array()),
         MarketError::WrongProgram,

@@ -250,6 +250,8 @@ macro_rules! errors {
 #[macro_export]
 macro_rules! declared {
     (type [$($flag:ident),*]) => { pinocchio::AccountView };
+    (type TokenProgram [$($flag:ident),*]) => { pinocchio::AccountView };
+    (type SystemProgram [$($flag:ident),*]) => { pinocchio::AccountView };
     (type $kind:ident [$($flag:ident),*]) => {
         $crate::checks::Typed<$crate::state::$kind, { $crate::declared!(flags [$($flag),*]) }>
     };
@@ -265,7 +267,8 @@ macro_rules! declared {
 /// An account's flags are `signer`, `writable` and `optional`; an optional account that is absent is
 /// given as the program's own address, as Anchor does. An account of this program that exists before
 /// the instruction may carry its type before the flags (`escrow: Escrow [writable]`): it is then checked
-/// before the instruction runs, by one loop for all, and loading it costs nothing.
+/// before the instruction runs, by one loop for all, and loading it costs nothing. So is a program that it
+/// calls (`token_program: TokenProgram []`).
 #[macro_export]
 macro_rules! instruction {
     ($(#[doc = $doc:literal])+ $name:ident {
@@ -319,9 +322,10 @@ macro_rules! instruction {
         /// The discriminator as the dispatcher compares it.
         pub const HEAD: u64 = u64::from_le_bytes(DISCRIMINATOR);
         /// The accounts as the dispatcher checks them.
-        pub const DECLARED: $crate::checks::Declared = $crate::checks::declared(&[
-            $($crate::declared!(byte $($kind)? [$($flag),*])),+
-        ]);
+        pub const DECLARED: $crate::checks::Declared = $crate::checks::declared(
+            &[$($crate::declared!(byte $($kind)? [$($flag),*])),+],
+            core::mem::size_of::<Args>(),
+        );
         /// Its entry in the IDL.
         #[cfg(not(target_arch = "bpf"))]
         pub const IDL: $crate::idl::Instruction = $crate::idl::Instruction {

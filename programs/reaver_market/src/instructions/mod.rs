@@ -62,7 +62,7 @@ pub fn dispatch(
     let head = u64::from_le_bytes(*head);
     for (candidate, declared, handler) in HANDLERS {
         if *candidate == head {
-            let accounts = checks::check(program_id, accounts, declared)?;
+            let accounts = checks::check(program_id, accounts, declared, data.len())?;
             return handler(Ctx {
                 program_id,
                 accounts,

@@ -108,7 +108,7 @@ pub const fn begins_with_front(declared: &Declared) -> bool {
     ];
     let mut at = 0;
     while at < FRONT {
-        if declared[at] != FLAGS[at] {
+        if declared.account(at) != FLAGS[at] {
             return false;
         }
         at += 1;

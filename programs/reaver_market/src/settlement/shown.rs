@@ -8,7 +8,7 @@ use super::{
     usage::{Accepted, Latest, Usage},
 };
 use crate::{
-    checks::{self, require},
+    checks::require,
     cpi,
     errors::MarketError,
     events::{Contested, EscrowClosed},
@@ -53,7 +53,7 @@ enum Which {
 /// The instruction declares `Front` as its first accounts (`begins_with_front`).
 ///
 /// # Errors
-/// `WrongAccountCount`, `WrongProgram`, and all of `Front::check`.
+/// `WrongAccountCount`, and all of `Front::check`.
 #[inline(never)]
 pub unsafe fn show<'a>(
     ctx: Ctx<'a>,
@@ -61,14 +61,11 @@ pub unsafe fn show<'a>(
 ) -> Result<(Shown<'a>, Option<&'a mut AccountView>), MarketError> {
     // SAFETY: the caller's promise.
     let (front, rest) = unsafe { ctx.accounts.split::<Front>() }?;
-    let (rent_payer, instructions, token_program) = match rest {
-        [instructions, token_program] => (None, instructions, token_program),
-        [rent_payer, instructions, token_program] => {
-            (Some(rent_payer), instructions, token_program)
-        }
+    let (rent_payer, instructions) = match rest {
+        [instructions, _] => (None, instructions),
+        [rent_payer, instructions, _] => (Some(rent_payer), instructions),
         _ => return Err(MarketError::WrongAccountCount),
     };
-    checks::token_program(token_program)?;
     front.check(ctx.program_id)?;
     let shown = Shown {
         program_id: ctx.program_id,

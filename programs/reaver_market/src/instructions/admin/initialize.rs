@@ -33,8 +33,8 @@ instruction! {
             emission_vault: [writable],
             program: [],
             program_data: [optional],
-            token_program: [],
-            system_program: [],
+            token_program: TokenProgram [],
+            system_program: SystemProgram [],
         }
         args {
             genesis_hash: Hash,
@@ -59,8 +59,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
-    checks::system_program(a.system_program)?;
     require(a.program.address() == program_id, MarketError::WrongProgram)?;
     let initial = initial_authority(a.program, a.program_data)?;
     require(

@@ -22,7 +22,7 @@ instruction! {
             admin: [signer],
             config: Config [],
             class_account: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             class_id: ClassId,
@@ -39,7 +39,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(config.admin.is(a.admin), MarketError::NotAdmin)?;
     args.enabled.parse()?;

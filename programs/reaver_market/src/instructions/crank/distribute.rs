@@ -27,7 +27,7 @@ instruction! {
             emission_vault: [writable],
             pool_stake: [writable],
             rent_payer: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -41,7 +41,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let now = sysvars::now()?;
     let pool_key = Key::of(a.pool);
     let config: &mut Config = checks::load_mut(a.config, id)?;

@@ -23,7 +23,7 @@ instruction! {
             node: Node [writable],
             pool: Pool [],
             epoch: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             epoch: Number,
@@ -38,7 +38,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let epoch = Args::parse(ctx.data)?.epoch;
     let a = Accounts::parse(id, ctx.accounts)?;
-    checks::system_program(a.system_program)?;
     let now = sysvars::now()?;
     let config: &Config = checks::load(a.config, id)?;
     let pool: &Pool = checks::load(a.pool, id)?;

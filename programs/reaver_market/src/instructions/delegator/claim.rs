@@ -25,7 +25,7 @@ instruction! {
             payment_destination: [writable],
             stake_destination: [writable],
             rent_payer: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -39,7 +39,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let (owner, address, pool_address) = (Key::of(a.owner), Key::of(a.position), Key::of(a.pool));
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     require(

@@ -26,8 +26,8 @@ instruction! {
             position: [writable],
             stake_source: [writable],
             pool_stake: [writable],
-            token_program: [],
-            system_program: [],
+            token_program: TokenProgram [],
+            system_program: SystemProgram [],
         }
         args {
             amount: Stake,
@@ -42,8 +42,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(!config.is_paused(pause::DELEGATE), MarketError::Paused)?;
     let node: &Node = checks::load(a.node, program_id)?;

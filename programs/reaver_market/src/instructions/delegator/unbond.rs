@@ -21,7 +21,7 @@ instruction! {
             pool: Pool [writable],
             position: [writable],
             ticket: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             shares: Shares,
@@ -36,7 +36,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::system_program(a.system_program)?;
     let (pool_address, address) = (Key::of(a.pool), Key::of(a.position));
     let pool: &mut Pool = checks::load_mut(a.pool, program_id)?;
     let position: &mut Position = checks::load_mut(a.position, program_id)?;

@@ -25,7 +25,7 @@ instruction! {
             pool_stake: [writable],
             destination: [writable],
             rent_payer: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -39,7 +39,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let (owner, pool_address) = (Key::of(a.owner), Key::of(a.pool));
     let (address, position_address) = (Key::of(a.ticket), Key::of(a.position));
     let ticket: &Ticket = checks::load(a.ticket, program_id)?;

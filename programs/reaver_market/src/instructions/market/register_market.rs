@@ -24,8 +24,8 @@ instruction! {
             market: [writable],
             market_fees: [writable],
             payment_mint: [],
-            token_program: [],
-            system_program: [],
+            token_program: TokenProgram [],
+            system_program: SystemProgram [],
         }
         args {
             matcher: Key,
@@ -42,8 +42,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(!config.is_paused(pause::REGISTER), MarketError::Paused)?;
     require(

@@ -22,7 +22,7 @@ instruction! {
             market: [writable],
             market_fees: [writable],
             protocol_token: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -35,7 +35,6 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let config: &Config = checks::load(a.config, ctx.program_id)?;
     require(
         config.protocol_token.is(a.protocol_token),

@@ -25,7 +25,7 @@ instruction! {
             market: [writable],
             market_fees: [writable],
             destination: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -38,7 +38,6 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     Args::parse(ctx.data)?;
     let a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     governed(a.market, a.authority, ctx.program_id)?;
     let payout = Payout {
         program_id: ctx.program_id,

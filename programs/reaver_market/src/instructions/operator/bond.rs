@@ -24,7 +24,7 @@ instruction! {
             position: [writable],
             stake_source: [writable],
             pool_stake: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             amount: Stake,
@@ -39,7 +39,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(!config.is_paused(pause::BOND), MarketError::Paused)?;
     let node: &Node = checks::load(a.node, program_id)?;

@@ -34,8 +34,8 @@ instruction! {
             stake_source: [writable],
             payment_mint: [],
             stake_mint: [],
-            token_program: [],
-            system_program: [],
+            token_program: TokenProgram [],
+            system_program: SystemProgram [],
         }
         args {
             bond: Stake,
@@ -117,8 +117,6 @@ fn check(
     args: &Args,
     program_id: &Address,
 ) -> Result<crate::state::ClassId, MarketError> {
-    checks::token_program(a.token_program)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(!config.is_paused(pause::REGISTER), MarketError::Paused)?;
     require(

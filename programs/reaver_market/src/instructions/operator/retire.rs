@@ -30,7 +30,7 @@ instruction! {
             pool_stake: [writable],
             pool_fees: [writable],
             emission_vault: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -43,7 +43,6 @@ instruction! {
 pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     Args::parse(ctx.data)?;
     let mut a = Accounts::parse(ctx.program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     if settle(&mut a, ctx.program_id)? {
         close(a, ctx.program_id)?;
     }

@@ -23,7 +23,7 @@ instruction! {
             pool: Pool [writable],
             position: [writable],
             ticket: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             shares: Shares,
@@ -38,7 +38,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::system_program(a.system_program)?;
     let node: &Node = checks::load(a.node, program_id)?;
     require(node.operator.is(a.operator), MarketError::NotOperator)?;
     require(node.pool.is(a.pool), MarketError::WrongPool)?;

@@ -22,7 +22,7 @@ instruction! {
             pool: Pool [],
             pool_fees: [writable],
             destination: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -36,7 +36,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let address = Key::of(a.node);
     let node: &mut Node = checks::load_mut(a.node, program_id)?;
     require(node.operator.is(a.operator), MarketError::NotOperator)?;

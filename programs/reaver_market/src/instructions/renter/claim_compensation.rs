@@ -23,7 +23,7 @@ instruction! {
             vault: Vault [writable],
             compensation_vault: [writable],
             destination: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -37,7 +37,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(
         config.compensation_vault.is(a.compensation_vault),

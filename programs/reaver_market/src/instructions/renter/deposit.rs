@@ -21,7 +21,7 @@ instruction! {
             vault: Vault [],
             source: [writable],
             vault_tokens: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             amount: Tokens,
@@ -36,7 +36,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     require(!args.amount.is_zero(), MarketError::AmountZero)?;
     let vault: &Vault = checks::load(a.vault, program_id)?;
     require(

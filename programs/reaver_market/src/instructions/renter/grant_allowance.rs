@@ -23,7 +23,7 @@ instruction! {
             config: Config [],
             market: Market [],
             allowance: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             escrow_cap: Tokens,
@@ -42,7 +42,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(!config.is_paused(pause::GRANT), MarketError::Paused)?;
     checks::load::<Market>(a.market, program_id)?;

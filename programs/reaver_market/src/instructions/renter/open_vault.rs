@@ -24,8 +24,8 @@ instruction! {
             vault: [writable],
             vault_tokens: [writable],
             payment_mint: [],
-            token_program: [],
-            system_program: [],
+            token_program: TokenProgram [],
+            system_program: SystemProgram [],
         }
         args {
         }
@@ -39,8 +39,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
-    checks::system_program(a.system_program)?;
     let config: &Config = checks::load(a.config, program_id)?;
     require(
         config.payment_mint.is(a.payment_mint),

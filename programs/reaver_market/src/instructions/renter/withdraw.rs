@@ -22,7 +22,7 @@ instruction! {
             vault: Vault [],
             vault_tokens: [writable],
             destination: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             amount: Tokens,
@@ -37,7 +37,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let program_id = ctx.program_id;
     let args = Args::parse(ctx.data)?;
     let a = Accounts::parse(program_id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     require(!args.amount.is_zero(), MarketError::AmountZero)?;
     let vault: &Vault = checks::load(a.vault, program_id)?;
     require(vault.wallet.is(a.wallet), MarketError::NotWallet)?;

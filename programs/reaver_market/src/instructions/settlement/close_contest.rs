@@ -37,7 +37,7 @@ instruction! {
             pool_stake: [writable],
             compensation_vault: [writable],
             rent_payer: [writable],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
         }
@@ -127,7 +127,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     Args::parse(ctx.data)?;
-    checks::token_program(a.token_program)?;
     let now = sysvars::now()?;
     links(&a, checks::load(a.escrow, id)?, checks::load(a.pool, id)?)?;
     let (escrow_key, node_key, pool_key) = (Key::of(a.escrow), Key::of(a.node), Key::of(a.pool));

@@ -30,7 +30,7 @@ instruction! {
             vault_tokens: [],
             allowance: Allowance [writable, optional],
             escrow: [writable],
-            system_program: [],
+            system_program: SystemProgram [],
         }
         args {
             nonce: Number,
@@ -66,7 +66,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let a = Accounts::parse(id, ctx.accounts)?;
     let args = Args::parse(ctx.data)?;
-    checks::system_program(a.system_program)?;
     let now = sysvars::now()?;
     let config: &Config = checks::load(a.config, id)?;
     require(!config.is_paused(pause::OPEN), MarketError::Paused)?;

@@ -34,7 +34,7 @@ instruction! {
             pool_stake: [writable],
             emission_vault: [writable],
             instructions: [],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             voucher: VoucherArgs,
@@ -49,7 +49,6 @@ pub fn process(ctx: Ctx<'_>) -> Result<(), MarketError> {
     let id = ctx.program_id;
     let voucher = &Args::parse(ctx.data)?.voucher;
     let a = Accounts::parse(id, ctx.accounts)?;
-    checks::token_program(a.token_program)?;
     let now = sysvars::now()?;
     let (submitter, escrow_key) = (Key::of(a.submitter), Key::of(a.escrow));
     let (node_key, pool_key) = (Key::of(a.node), Key::of(a.pool));

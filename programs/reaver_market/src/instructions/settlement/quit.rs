@@ -32,7 +32,7 @@ instruction! {
             pool_fees: [writable],
             payout: [writable],
             instructions: [],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             voucher: VoucherArgs,

@@ -42,7 +42,7 @@ instruction! {
             payout: [writable],
             rent_payer: [writable],
             instructions: [],
-            token_program: [],
+            token_program: TokenProgram [],
         }
         args {
             attempt: Count,
