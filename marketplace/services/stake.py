@@ -293,7 +293,9 @@ class StakeService:
 
         def read(tx: Transaction) -> Simulated | None:
             rows = StakeRows(tx)
-            if rows.find_pool(pool) is None:
+            known = rows.find_pool(pool)
+            # Without its first commission nobody can say what of a fee went to its stakers.
+            if known is None or known.commission_bps is None:
                 return None
             opening = rows.stake_before(pool, first)
             lived = replay(stake, *opening, rows.list_pool_events(pool, first, last), range(first, last + 1))

@@ -61,8 +61,10 @@ async def test_a_pools_life_is_summed_by_the_epoch_it_happened_in(world):
     (emission,) = rows(world, lambda r: r.list_epochs(9, 0))
     assert (emission.epoch, emission.emission, emission.distributed, emission.total_weight) == (3, 70, 60, "1500")
     told = rows(world, lambda r: r.list_history(str(ALICE), 9, 0))
-    assert [e.kind for e in told] == [StakeKind.WITHDRAWN, StakeKind.UNBONDED, StakeKind.DELEGATED]
-    assert (told[0].stake, told[1].due_ms, told[1].ticket) == (180, 99, str(TICKET))
+    assert [e.kind for e in told] == [
+        StakeKind.WITHDRAWN, StakeKind.SLASHED_UNBONDING, StakeKind.SLASHED, StakeKind.UNBONDED, StakeKind.DELEGATED,
+    ]  # fmt: skip
+    assert (told[0].stake, told[3].due_ms, told[3].ticket) == (180, 99, str(TICKET))
 
 
 async def test_the_operators_part_of_a_fee_follows_his_commission(world):
