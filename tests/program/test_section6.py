@@ -173,6 +173,7 @@ LINES: dict[int, dict[str, tuple[str, ...]]] = {
     },
     16: {
         "pause never blocks exit": (
+            "each_pause_closes_its_own_way_in_and_nothing_else",
             "pause_closes_each_way_in_and_no_way_out",
             "pause_closes_no_way_out_of_a_pool",
             "extending_is_a_way_in",

@@ -12,11 +12,12 @@ from solders.account import Account
 from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 
+from marketplace.chain.accounts import Pause
 from marketplace.chain.addresses import TOKEN_PROGRAM
 from tests.program.catalog import Case, Catalog, make_catalog
 from tests.program.flows import new_node
 from tests.program.stake_flows import delegate, delegator, give_tokens
-from tests.program.world import PROGRAM, ROOT, Refused, key
+from tests.program.world import ADMIN, PROGRAM, ROOT, Refused, key
 
 IDL = json.loads((ROOT / "programs_idl/reaver_market.json").read_text())
 NAMES = [entry["name"] for entry in IDL["instructions"] if entry["name"] != "initialize"]
@@ -293,3 +294,25 @@ def test_line_8_a_credit_is_what_has_arrived(world):
     after = world.pool(node.key)
     assert after.active_stake == stake.active_stake + 5_000
     assert world.tokens(stake.stake_vault) == after.active_stake + 7
+
+
+WAYS_IN = {
+    "open_escrow": Pause.OPEN,
+    "extend_escrow": Pause.EXTEND,
+    "assign": Pause.ASSIGN,
+    "register_node": Pause.REGISTER,
+    "register_market": Pause.REGISTER,
+    "delegate": Pause.DELEGATE,
+    "bond": Pause.BOND,
+    "grant_allowance": Pause.GRANT,
+}
+
+
+def test_line_16_each_pause_closes_its_own_way_in_and_nothing_else():
+    """With every bit set, everything that isn't a way in is accepted as if there were no pause."""
+    catalog = make_catalog()
+    for bits in (*Pause, Pause(127)):
+        catalog.world.send(catalog.world.build.set_pause(ADMIN.pubkey(), int(bits)), signers=[ADMIN])
+        for name, case in catalog.cases.items():
+            closed = bits & WAYS_IN.get(name, Pause(0))
+            assert catalog.answer(case) == ("Paused" if closed else None), (name, bits)
