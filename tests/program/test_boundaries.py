@@ -252,11 +252,15 @@ def test_line_22_a_meter_releases_for_silence_only(world, node, running):
     release(world, running, node, reason=31)
 
 
+def rotate(world, matcher, meter):
+    call = world.build.rotate_keys(world.authority.pubkey(), matcher.pubkey(), meter.pubkey())
+    world.send(call, signers=[world.authority])
+
+
 def test_line_24_vouchers_and_releases_of_the_former_meter_stay_good(world, renter, node, running):
     former, present = world.meter, key("new meter")
     world.svm.airdrop(present.pubkey(), 10**9)
-    market = {"meter": bytes(present.pubkey()), "matcher": bytes(key("new matcher").pubkey())}
-    world.write("Market", world.market, market)
+    rotate(world, key("new matcher"), present)
     world.pass_ms(2_000)
     with refused("ApprovalWrongKey"):
         settle(world, running, node, voucher(world, running, node, 1, 1_000, counter=present))
@@ -267,7 +271,7 @@ def test_line_24_vouchers_and_releases_of_the_former_meter_stay_good(world, rent
         assign(world, second, node)
     with refused("NotOpener"):
         cancel(world, second, world.matcher)
-    world.write("Market", world.market, {"matcher": bytes(world.matcher.pubkey())})
+    rotate(world, world.matcher, present)
     assign(world, second, node)
     assert read(world, second).attempt.meter == present.pubkey()
     world.pass_ms(PARAMS.lost_after)
@@ -278,7 +282,7 @@ def test_line_24_vouchers_and_releases_of_the_former_meter_stay_good(world, rent
     end_contest(world, running, node)
     third = open_escrow(world, renter, own_escrow(world, renter, 3))
     assign(world, third, new_node(world, "third"))
-    world.write("Market", world.market, {"meter": bytes(former.pubkey())})
+    rotate(world, world.matcher, former)
     world.pass_ms(PARAMS.lost_after)
     release(world, third, node_of(world, "third"), submitter=former)
 
@@ -299,7 +303,7 @@ def test_the_matcher_cancels_what_the_wallet_opened(world, renter, node, running
 def test_line_18_a_former_matcher_neither_opens_nor_assigns(world, renter, node):
     grant(world, renter)
     escrow = open_escrow(world, renter, market_escrow(world, renter))
-    world.write("Market", world.market, {"matcher": bytes(key("new matcher").pubkey())})
+    rotate(world, key("new matcher"), world.meter)
     with refused("NotMatcher"):
         open_escrow(world, renter, market_escrow(world, renter, 2))
     with refused("NotMatcher"):
@@ -307,8 +311,8 @@ def test_line_18_a_former_matcher_neither_opens_nor_assigns(world, renter, node)
 
 
 def test_line_24_a_new_fee_counts_from_the_next_attempt(world, renter, node, running):
-    world.write("Market", world.market, {"pending_fee_bps": 900, "pending_fee_at": world.chain_ms + 5_000})
-    world.pass_ms(10_000)
+    world.send(world.build.set_fee(world.authority.pubkey(), 900), signers=[world.authority])
+    world.pass_ms(PARAMS.fee_delay)
     settled = of(SettledEvent, settle(
         world, running, node, voucher(world, running, node, 1, 10_000, state=VoucherState.ENDED, reason=20)
     ))[0]  # fmt: skip

@@ -310,7 +310,7 @@ class World:
         self._put(destination, content, owner or account.owner)
 
     def write(self, name: str, address: Pubkey, values: dict[str, int | bytes]) -> None:
-        """Changes fields of one of the program's accounts in place: for states that no instruction of today makes.
+        """Changes fields of one of the program's accounts in place: for states that are far away, or can't be.
 
         name: the account's type in the IDL. A field inside another is named with dots: `epochs.0.well`.
         """
