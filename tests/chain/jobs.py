@@ -7,6 +7,8 @@ from solders.keypair import Keypair
 from marketplace.chain.accounts import EscrowAccount
 from marketplace.chain.builders import AllowanceTerms, EscrowRef, EscrowTerms
 from marketplace.chain.errors import TransactionFailed
+from marketplace.domain.quantities import Bps, Millis
+from marketplace.domain.staking import in_force
 from marketplace.protocol.vouchers import VoucherState
 from tests.chain.market import CPU, HOUR_MS, Actor, TestNode
 
@@ -80,7 +82,10 @@ async def assigned_job(actor: Actor, node: TestNode, wallet: Keypair, *, nonce: 
         attempts_allowed=1,
     )
     fees = await actor.reader.get_market(actor.market)
-    bps = (await actor.reader.get_config()).params.protocol_bps + fees.fee_bps
+    market_bps = in_force(
+        Bps(fees.fee_bps), Bps(fees.pending_fee_bps), Millis(fees.pending_fee_at), Millis(await actor.now_ms())
+    )
+    bps = (await actor.reader.get_config()).params.protocol_bps + market_bps
     claim = actor.claim(node, escrow, terms, await actor.now_ms(), fee_bps=bps)
     assigned = actor.calls.assign(escrow, node.ref, matcher.pubkey(), claim)
     opened = actor.calls.open_escrow(escrow, matcher.pubkey(), terms)

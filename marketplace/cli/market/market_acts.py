@@ -51,6 +51,8 @@ def set_fee(
 
     async def plan(chain: "Acting") -> Plan | Nothing:
         from marketplace.chain.parameters import ParameterRefused, parse_parameter, show_length
+        from marketplace.domain.quantities import Bps, Millis
+        from marketplace.domain.staking import in_force
 
         bps = parse_parameter("max_market_bps", fee, 0)
         params = (await chain.reader.get_config()).params
@@ -58,8 +60,11 @@ def set_fee(
             raise ParameterRefused(f"a market's fee is at most {params.max_market_bps}bps here, not {bps}bps")
         key = authority_key(settings, authority)
         market = await chain.reader.get_market(chain.calls.addresses.market(key.pubkey()))
-        effects = [f"fee: {market.fee_bps}bps → {bps}bps, {show_length(params.fee_delay)} after this lands"]
-        if market.pending_fee_at:
+        now = Millis(await chain.stakes.chain_time_ms())
+        pending_at = Millis(market.pending_fee_at)
+        current = in_force(Bps(market.fee_bps), Bps(market.pending_fee_bps), pending_at, now)
+        effects = [f"fee: {current}bps → {bps}bps, {show_length(params.fee_delay)} after this lands"]
+        if pending_at > now:
             effects.append(f"replaces the announced {market.pending_fee_bps}bps")
         return Plan("announce a fee", tuple(effects), [chain.calls.set_fee(key.pubkey(), bps)], [key])
 
@@ -193,7 +198,7 @@ def rotate_keys(
     """Replace the market's matcher and meter by new keys.
 
     The new key files are on disk before the chain hears of them; the old ones are kept in `retired/`. SOL of the old
-    keys moves along in the same transaction. Whoever stole the old matcher can open nothing for wallets from then on;
+    keys is moved afterwards. Whoever stole the old matcher can open nothing for wallets from then on;
     attempts that run keep their meter. Given again after an interruption, it completes what was begun.
     """
     import asyncio
@@ -226,7 +231,7 @@ async def _rotate(
     yes: bool,
     as_json: bool,
 ) -> None:
-    from marketplace.cli.market.key_rotation import HotKeys
+    from marketplace.cli.market.key_rotation import HOT_KEYS, HotKeys
 
     address = chain.calls.addresses.market(key.pubkey())
     market = await chain.reader.get_market(address)
@@ -235,15 +240,17 @@ async def _rotate(
     if replace_lost or not files.interrupted(before):
         matcher, meter = files.prepare()
         after = HotKeys(matcher.pubkey(), meter.pubkey())
-        moves, movers, said = await _moved_sol(chain, files, before, after)
-        effects = (f"matcher: {before.matcher} → {after.matcher}", f"meter: {before.meter} → {after.meter}", *said)
+        effects = (f"matcher: {before.matcher} → {after.matcher}", f"meter: {before.meter} → {after.meter}")
         announce("rotate the market's keys", effects, yes=yes)
         call = chain.calls.rotate_keys(key.pubkey(), after.matcher, after.meter)
-        landed = await chain.act("rotate the market's keys", [call, *moves], [key, *movers], sending)
+        # Alone in its transaction: who has stolen an old key could empty it, and so fail what else stood here.
+        landed = await chain.act("rotate the market's keys", [call], [key], sending)
         signature = str(landed.signature)
     else:
         after = before
+    old = {name: files.current(name) for name in HOT_KEYS}
     kept = files.finish(after)
+    moved = [await _move_sol(chain, name, old[name], getattr(after, name)) for name in HOT_KEYS]
     facts: dict[str, Any] = {
         "done": "rotate the market's keys",
         "market": str(address),
@@ -251,6 +258,7 @@ async def _rotate(
         "meter": str(after.meter),
         "signature": signature,
         "kept": kept,
+        "sol": moved,
         "next": "restart reaver-market serve: a running one still has the old keys",
     }
     first = "Completed an interrupted rotation" if signature is None else f"Confirmed: transaction {signature}"
@@ -260,38 +268,29 @@ async def _rotate(
             f"matcher {after.matcher}",
             f"meter   {after.meter}",
             *(f"kept    {path}" for path in kept),
+            *moved,
             f"Next: {facts['next']}",
         )
     )
     told(facts, text, as_json=as_json)
 
 
-async def _moved_sol(
-    chain: "Acting", files: "RotationFiles", before: Any, after: Any
-) -> "tuple[list[Step], list[Keypair], list[str]]":
-    """Transfers of the old keys' SOL to the new ones, who signs them, and how they are said.
-
-    A key whose file is gone keeps its SOL: only it could sign.
-    """
+async def _move_sol(chain: "Acting", name: str, old: "Keypair | None", new: Any) -> str:
+    """Move an old key's SOL to the new one; what became of it, in words. The rotation stands in any case."""
     from marketplace.chain.transactions import TransferLamports
-    from marketplace.cli.market.key_rotation import HOT_KEYS
+    from marketplace.errors import MarketError
 
-    steps: list[Step] = []
-    signers: list[Keypair] = []
-    said: list[str] = []
-    for name in HOT_KEYS:
-        old = files.current(name)
-        if old is None or old.pubkey() != getattr(before, name):
-            continue
-        balance = await chain.rpc.get_balance(old.pubkey())
-        moved = balance - _LEFT_LAMPORTS
+    wanting = f"the new {name} may need SOL: send some to {new}"
+    if old is None or old.pubkey() == new:
+        return wanting
+    try:
+        moved = await chain.rpc.get_balance(old.pubkey()) - _LEFT_LAMPORTS
         if moved < _LEFT_LAMPORTS:
-            said.append(f"the new {name} has no SOL yet: send some to {getattr(after, name)}")
-            continue
-        steps.append(TransferLamports(old.pubkey(), getattr(after, name), moved))
-        signers.append(old)
-        said.append(f"{moved} lamports of the old {name} move along, {_LEFT_LAMPORTS} stay for what it still signs")
-    return steps, signers, said
+            return wanting
+        await chain.act(f"move the {name}'s SOL", [TransferLamports(old.pubkey(), new, moved)], [old], sending)
+    except MarketError as error:
+        return f"the old {name}'s SOL was not moved ({error.message}); {wanting}"
+    return f"{moved} lamports of the old {name} moved, {_LEFT_LAMPORTS} stay for what it still signs"
 
 
 def _suspend(
