@@ -19,7 +19,6 @@ from tests.program.world import (
     bare_world,
     initialize,
     key,
-    program_path,
     read_only,
     unsigned,
     with_account,
@@ -363,7 +362,3 @@ def test_nothing_is_paid_where_nothing_is_owed(world):
     owed = world.build.withdraw_owed(operator.pubkey(), node_key.pubkey(), world.payment_account(operator.pubkey()))
     assert refusal(world, owed, signers=[operator]) == "NothingOwed"
     assert refusal(world, world.build.claim_compensation(renter.pubkey()), signers=[renter]) == "NothingOwed"
-
-
-def test_the_binary_stays_small():
-    assert program_path().stat().st_size < 120 * 1024
