@@ -12,6 +12,7 @@ from spl.token.instructions import create_idempotent_associated_token_account
 from tests.conformance.world import CONFIRMED, SEND, TOKENS, World, as_base64, key
 
 SYSTEM = "11111111111111111111111111111111"
+EPOCH_SCHEDULE = "SysvarEpochSchedu1e111111111111111111111111"
 CLOCK = "SysvarC1ock11111111111111111111111111111111"
 PROCESSED = {"commitment": "processed"}
 V0 = {**CONFIRMED, "maxSupportedTransactionVersion": 0}
@@ -285,6 +286,7 @@ ACCOUNTS = [
     case("lookup table parsed", "getAccountInfo", table, encoded("jsonParsed")),
     case("lookup table", "getAccountInfo", table, encoded("base64", dataSlice={"offset": 56, "length": 64})),
     shape("clock parsed", "getAccountInfo", CLOCK, encoded("jsonParsed")),
+    shape("another sysvar parsed", "getAccountInfo", EPOCH_SCHEDULE, encoded("jsonParsed")),
     shape("clock", "getAccountInfo", CLOCK, encoded("base64")),
     case("program", "getAccountInfo", str(TOKENS), encoded("base64", dataSlice={"offset": 0, "length": 4})),
     case("builtin program", "getAccountInfo", SYSTEM, encoded("base64")),
