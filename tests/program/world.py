@@ -124,6 +124,9 @@ def key(name: str) -> Keypair:
     return Keypair.from_seed(hashlib.sha256(name.encode()).digest())
 
 
+UPGRADEABLE_LOADER = Pubkey.from_string("BPFLoaderUpgradeab1e11111111111111111111111")
+
+
 @dataclass
 class World:
     """One deployment with a market (`authority`, `matcher`, `meter`), classes cpu-small and a100."""
@@ -407,13 +410,22 @@ def bare_world() -> World:
     return world
 
 
+def program_data(world: World) -> Pubkey | None:
+    """Where the program's binary lies, where it can be upgraded: newer virtual machines deploy it so."""
+    program = world.svm.get_account(PROGRAM)
+    assert program is not None
+    if program.owner != UPGRADEABLE_LOADER:
+        return None
+    return Pubkey.find_program_address([bytes(PROGRAM)], UPGRADEABLE_LOADER)[0]
+
+
 def initialize(world: World, *, params: Params = PARAMS, epoch_ms: int = EPOCH_MS, first_emission: int = 0) -> None:
     world.send(
         world.build.initialize(
             world.payer.pubkey(),
             ADMIN.pubkey(),
             key("protocol token").pubkey(),
-            None,
+            program_data(world),
             params,
             epoch_ms,
             first_emission,
