@@ -19,6 +19,7 @@ from tests.program.world import (
     bare_world,
     initialize,
     key,
+    program_data,
     read_only,
     unsigned,
     with_account,
@@ -158,7 +159,7 @@ def test_line_5_a_stranger_does_not_initialize():
     stranger = key("stranger")
     world.svm.airdrop(stranger.pubkey(), 10**10)
     call = world.build.initialize(
-        stranger.pubkey(), stranger.pubkey(), key("protocol token").pubkey(), None, PARAMS, EPOCH_MS, 0
+        stranger.pubkey(), stranger.pubkey(), key("protocol token").pubkey(), program_data(world), PARAMS, EPOCH_MS, 0
     )
     assert refusal(world, call, signers=[stranger]) == "NotInitialAuthority"
 
@@ -218,7 +219,7 @@ def test_line_15_parameters_have_bounds():
 def test_equal_mints_are_refused():
     world = bare_world()
     call = world.build.initialize(
-        world.payer.pubkey(), ADMIN.pubkey(), key("protocol token").pubkey(), None, PARAMS, EPOCH_MS, 0
+        world.payer.pubkey(), ADMIN.pubkey(), key("protocol token").pubkey(), program_data(world), PARAMS, EPOCH_MS, 0
     )
     call = with_account(call, stake_mint=world.build.deployment.payment_mint)
     assert refusal(world, call, signers=[world.payer, ADMIN]) == "MintsEqual"
