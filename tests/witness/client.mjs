@@ -130,7 +130,8 @@ await operate(session, people, place, amounts);
 await administer(session, people, place);
 
 const logged = await session.logged(admin.program);
-await until("all events by subscription", () => told.size >= logged.length);
+// Who waits in vain has the comparison say which are missing: a validator under load drops notices.
+await until("all events by subscription", () => told.size >= logged.length).catch(() => undefined);
 await Promise.all(listeners.map((listener) => admin.program.removeEventListener(listener)));
 
 const addresses = {

@@ -20,7 +20,6 @@ from tests.witness.test_clients import (  # noqa: F401 - collected here too, wit
     test_refusals_carry_the_idls_number_and_sentence,
     test_the_delegator_has_half_of_the_stake_back_and_waits_for_the_other,
     test_the_delegator_was_paid_by_the_formula_of_the_documents,
-    test_the_logs_subscription_told_every_event_as_the_transactions_have_it,
     test_the_market_and_the_protocol_took_what_the_settlements_gave_them,
     test_the_renter_paid_for_the_usage_and_has_the_rest,
     test_we_read_the_same_accounts,
