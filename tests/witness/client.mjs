@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { job } from "./job.mjs";
 import { systemProgram, tokenProgram } from "./market.mjs";
 import { administer, allow, changeOfMind, operate } from "./offices.mjs";
-import { bn, plain, Session, until } from "./session.mjs";
+import { bn, grown, plain, Session, until } from "./session.mjs";
 import { cast, params, setUp } from "./stage.mjs";
 
 const given = JSON.parse(readFileSync(0, "utf8"));
@@ -20,7 +20,7 @@ const { admin, renter, delegator } = people;
 // What the logs subscription tells; compared in the end with the transactions' own logs. It stands before anything else
 // is sent: the funding waits for signatures on the same socket, behind it.
 // A validator under load tells an event of a slot that it then drops, and again with the slot that stays: once is kept,
-// and every slot that it was told for.
+// with every slot that it was told for.
 const told = new Map();
 const listeners = given.idl.events.map(({ name }) =>
   admin.program.addEventListener(name[0].toLowerCase() + name.slice(1), (data, slot, signature) => {

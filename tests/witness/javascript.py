@@ -16,8 +16,6 @@ ANCHOR_CLI = MODULES / "@coral-xyz" / "anchor-cli" / "anchor"
 ROOT = FOLDER.parents[1]
 IDL = ROOT / "programs_idl" / "reaver_market.json"
 LEGACY_IDL = ROOT / "programs_idl" / "reaver_market.legacy.json"
-# Below the limit of a test; a few seconds are usual.
-TIMEOUT_S = 100
 
 
 def require_packages() -> None:
@@ -26,7 +24,7 @@ def require_packages() -> None:
         pytest.fail("the witnesses' npm packages are missing: run scripts/setup node", pytrace=False)
 
 
-def run(script: str, given: object) -> Any:
+def run(script: str, given: object, limit_s: int = 100) -> Any:
     """The JSON that a script prints for JSON on its standard input."""
     require_packages()
     done = subprocess.run(
@@ -35,7 +33,7 @@ def run(script: str, given: object) -> Any:
         check=False,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=limit_s,
         env={"PATH": os.environ["PATH"]},
     )
     assert done.returncode == 0, f"{script}:\n{done.stdout}\n{done.stderr}"

@@ -30,6 +30,15 @@ export async function until(what, condition, limitMs = 40_000) {
   throw new Error(`never came: ${what}`);
 }
 
+// Until the count reaches the goal, or has not grown for so long.
+export async function grown(count, goal, silenceMs = 20_000) {
+  let [seen, since] = [count(), performance.now()];
+  while (count() < goal && performance.now() - since < silenceMs) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    if (count() > seen) [seen, since] = [count(), performance.now()];
+  }
+}
+
 export class Session {
   constructor({ idl, rpc, ws, program }) {
     this.connection = new Connection(rpc, { wsEndpoint: ws, commitment: "confirmed" });

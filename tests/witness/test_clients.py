@@ -70,7 +70,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def played(chain: dict[str, Any]) -> Played:
+def limit_s() -> int:
+    """How long the play may take: below the limit of a test. A few seconds are usual."""
+    return 100
+
+
+@pytest.fixture(scope="module")
+def played(chain: dict[str, Any], limit_s: int) -> Played:
     amounts = {"deposit": DEPOSIT, "bond": BOND, "delegated": DELEGATED, "price": PRICE, "billed": BILLED_MS}
     given = {
         "idl": DOCUMENT,
@@ -79,7 +85,7 @@ def played(chain: dict[str, Any]) -> Played:
         "program": chain["program_id"],
         "amounts": {name: str(amount) for name, amount in amounts.items()},
     }
-    return Played(chain, run("client.mjs", given))
+    return Played(chain, run("client.mjs", given, limit_s))
 
 
 @pytest.fixture
@@ -178,16 +184,22 @@ def test_refusals_carry_the_idls_number_and_sentence(played: Played) -> None:
     }
 
 
-def test_the_logs_subscription_told_every_event_as_the_transactions_have_it(played: Played) -> None:
-    logged = told_of(played.told["logged"], "signature", "name", "data")
-    assert told_of(played.told["told"], "signature", "name", "data") == logged
-    assert len({event["name"] for event in played.told["logged"]}) > 25
+def test_what_the_logs_subscription_told_is_what_the_transactions_have(played: Played) -> None:
+    """On a cluster it is a hint: under load a validator leaves notices out, and gives some for slots that it then drops."""
+    slots = {event["signature"]: event["slot"] for event in played.told["logged"]}
+    told = [event for event in played.told["told"] if slots[event["signature"]] in event["slots"]]
+    assert told
+    assert set(told_of(told, "signature", "name", "data")) <= set(
+        told_of(played.told["logged"], "signature", "name", "data")
+    )
 
 
-def test_the_localnet_tells_each_event_once_with_its_slot(played: Played) -> None:
-    """It has no forks: what it has told it never takes back. A validator may, so this is not asked of one."""
+def test_the_localnet_tells_every_event_once_with_its_slot(played: Played) -> None:
+    """It has no forks and leaves nothing out."""
     logged = [event | {"slots": [event["slot"]]} for event in played.told["logged"]]
-    assert told_of(played.told["told"], "signature", "name", "slots") == told_of(logged, "signature", "name", "slots")
+    parts = ("signature", "name", "data", "slots")
+    assert told_of(played.told["told"], *parts) == told_of(logged, *parts)
+    assert len({event["name"] for event in logged}) > 25
 
 
 def told_of(events: list[dict[str, Any]], *keys: str) -> list[str]:

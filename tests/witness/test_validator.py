@@ -24,6 +24,7 @@ from tests.witness.test_clients import (  # noqa: F401 - collected here too, wit
     test_the_renter_paid_for_the_usage_and_has_the_rest,
     test_we_read_the_same_accounts,
     test_we_read_the_same_events_from_the_same_logs,
+    test_what_the_logs_subscription_told_is_what_the_transactions_have,
     test_what_was_changed_and_taken_back_is_as_it_was_told,
 )
 from tests.witness.values import DOCUMENT
@@ -32,11 +33,16 @@ pytestmark = [
     pytest.mark.witness,
     pytest.mark.validator,
     pytest.mark.xdist_group("validator"),  # one at a time: each takes most of a core
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not chains.VALIDATOR, reason="no solana-test-validator: set SOLANA_TEST_VALIDATOR (docs/localnet.md)"
     ),
 ]
+
+
+@pytest.fixture(scope="module")
+def limit_s() -> int:
+    return 200
 
 
 @pytest.fixture(scope="module")
