@@ -17,7 +17,7 @@ from solders.pubkey import Pubkey
 from marketplace.chain.accounts import PoolAccount, PositionAccount
 from marketplace.chain.builders import EscrowRef
 from marketplace.chain.constants import DEFAULT
-from marketplace.domain.quantities import Shares
+from marketplace.domain.quantities import Shares, Stake
 from marketplace.domain.staking import Bucket, pending_reward
 from tests.program.flows import (
     Node,
@@ -118,10 +118,11 @@ class Example:
         if not self.world.exists(address):
             return Worth()
         position = self.world.read(PositionAccount, address)
-        active = Bucket(pool.active_stake, pool.active_shares)
-        unbonding = Bucket(pool.unbonding_stake, pool.unbonding_shares)
-        fees = pending_reward(position.shares, pool.fees, position.fees_paid, position.fees_earned)
-        emission = pending_reward(position.shares, pool.emission, position.emission_paid, position.emission_earned)
+        active = Bucket(Stake(pool.active_stake), Shares(pool.active_shares))
+        unbonding = Bucket(Stake(pool.unbonding_stake), Shares(pool.unbonding_shares))
+        shares = Shares(position.shares)
+        fees = pending_reward(shares, pool.fees, position.fees_paid, position.fees_earned)
+        emission = pending_reward(shares, pool.emission, position.emission_paid, position.emission_earned)
         if position.is_operator:
             fees, emission = fees + pool.commission_fees, emission + pool.commission_emission
         tickets = 0
@@ -129,7 +130,7 @@ class Example:
             if self.world.exists(self.world.build.addresses.ticket(address, index)):
                 ticket = self.world.ticket(self.node.key, who, index)
                 tickets += unbonding.stake_for_floor(Shares(ticket.shares))
-        return Worth(active.stake_for_floor(position.shares), tickets, fees, emission)
+        return Worth(active.stake_for_floor(shares), tickets, fees, emission)
 
     @property
     def pool_address(self) -> Pubkey:
@@ -267,8 +268,8 @@ def staking_and_earning(example: Example, other: Node) -> None:
     emission = world.config().committed_emission
     parts = []
     for each in (node, other):
-        call = world.build.distribute(world.payer.pubkey(), each.address(world), 0, world.payer.pubkey())
-        world.send(call, signers=[world.payer])
+        draw = world.build.distribute(world.payer.pubkey(), each.address(world), 0, world.payer.pubkey())
+        world.send(draw, signers=[world.payer])
         parts.append(world.pool(each.key).emission_unclaimed)
     example.tell(
         f"The epoch gives {shown(emission)}, half to each by weight. Here {shown(parts[0])},",
