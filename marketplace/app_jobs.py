@@ -24,12 +24,13 @@ from marketplace.app_crank import MarketCrank
 from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.chain.outbox import OutboxStore
 from marketplace.chain.program import AnchorCodec
+from marketplace.chain.retired_keys import load_retired_meters
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.watcher import Watcher
 from marketplace.domain.ids import NodeId
 from marketplace.protocol.control import Capabilities
-from marketplace.services.chain_acts import MarketKeys, MeterKey, SolanaChain
+from marketplace.services.chain_acts import MarketKeys, MeterKeys, SolanaChain
 from marketplace.services.chain_events import ChainEvents
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
@@ -112,7 +113,8 @@ class JobMarket:
         events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, books, observe=watcher.observed)
         settlement = Settlement(store, chain, registry, events)
         scheduler = Scheduler(live, chain, registry, Claims(chain, registry), settlement, clock, random)
-        meter = Meter(store, chain, live, clock, MeterKey(keys.meter))
+        meters = MeterKeys(keys.meter, load_retired_meters(settings.market.keys))
+        meter = Meter(store, chain, live, clock, meters)
         control = NodeControl(
             store, chain, live, registry, meter, scheduler, clock, heartbeat_ms=settings.market.heartbeat_s * 1000
         )

@@ -56,6 +56,7 @@ class Attempt:
     claim_at_chain_ms, claim_signature: the node's signed consent.
     node_address: the Node account. price_per_hour: agreed. fee_bps: all fees, fixed by the claim.
     max_ms, deposit: what was left of the escrow when the node claimed.
+    meter_key: who countersigns it, as the chain fixed it at the assignment; None before that.
     meter_at_ms: when the market received `ready` (its own clock): the meter bills nothing before it.
     voucher, node_signature, meter_signature: the latest countersigned voucher.
     settled_*: what the chain's events say was settled of this attempt.
@@ -97,6 +98,7 @@ class Attempt:
     paid: Tokens = _NOTHING
     operator_received: Tokens = _NOTHING
     settled_chain_ms: int | None = None
+    meter_key: str | None = None
 
     @property
     def live(self) -> bool:

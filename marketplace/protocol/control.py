@@ -236,10 +236,14 @@ class Command(Message):
 
 
 class HeartbeatAck(Message):
-    """Answer to a heartbeat. next_ms: when the next one is due."""
+    """Answer to a heartbeat. next_ms: when the next one is due.
+
+    chain_time_ms: the chain's clock as the meter has it, against which it holds vouchers; None where it isn't said.
+    """
 
     server_time_ms: int
     next_ms: int
+    chain_time_ms: int | None = None
     countersigned: tuple[Countersignature, ...] = Field(default=(), strict=False)
     refused: tuple[Refusal, ...] = Field(default=(), strict=False)
     commands: tuple[Command, ...] = Field(default=(), strict=False)

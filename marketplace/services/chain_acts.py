@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -83,14 +83,18 @@ class MarketKeys:
     meter: Keypair
 
 
-class MeterKey:
-    """The meter's key as the meter service wants it."""
+class MeterKeys:
+    """The meters' keys as the meter service wants them: the one in use, and those that a rotation replaced."""
 
-    def __init__(self, keypair: Keypair) -> None:
-        self._keypair = keypair
+    def __init__(self, present: Keypair, retired: Mapping[str, Keypair]) -> None:
+        self._present = str(present.pubkey())
+        self._keys = {**retired, self._present: present}
 
-    def sign(self, message: bytes) -> bytes:
-        return bytes(self._keypair.sign_message(message))
+    def holds(self, meter: str | None) -> bool:
+        return (meter or self._present) in self._keys
+
+    def sign(self, meter: str | None, message: bytes) -> bytes:
+        return bytes(self._keys[meter or self._present].sign_message(message))
 
 
 @asynccontextmanager
@@ -399,12 +403,12 @@ class SolanaChain:
                 claim = SignedClaim(act.claim, node.node_key, Signature.from_bytes(act.signature))
                 return _with_checks(calls.assign(escrow, node, signer, claim, check_at=at))
             case Settle():
-                voucher = _voucher(act.voucher, node, act.node_signature, signer)
+                voucher = _voucher(act.voucher, node, act, signer)
                 return _with_checks(calls.settle(escrow, node, signer, voucher, check_at=at))
             case ReleaseLost():
                 shown = None
                 if act.voucher is not None and act.node_signature is not None:
-                    shown = _voucher(act.voucher, node, act.node_signature, signer)
+                    shown = _voucher(act.voucher, node, act, signer)
                 return _with_checks(calls.release_node(escrow, node, signer, int(act.reason), shown, check_at=at))
             case ReleaseUnstarted():
                 return _with_checks(calls.release_node(escrow, node, signer, int(act.reason), None, check_at=at))
@@ -475,13 +479,17 @@ def _terms(act: OpenEscrow) -> EscrowTerms:
     )
 
 
-def _voucher(message: VoucherMessage, node: NodeRef, node_signature: bytes, counter: Pubkey) -> SignedVoucher:
-    """The meter approves by submitting; the node by its signature."""
+def _voucher(message: VoucherMessage, node: NodeRef, act: Settle | ReleaseLost, signer: Pubkey) -> SignedVoucher:
+    """The node approves by its signature; the meter by submitting, a retired one by the signature it gave then.
+
+    So neither a retired key nor SOL on it is needed for what it has already countersigned.
+    """
     return SignedVoucher(
         message=message,
         node_key=node.node_key,
-        counter_key=counter,
-        node_signature=Signature.from_bytes(node_signature),
+        counter_key=signer if act.meter_key is None else Pubkey.from_string(act.meter_key),
+        node_signature=None if act.node_signature is None else Signature.from_bytes(act.node_signature),
+        counter_signature=None if act.meter_signature is None else Signature.from_bytes(act.meter_signature),
     )
 
 

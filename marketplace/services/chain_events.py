@@ -365,7 +365,11 @@ def _assigned(seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt
     if attempt is None or attempt.number != event.attempt or attempt.phase is not AttemptPhase.CLAIMED:
         return None
     assigned = replace(
-        attempt, phase=AttemptPhase.ASSIGNED, assigned_at_ms=seen.at_ms, assigned_chain_ms=event.assigned_at
+        attempt,
+        phase=AttemptPhase.ASSIGNED,
+        assigned_at_ms=seen.at_ms,
+        assigned_chain_ms=event.assigned_at,
+        meter_key=str(event.meter),
     )
     if allocation.state is AllocationState.RESERVING:
         return Change(replace(allocation, state=AllocationState.PROVISIONING), assigned, ("job.assigned",))

@@ -212,7 +212,10 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Pay what a voucher says; signed by the meter, the node's signature beside it."""
+    """Pay what a voucher says; sent by the market's meter of the moment, the signatures of both sides beside it.
+
+    meter_key: the attempt's. Where it is the sender's, that one's signature of the transaction says the same.
+    """
 
     escrow: str
     wallet: str
@@ -220,11 +223,16 @@ class Settle:
     node_key: str
     voucher: VoucherMessage
     node_signature: bytes
+    meter_key: str | None = None
+    meter_signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLost:
-    """End an attempt whose node is silent; signed by the meter, with the last countersigned voucher or none."""
+    """End an attempt whose node is silent; signed by the meter, with the last countersigned voucher or none.
+
+    meter_key, meter_signature: as in `Settle`.
+    """
 
     escrow: str
     wallet: str
@@ -233,6 +241,8 @@ class ReleaseLost:
     reason: Reason
     voucher: VoucherMessage | None
     node_signature: bytes | None
+    meter_key: str | None = None
+    meter_signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,10 @@ class Objection(StrEnum):
     NOT_READY = "not_ready"
     START = "start"
     CLOCK = "clock"
+    AHEAD = "ahead"
+    """Right but for its time, which the chain's clock hasn't reached: the same usage may be shown later."""
+    METER_GONE = "meter_gone"
+    """The attempt's meter was replaced and its key isn't here: nothing more of it can be countersigned."""
     TIME_LIMIT = "time_limit"
     AMOUNT = "amount"
     STATE = "state"
@@ -53,10 +57,17 @@ class Objection(StrEnum):
 
 
 class Countersigner(Protocol):
-    """The meter's key."""
+    """The meters' keys. An attempt keeps the meter of its assignment, also when the market has another by now.
 
-    def sign(self, message: bytes) -> bytes:
-        """64 bytes over a voucher's signing bytes."""
+    meter: address in base58; None is the market's own of the moment.
+    """
+
+    def holds(self, meter: str | None) -> bool:
+        """Whether that meter's key is here."""
+        ...
+
+    def sign(self, meter: str | None, message: bytes) -> bytes:
+        """64 bytes over a voucher's signing bytes, by a meter that `holds` knows."""
         ...
 
 
@@ -94,13 +105,15 @@ def objection(
         (attempt.meter_at_ms is not None or voucher.billed_ms == 0, Objection.NOT_READY),
         (before is None or before.started_at_ms == voucher.started_at_ms, Objection.START),
         (earliest <= voucher.started_at_ms <= voucher.at_ms, Objection.START),
-        (last_at <= voucher.at_ms <= reading.chain_ms + market.skew, Objection.CLOCK),
+        (last_at <= voucher.at_ms, Objection.CLOCK),
         (attempt.billed_ms <= voucher.billed_ms <= voucher.at_ms - voucher.started_at_ms, Objection.CLOCK),
         (voucher.billed_ms - attempt.billed_ms <= voucher.at_ms - last_at, Objection.CLOCK),
         (voucher.billed_ms <= since_ready, Objection.CLOCK),
         (voucher.billed_ms <= attempt.max_ms, Objection.TIME_LIMIT),
         (voucher.amount == _due(attempt.price_per_hour, voucher.billed_ms), Objection.AMOUNT),
         (attempt.amount <= voucher.amount <= attempt.deposit, Objection.AMOUNT),
+        # Last: only what is right otherwise is worth waiting for. A chain under load may lag by minutes.
+        (voucher.at_ms <= reading.chain_ms + market.skew, Objection.AHEAD),
     )
     return next((found for holds, found in checks if not holds), None)
 
@@ -138,15 +151,19 @@ class Countersigned:
 class Meter:
     """Clocks attempts and countersigns."""
 
-    def __init__(self, store: Store, chain: ChainPort, live: Live, clock: Clock, key: Countersigner) -> None:
+    def __init__(self, store: Store, chain: ChainPort, live: Live, clock: Clock, keys: Countersigner) -> None:
         self._store = store
         self._chain = chain
         self._live = live
         self._clock = clock
-        self._key = key
+        self._keys = keys
         self._waiting: list[Attempt] = []
         self._seen: dict[NodeId, int] = {}
         self._flush: asyncio.Task[None] | None = None
+
+    def serves(self, attempt: Attempt) -> bool:
+        """Whether the key of the attempt's meter is here: without it nothing of it can be countersigned."""
+        return self._keys.holds(attempt.meter_key)
 
     def judge(self, allocation: Allocation, attempt: Attempt, signed: SignedVoucher) -> Countersigned | Objection:
         """What the meter says to a voucher. Changes nothing."""
@@ -156,6 +173,8 @@ class Meter:
             return Objection.MALFORMED
         if signed.fields == attempt.voucher and attempt.meter_signature is not None:
             return Countersigned(attempt, voucher, attempt.meter_signature)
+        if not self.serves(attempt):
+            return Objection.METER_GONE
         reading = Reading(self._clock.now(), self._chain.now())
         found = objection(self._chain.terms, allocation, attempt, voucher, reading)
         if found is not None:
@@ -163,7 +182,7 @@ class Meter:
         message = voucher.signing_bytes()
         if not verify(base58.b58decode(attempt.node_key), message, signed.signature):
             return Objection.SIGNATURE
-        signature = self._key.sign(message)
+        signature = self._keys.sign(attempt.meter_key, message)
         return Countersigned(
             replace(
                 attempt,

@@ -17,7 +17,7 @@ from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.reasons import Reason
-from marketplace.errors import AlreadyAssigned, Malformed, NotReady, StaleLease, VoucherInvalid
+from marketplace.errors import AlreadyAssigned, Malformed, MarketError, NotReady, StaleLease, VoucherInvalid
 from marketplace.protocol.control import (
     AttemptState,
     Claim,
@@ -52,6 +52,9 @@ ASSIGNED_WAIT_MS: Final = 15_000
 """Chosen: a node may see its assignment on chain before we do; its report waits so long for ours."""
 MAX_UNACKED_MS: Final = 900_000
 """Specified: system.md section 5."""
+AHEAD_PATIENCE_MS: Final = 15_000
+"""Chosen: so long a last voucher of which only the chain's clock is short may wait for it; what it bills beyond the
+last countersigned one is worth less than a slot that stays taken."""
 _NOT_FROM_NODES: Final = frozenset(
     {Reason.RUNNING, Reason.QUEUE_EXPIRED, Reason.NO_CAPACITY, Reason.NODE_LOST, Reason.OVERCLAIM}
 )
@@ -90,6 +93,7 @@ class NodeControl:
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._told: dict[AllocationId, _Told] = {}
+        self._ahead_since_ms: dict[AllocationId, tuple[int, int]] = {}
         self._watched_ms: int | None = None
         self._pushes: set[asyncio.Task[None]] = set()
         live.on_change(self._changed)
@@ -102,11 +106,15 @@ class NodeControl:
         await self._registry.connect(node_id, link, hello)
         held = {(h.allocation_id, h.attempt) for h in hello.holding}
         for attempt in self._live.attempts_of(node_id):
-            if attempt.live and (attempt.allocation_id, attempt.number) not in held:
+            if not attempt.live:
+                continue
+            if (attempt.allocation_id, attempt.number) not in held:
                 _log.warning(
                     "node lost an attempt", action="control.hello", node=node_id, allocation=attempt.allocation_id
                 )
                 await self._live.change(attempt.allocation_id, lose_attempt(attempt.number, self._clock.now()))
+            elif not self._meter.serves(attempt):
+                await self._give_up(attempt)
         self._scheduler.wake_queued()
         terms = self._chain.terms
         return Welcome(
@@ -142,6 +150,7 @@ class NodeControl:
         return HeartbeatAck(
             server_time_ms=self._clock.now(),
             next_ms=self._heartbeat_ms,
+            chain_time_ms=self._chain.now(),
             countersigned=tuple(signed),
             refused=tuple(refused),
             commands=tuple(self._missed(node_id, beat)),
@@ -310,9 +319,37 @@ class NodeControl:
 
         await self._live.change(allocation_id, decide)
         if found:
-            raise VoucherInvalid(f"the last voucher was not countersigned: {found[0]}", extra={"objection": found[0]})
+            raise self._refusal(found[0], allocation_id, report)
         attempt = self._live.attempt(allocation_id)
         return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
+
+    async def _give_up(self, attempt: Attempt) -> None:
+        """End an attempt that nobody can meter any more; the node is told to forget it.
+
+        A node with an RPC of its own quits it on its last countersigned voucher, which is no loss; where none does,
+        it is released by that voucher (settlement.py waits long enough for the node to be first).
+        """
+        _log.error(
+            "the attempt's meter key is not here: it ends on its last countersigned voucher",
+            action="control.meter_gone", allocation=attempt.allocation_id, attempt=attempt.number,
+            meter=attempt.meter_key, wanted=f"keys/retired/meter-{attempt.meter_key}.json",
+        )  # fmt: skip
+        lose = lose_attempt(attempt.number, self._clock.now(), reason=Reason.MARKET_ERROR)
+        await self._live.change(attempt.allocation_id, lose)
+
+    def _refusal(self, found: Objection, allocation_id: AllocationId, report: StateReport) -> MarketError:
+        if found is Objection.AHEAD and self._may_wait(allocation_id, report):
+            return NotReady("the chain's clock has not reached the last voucher's time yet; report it again")
+        return VoucherInvalid(f"the last voucher was not countersigned: {found}", extra={"objection": found})
+
+    def _may_wait(self, allocation_id: AllocationId, report: StateReport) -> bool:
+        """Whether this report has not waited long for the chain's clock. One that is sent again is the same one."""
+        now = self._clock.monotonic_ms()
+        sequence, since = self._ahead_since_ms.get(allocation_id, (0, now))
+        if sequence != report.sequence:
+            since = now
+        self._ahead_since_ms[allocation_id] = (report.sequence, since)
+        return now - since < AHEAD_PATIENCE_MS
 
     def _ended_ms(self, report: StateReport) -> int:
         """When the work ended: now, or as long ago as its last voucher says of an end that we could not hear of."""
@@ -366,6 +403,8 @@ class NodeControl:
         """Push what changed for a node; free capacity goes to who waits."""
         attempt = self._live.attempt(allocation.id)
         told = self._told.get(allocation.id)
+        if attempt is None or not attempt.live:
+            self._ahead_since_ms.pop(allocation.id, None)
         if allocation.terminal:
             self._told.pop(allocation.id, None)
         elif attempt is not None:

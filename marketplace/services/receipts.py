@@ -57,8 +57,10 @@ class ReceiptService:
             signatures.append(
                 ReceiptSignature(role="node", voucher=index, key=attempt.node_key, sig=_b58(attempt.node_signature))
             )
+            # The attempt's own meter: the market's of the moment may have come after it (docs/market.md, keys).
+            meter = attempt.meter_key or terms.meter_key
             signatures.append(
-                ReceiptSignature(role="meter", voucher=index, key=terms.meter_key, sig=_b58(attempt.meter_signature))
+                ReceiptSignature(role="meter", voucher=index, key=meter, sig=_b58(attempt.meter_signature))
             )
         by_number = {attempt.number: attempt for attempt in attempts}
         settlements = [

@@ -540,13 +540,18 @@ def exit_attempt(
     return decide
 
 
-def lose_attempt(number: int, at_ms: int) -> Callable[[Allocation, Attempt | None], Change | None]:
-    """The change when a node is silent: its attempt is to be released, on what it was last acknowledged."""
+def lose_attempt(
+    number: int, at_ms: int, *, reason: Reason = Reason.NODE_LOST
+) -> Callable[[Allocation, Attempt | None], Change | None]:
+    """The change when a node is silent: its attempt is to be released, on what it was last acknowledged.
+
+    reason: MARKET_ERROR where the silence is our own, so that nobody can meter it any more.
+    """
 
     def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
         if attempt is None or attempt.number != number or not attempt.live or attempt.phase is AttemptPhase.CLAIMED:
             return None
-        lost = replace(attempt, phase=AttemptPhase.LOST, reason=Reason.NODE_LOST, exited_at_ms=at_ms)
+        lost = replace(attempt, phase=AttemptPhase.LOST, reason=reason, exited_at_ms=at_ms)
         return Change(allocation, lost)
 
     return decide

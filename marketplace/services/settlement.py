@@ -35,6 +35,7 @@ _log = structlog.get_logger(__name__)
 UNSTARTED: Final = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED})
 """Reasons 7..10: the matcher may release an attempt of which nothing is settled (program.md section 4)."""
 WHOLE_SECOND_MS: Final = 1_000
+_TO_QUIT: Final = 4
 LOOK_AGAIN_MS: Final = 500
 LOOK_LATER_MS: Final = 5_000
 
@@ -123,6 +124,8 @@ class Settlement:
                     node_key=attempt.node_key,
                     voucher=voucher,
                     node_signature=attempt.node_signature,
+                    meter_key=attempt.meter_key,
+                    meter_signature=attempt.meter_signature,
                 ),
             ),
         )
@@ -130,11 +133,16 @@ class Settlement:
         return 0 if await self.absorb(landed) else LOOK_AGAIN_MS
 
     async def _release_lost(self, allocation: Allocation, attempt: Attempt) -> int:
-        """As soon as the chain allows it: lost_after beyond the last sign of life it knows of."""
+        """As soon as the chain allows it: lost_after beyond the last sign of life it knows of.
+
+        A release counts as the node's loss. Where the silence was the market's, the node may quit without one from
+        three times lost_after on: it is given a fourth to do so.
+        """
         terms = self._chain.terms
         voucher = last_voucher(attempt)
         alive = max(voucher.at_ms if voucher else 0, attempt.assigned_chain_ms or 0)
-        wait = alive + terms.lost_after + WHOLE_SECOND_MS - self._chain.now()
+        patience = terms.lost_after * (_TO_QUIT if attempt.reason is Reason.MARKET_ERROR else 1)
+        wait = alive + patience + WHOLE_SECOND_MS - self._chain.now()
         if wait > 0:
             return wait
         view = await self._chain.find_escrow(allocation.escrow)
@@ -150,6 +158,8 @@ class Settlement:
             reason=Reason.NODE_LOST,
             voucher=voucher,
             node_signature=attempt.node_signature,
+            meter_key=attempt.meter_key,
+            meter_signature=attempt.meter_signature,
         )
         return await self._perform(f"release:{allocation.escrow}:{attempt.number}", act)
 

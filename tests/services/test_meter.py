@@ -156,7 +156,7 @@ def test_the_market_s_own_clock_bounds_the_bill_to_the_millisecond():
         (voucher(state=VoucherState.FINAL, reason=int(Reason.NODE_QUIT)), Objection.STATE),
         (voucher(started_at_ms=ASSIGNED - 2_001, at_ms=STARTED), Objection.START),
         (voucher(started_at_ms=STARTED + 20_000), Objection.START),
-        (voucher(at_ms=STARTED + 12_001), Objection.CLOCK),
+        (voucher(at_ms=STARTED + 12_001), Objection.AHEAD),
         (voucher(at_ms=STARTED + 9_999), Objection.CLOCK),
         (voucher(amount=10_001), Objection.AMOUNT),
         (voucher(amount=9_999), Objection.AMOUNT),

@@ -15,10 +15,10 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from marketplace.chain.keyfiles import ensure_keypair, load_keypair
+from marketplace.chain.retired_keys import RETIRED
 from marketplace.errors import SettingsError
 
 HOT_KEYS: Final = ("matcher", "meter")
-RETIRED: Final = "retired"
 
 
 @dataclass(frozen=True, slots=True)

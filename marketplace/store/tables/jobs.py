@@ -101,6 +101,7 @@ class AttemptRow(SQLModel, table=True):
     paid: int = Field(sa_type=BigInteger)
     operator_received: int = Field(sa_type=BigInteger)
     settled_chain_ms: int | None = Field(default=None, sa_type=BigInteger)
+    meter_key: str | None = None
 
 
 class LogChunkRow(SQLModel, table=True):
