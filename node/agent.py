@@ -34,7 +34,7 @@ from marketplace.protocol.control import (
 from node.acceptance import ClaimRefused, Policy, RefuseCode, consent, examine, open_spec
 from node.attempt import AttemptRunner, Terms, Tools
 from node.chain import Chain, ChainRefused, ChainSilent, Standing, Windows
-from node.clock import Anchor, Clock
+from node.clock import Anchor, ChainClock, Clock
 from node.control import Connector, ControlChannel
 from node.errors import MarketRefused, MarketUnavailable, NotTrusted
 from node.journal import Attempt, Journal, Step, Stop
@@ -111,6 +111,7 @@ class Agent:
         self._journal = journal
         self._runtime = runtime
         self._clock = clock
+        self._chain_clock = ChainClock(clock)
         self._chain = chain
         self._drain_flag = drain_flag
         self._channel = channel(self, connector) if channel else ControlChannel(connector, self)
@@ -322,6 +323,7 @@ class Agent:
             identity=self._identity,
             chain=self._chain,
             beat_soon=self._soon,
+            chain_clock=self._chain_clock,
         )
 
     def _terms(self) -> Terms:
@@ -376,6 +378,8 @@ class Agent:
         )
         self._heard_ms = self._clock.monotonic_ms()
         self._silent_since_ms.clear()
+        if ack.chain_time_ms is not None:
+            self._chain_clock.set(ack.chain_time_ms)
         for countersigned in ack.countersigned:
             runner = self._runners.get(AttemptKey(countersigned.allocation_id, countersigned.attempt))
             if runner is not None:

@@ -39,7 +39,7 @@ from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.acceptance import container_limits
 from node.chain import Chain, ChainRefused, ChainSilent, Standing
-from node.clock import Clock
+from node.clock import Anchor, ChainClock, Clock
 from node.control import ControlChannel
 from node.endings import ending, natural_reason, ordered_reason
 from node.errors import MarketRefused
@@ -69,6 +69,7 @@ _LOG_END_S: Final = 60.0
 
 _LEASE_LOST: Final = "lease_lost"
 _CLOCK: Final = "clock"
+_AHEAD: Final = "ahead"
 _STATES: Final = {
     Step.CLAIMED: AttemptState.CLAIMED,
     Step.STARTING: AttemptState.PULLING,
@@ -115,6 +116,7 @@ class Tools:
     identity: Identity
     chain: Chain | None
     beat_soon: Callable[[], None]
+    chain_clock: ChainClock
 
 
 class AttemptRunner:
@@ -138,6 +140,9 @@ class AttemptRunner:
         self._disowned = False
         self._background: set[asyncio.Task[None]] = set()
         self._ready_taken_ms: int | None = None
+        self._assigned_at_ms = 0
+        # The last running voucher was refused for its time: the next one carries a time that the chain has reached.
+        self._ahead = False
         # The meter countersigns nothing before it has taken `ready`: no voucher is shown until then.
         self._ready_taken = record.step >= Step.READY and not any(
             report.state is AttemptState.READY for report in self._reports.waiting()
@@ -215,7 +220,7 @@ class AttemptRunner:
             return None
         metering = record.step is Step.READY and self._ready_taken
         if metering:
-            self._save(voucher=self._sign(self._now_ms(), VoucherState.RUNNING, Reason.RUNNING))
+            self._save(voucher=self._sign(self._showable_ms(), VoucherState.RUNNING, Reason.RUNNING))
         return AllocationBeat(
             allocation_id=record.key.allocation,
             attempt=record.key.attempt,
@@ -232,14 +237,21 @@ class AttemptRunner:
             _log.error("not the meter's signature", action="bad_countersignature", **self._names)
             return
         accepted = self._record.accepted
+        self._ahead = False
         if found is not None and (accepted is None or accepted.message.sequence < found.message.sequence):
             self._save(accepted=found)
 
     def on_refused(self, refusal: Refusal) -> None:
-        """The meter did not countersign. Time that it could not have seen is given up, once; we go on."""
+        """The meter did not countersign. Time that it could not have seen is given up, once; we go on.
+
+        Time that the chain has not reached yet is given up by nobody: it is billed when the chain has.
+        """
         _log.warning("voucher refused", action="voucher_refused", code=refusal.code, **self._names)
         record = self._record
         running = self._usage.runs and record.step is Step.READY and self._ready_taken_ms is not None
+        if refusal.code == _AHEAD and self._usage.runs and record.step is Step.READY:
+            self._ahead = True
+            self._usage.step_back(record.accepted.message if record.accepted else None)
         if refusal.code != _CLOCK or not running:
             return
         # The market's clock of this attempt began when it took our `ready`, not when we were.
@@ -407,14 +419,20 @@ class AttemptRunner:
             return False
         if assignment.price_per_hour != self._record.request.price_per_hour:
             raise Stopped(Stop(Reason.NODE_QUIT, 0, final=False, detail="assigned at another price than agreed"))
+        self._assigned_at_ms = assignment.assigned_at_ms
         self._save(assigned=True, meter_key=assignment.meter_key)
         return True
 
     def _ready(self, container: Container) -> None:
-        """The meter is on."""
-        now = self._now_ms()
+        """The meter is on: the attempt's time is set by the chain's once more, and from here on runs by ours.
+
+        The program refuses a start before the assignment; one that lies ahead of the chain would be refused with all
+        that follows it.
+        """
+        now = max(self._showable_ms(), self._assigned_at_ms)
         self._usage.resume(self._record, now)
-        self._report(AttemptState.READY, started_at_ms=now, step=Step.READY)
+        anchor = Anchor.set(self._tools.clock, now)
+        self._report(AttemptState.READY, started_at_ms=now, step=Step.READY, anchor=anchor)
         crash_point("node.running")
         _log.info("ready", action="ready", container=container.container_id, **self._names)
 
@@ -549,13 +567,21 @@ class AttemptRunner:
         """The meter did not take the last voucher: show one that bills no more than it has already signed.
 
         Arguing is pointless once the work is over: time that the meter has not countersigned is never paid, and
-        only a voucher of both sides closes the escrow without a contest.
+        only a voucher of both sides closes the escrow without a contest. Where not even that is taken, the end is
+        reported without a voucher: the market then releases the attempt by the last countersigned one, and the
+        slot is free. So each attempt comes to an end after at most three reports.
         """
         accepted = self._record.accepted.message if self._record.accepted else None
-        if refused.billed_ms == (accepted.billed_ms if accepted else 0):
-            return
+        at_ms = accepted.at_ms if accepted else refused.started_at_ms
         self._usage.give_up_the_rest(accepted)
-        self._report_exit(end)
+        if (refused.billed_ms, refused.at_ms) == (accepted.billed_ms if accepted else 0, at_ms):
+            self._report_bare_exit(end)
+        else:
+            self._report_exit(replace(end, at_ms=at_ms))
+
+    def _report_bare_exit(self, end: Ending) -> None:
+        _log.warning("ended without a last voucher", action="ended_bare", reason=end.reason.code, **self._names)
+        self._report(AttemptState.EXITED, reason=end.reason, exit_code=end.exit_code, detail=end.detail)
 
     def _report(
         self,
@@ -631,6 +657,12 @@ class AttemptRunner:
         """The next voucher of the series. The caller journals it before it is shown to anybody."""
         log_digest = self._pump.digest() if self._pump else LogDigest().value()
         return self._usage.sign(now_ms, log_digest, state, reason)
+
+    def _showable_ms(self) -> int:
+        """Now, as far as the chain is known to be by the market's word; it refuses what lies ahead of that."""
+        chain = self._tools.chain_clock
+        reached = chain.known_ms() if self._ahead else chain.now_ms()
+        return self._now_ms() if reached is None else min(self._now_ms(), reached)
 
     def _now_ms(self) -> int:
         return self._record.anchor.now_ms(self._tools.clock)

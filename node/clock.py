@@ -50,6 +50,34 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
+class ChainClock:
+    """What the market last said the chain's time is; it holds vouchers against that.
+
+    Slots that come late make the chain's clock fall behind, and catch up in leaps: an attempt's own time, carried on
+    by the machine's clock, may run ahead of it for minutes. Whoever signs a time that the chain hasn't reached is
+    refused until it has.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._said: tuple[int, int] | None = None
+
+    def set(self, chain_ms: int) -> None:
+        """Now is `chain_ms` on the chain, as the market has it."""
+        self._said = (chain_ms, self._clock.monotonic_ms())
+
+    def known_ms(self) -> int | None:
+        """The time that was said last, which the chain has certainly reached; None before any."""
+        return None if self._said is None else self._said[0]
+
+    def now_ms(self) -> int | None:
+        """Chain time now, if it has run as fast as the machine's clock since it was said; None before that."""
+        if self._said is None:
+            return None
+        chain_ms, at = self._said
+        return chain_ms + self._clock.monotonic_ms() - at
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """One moment on three clocks; journalled with the attempt it times."""

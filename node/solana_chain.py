@@ -97,7 +97,7 @@ class SolanaChain:
             ours = running.node == self._codec_node()
             if not ours or escrow.terms_hash != attempt.request.terms_hash:
                 return Assignment(Standing.OVER)
-            return Assignment(Standing.ASSIGNED, running.price, bytes(running.meter))
+            return Assignment(Standing.ASSIGNED, running.price, bytes(running.meter), running.assigned_at)
         if escrow.state != EscrowState.CLOSING and running.number < number:
             return Assignment(Standing.WAITING)
         return Assignment(Standing.OVER)

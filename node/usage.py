@@ -89,6 +89,10 @@ class Usage:
         self._series = self.series.concede(unseen_ms, accepted)
         return True
 
+    def step_back(self, accepted: VoucherMessage | None) -> None:
+        """Go on from what the meter has signed: what it refused for its time alone is billed later."""
+        self._series = self.series.concede(self.series.conceded_ms, accepted)
+
     def give_up_the_rest(self, accepted: VoucherMessage | None) -> None:
         """From now on bill no more than the meter has already signed."""
         capped = replace(self.bounds, max_ms=Millis(accepted.billed_ms if accepted else 0))
