@@ -57,6 +57,9 @@ NODE_ID = "node_1111111111111111111111"
 LEASE = "lease-1"
 
 
+SKEW_MS = 2_000
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -108,6 +111,10 @@ class ScriptedMarket:
         self.silent = False
         """Reads, answers nothing."""
         self.refuse_vouchers = 0
+        self.chain_lag_ms = 0
+        """By how much the chain's clock is behind ours; a voucher of more than its time and SKEW_MS is refused."""
+        self.waits_for_chain = True
+        """Whether a last voucher that is ahead of the chain may be reported again, or is refused at once."""
         self.ready_delay_ms = 0
         """Pretend to have received `ready` that much later."""
         self.claim_error: str | None = None
@@ -291,6 +298,9 @@ class ScriptedMarket:
             case _:
                 pass
 
+    def chain_ms(self) -> int:
+        return now_ms() - self.chain_lag_ms
+
     def _welcome(self) -> Welcome:
         return Welcome(
             server_time_ms=now_ms(),
@@ -320,12 +330,13 @@ class ScriptedMarket:
                 "sequence": message.sequence,
             }
             if signature is None:
-                refused.append(Refusal(**names, code="clock"))
+                refused.append(Refusal(**names, code="ahead" if self._ahead(message) else "clock"))
             else:
                 countersigned.append(Countersignature(**names, signature=signature))
         ack = HeartbeatAck(
             server_time_ms=now_ms(),
             next_ms=self.heartbeat_ms,
+            chain_time_ms=self.chain_ms(),
             countersigned=tuple(countersigned),
             refused=tuple(refused),
         )
@@ -372,10 +383,11 @@ class ScriptedMarket:
         countersignature = None
         if report.voucher is not None:
             signature = self._countersign(seen, report.voucher)
-            if signature is None:
-                await self._send(socket, FrameType.ERROR, ErrorBody(code="voucher_invalid", message="no"), frame.id)
-                return
             message = VoucherMessage.from_fields(report.voucher.fields)
+            if signature is None:
+                code = "not_ready" if self.waits_for_chain and self._ahead(message) else "voucher_invalid"
+                await self._send(socket, FrameType.ERROR, ErrorBody(code=code, message="no"), frame.id)
+                return
             countersignature = Countersignature(
                 allocation_id=report.allocation_id,
                 attempt=report.attempt,
@@ -395,6 +407,9 @@ class ScriptedMarket:
         next_seq = next(n for n in itertools.count(1) if n not in seen.lines)
         await self._send(socket, FrameType.ACK, LogsAck(next_seq=next_seq), frame.id)
 
+    def _ahead(self, voucher: VoucherMessage) -> bool:
+        return voucher.at_ms > self.chain_ms() + SKEW_MS
+
     def _countersign(self, seen: Seen, signed: SignedVoucher) -> bytes | None:
         """The meter's signature, or None: it refuses, it never clips."""
         voucher = VoucherMessage.from_fields(signed.fields)
@@ -410,6 +425,9 @@ class ScriptedMarket:
         last = seen.countersigned[-1] if seen.countersigned else None
         if self.refuse_vouchers > 0:
             self.refuse_vouchers -= 1
+            seen.refusals += 1
+            return None
+        if self._ahead(voucher):
             seen.refusals += 1
             return None
         if seen.ready_at_ms is None or voucher.billed_ms > max(0, now_ms() - seen.ready_at_ms) + 1000:

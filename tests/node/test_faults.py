@@ -9,14 +9,14 @@ import pytest
 
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import AttemptState, CommandType, FrameType, Holding
-from marketplace.protocol.vouchers import VoucherState
+from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.chain import Assignment, ChainSilent, Standing, Windows
 from node.journal import Accepted, Attempt, Journal, JournalUnusable, read_only
 from node.keys import generate
 from node.runtime.fake import FakeProgram, FakeRuntime
 from node.runtime.port import AttemptKey
 from tests.node.conftest import Node
-from tests.node.scripted_market import ScriptedMarket, now_ms, reason, spec
+from tests.node.scripted_market import SKEW_MS, ScriptedMarket, now_ms, reason, spec
 
 
 @pytest.mark.parametrize("kind", [FrameType.CLAIM, FrameType.STATE, FrameType.LOGS, FrameType.HEARTBEAT])
@@ -103,6 +103,77 @@ async def test_a_refused_last_voucher_is_followed_by_one_that_bills_what_was_sig
     assert seen.final is not None
     assert seen.final.state is VoucherState.FINAL
     assert seen.final.billed_ms >= billed
+
+
+async def test_a_chain_clock_that_falls_behind_delays_vouchers_and_costs_no_time(
+    node: Node, market: ScriptedMarket
+) -> None:
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: len(seen.countersigned) >= 2)
+    market.chain_lag_ms = 60_000
+    await market.until(lambda: seen.refusals >= 3)
+    count, refused_at = len(seen.countersigned), seen.vouchers[-1].billed_ms
+    market.chain_lag_ms = 0
+    await market.until(lambda: len(seen.countersigned) > count and seen.countersigned[-1].billed_ms > refused_at)
+    last = seen.countersigned[-1]
+    assert last.billed_ms == last.at_ms - last.started_at_ms
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
+    await market.until(lambda: seen.final)
+    await node.until_clean()
+
+
+async def test_an_attempt_that_starts_while_the_chain_lags_keeps_to_the_chain_s_clock(
+    node: Node, market: ScriptedMarket
+) -> None:
+    first = len(market.beats)
+    market.chain_lag_ms = 10_000
+    await market.until(lambda: len(market.beats) >= first + 2)
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: len(seen.countersigned) >= 3)
+    assert seen.refusals == 0
+    assert all(v.started_at_ms <= v.at_ms <= market.chain_ms() + SKEW_MS for v in seen.countersigned)
+    market.chain_lag_ms = 0
+    count = len(seen.countersigned)
+    await market.until(lambda: len(seen.countersigned) >= count + 2)
+    # the chain's leap forward is nobody's usage
+    assert seen.countersigned[-1].at_ms < market.chain_ms() - 5_000
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
+    await market.until(lambda: seen.final)
+    await node.until_clean()
+
+
+async def test_a_last_voucher_waits_for_the_chain_s_clock_and_is_paid_in_full(
+    node: Node, market: ScriptedMarket
+) -> None:
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: len(seen.countersigned) >= 2)
+    market.chain_lag_ms = 60_000
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
+    await market.until(lambda: seen.exited)
+    assert seen.final is None
+    market.chain_lag_ms = 0
+    await market.until(lambda: seen.final)
+    await node.until_clean()
+    assert seen.exited is not None
+    assert seen.exited.voucher is not None
+    assert seen.final.fields() == seen.exited.voucher.fields
+
+
+async def test_an_attempt_whose_last_vouchers_are_all_refused_still_comes_to_an_end(
+    node: Node, market: ScriptedMarket
+) -> None:
+    market.waits_for_chain = False
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: len(seen.countersigned) >= 2)
+    market.chain_lag_ms = 600_000
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
+    await node.until_clean()
+    last = [r for r in seen.reports if r.state is AttemptState.EXITED]
+    assert [r.voucher is None for r in last] == [False, False, True]
+    assert {r.reason for r in last} == {Reason.CANCELLED.value}
+    less = VoucherMessage.from_fields(last[1].voucher.fields) if last[1].voucher else None
+    assert less is not None
+    assert (less.billed_ms, less.at_ms) == (seen.countersigned[-1].billed_ms, seen.countersigned[-1].at_ms)
 
 
 async def test_a_market_that_knows_an_attempt_as_over_has_it_removed(node: Node, market: ScriptedMarket) -> None:
