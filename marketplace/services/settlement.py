@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 UNSTARTED: Final = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED})
 """Reasons 7..10: the matcher may release an attempt of which nothing is settled (program.md section 4)."""
 WHOLE_SECOND_MS: Final = 1_000
-_TO_QUIT: Final = 4
+TO_QUIT: Final = 4
 LOOK_AGAIN_MS: Final = 500
 LOOK_LATER_MS: Final = 5_000
 
@@ -141,7 +141,7 @@ class Settlement:
         terms = self._chain.terms
         voucher = last_voucher(attempt)
         alive = max(voucher.at_ms if voucher else 0, attempt.assigned_chain_ms or 0)
-        patience = terms.lost_after * (_TO_QUIT if attempt.reason is Reason.MARKET_ERROR else 1)
+        patience = terms.lost_after * (TO_QUIT if attempt.reason is Reason.MARKET_ERROR else 1)
         wait = alive + patience + WHOLE_SECOND_MS - self._chain.now()
         if wait > 0:
             return wait
