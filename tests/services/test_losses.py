@@ -65,6 +65,19 @@ async def test_a_second_loss_waits_until_the_first_is_decided():
     assert isinstance(act, ReleaseLost)
 
 
+async def test_a_node_whose_meter_the_market_lost_has_time_to_quit_without_a_loss():
+    """Quitting is no loss from three times lost_after on; the market's release would be one."""
+    chain = Chain()
+    settlement = Settlement(None, chain, None, Absorbing())
+    assigned = 10_000_000 - 3 * TERMS.lost_after - 1_000
+    silent = replace(LOST, assigned_chain_ms=assigned, meter_key="old", meter_signature=b"m")
+    assert await settlement.end_attempt(ALLOCATION, replace(silent, reason=Reason.MARKET_ERROR)) > 0
+    assert chain.performed == []
+    assert await settlement.end_attempt(ALLOCATION, silent) == 0
+    [(_, (act,))] = chain.performed
+    assert (act.meter_key, act.meter_signature) == ("old", b"m")
+
+
 def test_an_attempt_ended_when_its_work_did_and_not_when_it_was_settled():
     exited = replace(ATTEMPT, phase=AttemptPhase.EXITED, reason=Reason.COMPLETED, exited_at_ms=60_000)
     assert ended(exited, Reason.COMPLETED, 65_000).ended_at_ms == 60_000

@@ -1,17 +1,20 @@
 """The writer's promises: durable before answered, alone in failure, one process at a time, reads beside it."""
 
 import asyncio
+import contextlib
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 import sqlalchemy
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from marketplace.errors import NotFound, SchemaOutdated, StoreUnavailable, UniqueViolation
 from marketplace.store.engine import Store
-from marketplace.store.schema import migrate, newest_revision
+from marketplace.store.schema import _config, migrate, newest_revision
 from marketplace.store.tables import METADATA
 
 
@@ -176,6 +179,38 @@ async def test_the_migrated_schema_is_the_tables(store):
 def test_migrating_twice_changes_nothing(tmp_path):
     path = tmp_path / "market.sqlite3"
     assert migrate(path) == migrate(path) == newest_revision()
+
+
+def test_attempts_of_an_older_database_get_the_meter_of_their_assignment(tmp_path):
+    path = tmp_path / "market.sqlite3"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        older = _config()
+        older.attributes["connection"] = connection
+        command.upgrade(older, "0003")
+    engine.dispose()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO allocations (" + _filled(db, "allocations", id="'alloc_1'", escrow="'escrow_1'"))
+        for number in (1, 2):
+            db.execute(
+                "INSERT INTO attempts (" + _filled(db, "attempts", allocation_id="'alloc_1'", number=str(number))
+            )
+        event = {"name": "'Assigned'", "escrow": "'escrow_1'", "attempt": "1", "fields": """'{"meter": "old"}'"""}
+        db.execute("INSERT INTO chain_events (" + _filled(db, "chain_events", **event))
+        db.commit()
+    migrate(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT number, meter_key FROM attempts ORDER BY number").fetchall() == [
+            (1, "old"),
+            (2, None),
+        ]
+
+
+def _filled(db, table, **given):
+    """The rest of an INSERT: what is given, and something for every other column that must not be empty."""
+    rows = db.execute(f"PRAGMA table_info({table})").fetchall()
+    columns = {name: given.get(name, "0") for _, name, _, needed, _, key in rows if needed or key or name in given}
+    return f"{', '.join(columns)}) VALUES ({', '.join(columns.values())})"
 
 
 def test_a_newer_database_is_refused_and_left_alone(tmp_path):
