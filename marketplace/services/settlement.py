@@ -144,7 +144,8 @@ class Settlement:
         patience = terms.lost_after * (TO_QUIT if attempt.reason is Reason.MARKET_ERROR else 1)
         wait = alive + patience + WHOLE_SECOND_MS - self._chain.now()
         if wait > 0:
-            return wait
+            # The chain's clock may leap: a wait that was computed while it lagged can be over at once.
+            return min(wait, LOOK_LATER_MS)
         view = await self._chain.find_escrow(allocation.escrow)
         if view is not None and view.contested_attempt:
             # One contest at a time: the earlier loss of this escrow is decided first.
