@@ -21,6 +21,10 @@ RpcOption = Annotated[
     typer.Option("--rpc", metavar="URL", help="RPC of the chain.", show_default="chain.rpc_url"),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+_AFTER_SILENCE: Final = (
+    "Check --rpc, or chain.rpc_url of the configuration, and give the same command again; after a line that says "
+    "`sending`, see first whether that came through (`reaver-node status`)"
+)
 _PART: Final = re.compile(r"(\d{1,5})")
 
 
@@ -237,7 +241,7 @@ def _perform(
 
 def _on_chain(config: Any, rpc: str | None, work: "Callable[[OperatorStake], Awaitable[None]]") -> None:
     """Do it with the operator's key on the pinned chain; every error ends the process with its words."""
-    from marketplace.errors import MarketError
+    from marketplace.errors import ChainUnavailable, MarketError
     from node.errors import NodeError
     from node.staking.acts import operator_stake
 
@@ -251,6 +255,8 @@ def _on_chain(config: Any, rpc: str | None, work: "Callable[[OperatorStake], Awa
         asyncio.run(connected())
     except NodeError as error:
         fail(str(error))
+    except ChainUnavailable as error:
+        fail(f"{error.message}. {_AFTER_SILENCE}")
     except MarketError as error:
         fail(error.message)
 

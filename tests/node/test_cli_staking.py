@@ -134,7 +134,7 @@ REFUSED = {
     "commission words": (("commission", "--bps", "10%"), "is not a whole number of basis points"),
     "no reward": (("claim",), "nothing is owed"),
     "no ticket": (("withdraw",), "nothing is on its way out"),
-    "no endpoint": (("bond", "--amount", "1", "--rpc", "http://127.0.0.1:9"), "no usable answer from the chain"),
+    "no endpoint": (("bond", "--amount", "1", "--rpc", "http://127.0.0.1:9"), "chain.rpc_url of the configuration"),
 }
 
 

@@ -45,10 +45,12 @@ def settings_of(
 
 
 def run(work: Callable[[], None]) -> None:
-    from marketplace.errors import MarketError
+    from marketplace.errors import ChainUnavailable, MarketError
 
     try:
         work()
+    except ChainUnavailable as error:
+        fail(f"{error.message}. Check --rpc, or [chain] of the settings, and give the same command again")
     except MarketError as error:
         fail(error.message)
     except OSError as error:

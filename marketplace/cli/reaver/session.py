@@ -137,11 +137,15 @@ def _of_request(error: Exception) -> _Report | None:
         case UnknownName():
             near = (f"nearest: {', '.join(error.suggestions)}",) if error.suggestions else ()
             return _Report(Exit.USAGE, "unknown_name", f"the catalogue has no {error.name!r}", near)
-        case MalformedAmount() | AmountOverflow():
-            message = f"{str(error)!r} is not an amount: digits with a point, such as 12.5"
-            return _Report(Exit.USAGE, "invalid_amount", message)
+        case MalformedAmount():
+            form = "digits with a point, no more places than the token, such as 12.5"
+            return _Report(Exit.USAGE, "invalid_amount", f"{str(error)!r} is not an amount: {form}")
+        case AmountOverflow():
+            return _Report(Exit.USAGE, "invalid_amount", "the amount is more than the chain can hold")
         case MarketError():
-            return _Report(_exit_of_status(error.code.status), error.code.public, error.message)
+            name = error.code.public
+            step = _NEXT_STEPS.get(name)
+            return _Report(_exit_of_status(error.code.status), name, error.message, () if step is None else (step,))
         case ValueError():
             return _Report(Exit.USAGE, "invalid_value", str(error))
         case _:
@@ -166,7 +170,7 @@ _NEXT_STEPS = {
     "wallet_required": "log in with a wallet: reaver login",
     "unauthorized": "log in: reaver login",
     "refresh_reused": "log in again: reaver login",
-    "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes",
+    "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes, `reaver stake positions` your tickets",
     "already_terminal": "the job is over: reaver jobs get JOB shows how it ended",
     "nothing_to_claim": "`reaver stake positions` shows what waits",
     "too_early": "`reaver stake positions` shows when each ticket unlocks",
@@ -188,6 +192,8 @@ def _hints(error: "ApiError") -> list[str]:
         hints.extend(f"{n.replace('_', ' ')}: {error.extra[n]}" for n in names if error.extra.get(n) is not None)
         missing = "SOL for fees and rent" if error.extra.get("missing") == "lamports" else "the missing tokens"
         hints.append(f"send {missing} to your wallet, then give the same command again")
+    if isinstance(possible_at := error.extra.get("possible_at"), str):
+        hints.append(f"possible at: {possible_at}")
     if error.retry_after_s is not None:
         hints.append(f"try again in {error.retry_after_s} s")
     step = _NEXT_STEPS.get(error.code)

@@ -59,6 +59,7 @@ def test_a_chain_that_is_away_is_told(operator: Operator) -> None:
     done = operator("admin", "status", "--rpc", "http://127.0.0.1:9")
     assert done.exit_code == 1
     assert done.stderr.startswith("reaver-market: ")
+    assert "give the same command again" in done.stderr
     assert "Traceback" not in done.stderr
 
 

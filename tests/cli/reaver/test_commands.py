@@ -218,6 +218,26 @@ def test_an_unknown_job(reaver: Reaver) -> None:
     assert "`reaver jobs` lists your jobs" in done.stderr
 
 
+def test_what_was_wrong_with_an_amount_is_said(reaver: Reaver) -> None:
+    too_much = reaver("vault", "deposit", "18446744073709551616")
+    assert (too_much.exit_code, "more than the chain can hold" in too_much.stderr) == (Exit.USAGE, True)
+    assert "no more places than the token" in reaver("vault", "deposit", "0.0000001").stderr
+
+
+def test_too_early_says_when(market: FakeMarket, reaver: Reaver) -> None:
+    refused = error(409, "too_early", "the unbonding time has not passed", possible_at="2026-11-24T00:00:00.000Z")
+    market.before["POST /v1/stake/withdraw"] = [refused]
+    done = reaver("stake", "withdraw")
+    assert (done.exit_code, "possible at: 2026-11-24T00:00:00.000Z" in done.stderr) == (Exit.REFUSED, True)
+
+
+def test_a_silent_chain_says_what_next(market: FakeMarket, reaver: Reaver) -> None:
+    done = reaver("vault", "deposit", "1", "--rpc", "http://127.0.0.1:9")
+    assert done.exit_code == Exit.UNAVAILABLE
+    assert "give the same command again" in done.stderr
+    assert market.signed == []
+
+
 def test_no_market(environment: dict[str, str]) -> None:
     done = Reaver(environment | {"REAVER_API": "http://127.0.0.1:9"})("login")
     assert done.exit_code == Exit.UNAVAILABLE
