@@ -12,7 +12,7 @@ from tests.conformance.world import World
 OWN = frozenset(
     {
         "apiVersion", "slot", "contextSlot", "blockTime", "lastValidBlockHeight", "confirmations",
-        "confirmationStatus", "recentSlot", "lastExtendedSlot", "blockhash", "previousBlockhash",
+        "confirmationStatus", "recentSlot", "bumpSeed", "lastExtendedSlot", "blockhash", "previousBlockhash",
     }
 )  # fmt: skip
 
