@@ -91,6 +91,7 @@ def init(
     from marketplace.chain.rpc import RpcClient
     from marketplace.services.clock import SystemRandom
     from marketplace.services.key_ring import create_key_ring
+    from marketplace.services.stored_secrets import RING_FILE
 
     async def initialize() -> MarketDeployment:
         plan = MarketPlan(
@@ -110,6 +111,7 @@ def init(
 
     def work() -> None:
         create_key_ring(settings.market.keys / "tokens.json", SystemRandom())
+        create_key_ring(settings.market.keys / RING_FILE, SystemRandom())
         made = asyncio.run(initialize())
         facts = {
             "market": str(made.market),
