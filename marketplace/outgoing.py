@@ -211,7 +211,12 @@ class _GuardedConnector(aiohttp.TCPConnector):
         super().__init__(**more)
         self._reach = reach
 
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the base class's own
+    ) -> Connection:
         _check(req.url, self._reach)
         return await super().connect(req, traces, timeout)
 
