@@ -6,6 +6,7 @@ Everything is done with the product's own commands, as a user would; keys, ports
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -19,7 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.message import Message
+from solders.transaction import Transaction
 
 from node.engines import build_runtime
 from node.errors import ConfigUnusable
@@ -29,7 +33,9 @@ from node.settings import RuntimeKind, load, template, update
 from scripts.processes import Process, free_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from solders.instruction import Instruction
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -210,21 +216,35 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """What the renter's CLI needs to talk to this stack."""
+        return self.environment_of(self.wallet)
+
+    def environment_of(self, wallet: Path) -> dict[str, str]:
+        """The same for another wallet's keypair file."""
         return {
             "REAVER_API": self.api_url,
             "REAVER_RPC": self.rpc_url,
             "REAVER_WS": self.ws_url,
-            "REAVER_KEYPAIR": str(self.wallet),
+            "REAVER_KEYPAIR": str(wallet),
         }
 
     def create_wallet(self, *, deposit: str = "5", payment: str = "20") -> str:
         """A fresh funded wallet with an open vault; returns its address."""
-        self.wallet.write_text(json.dumps(list(bytes(Keypair()))))
-        self.wallet.chmod(0o600)
-        address = self.address_of(self.wallet)
-        self.faucet(address, sol="5", payment=payment, stake="1")
-        self.reaver("login")
+        address = self._funded(self.wallet, payment=payment, stake="1")
         self.reaver("vault", "deposit", deposit)
+        return address
+
+    def create_delegator(self, name: str, *, stake: str) -> Path:
+        """A fresh wallet that holds so many whole stake tokens; returns its keypair file."""
+        file = self.home / f"{name}.json"
+        self._funded(file, payment="0", stake=stake)
+        return file
+
+    def _funded(self, file: Path, *, payment: str, stake: str) -> str:
+        file.write_text(json.dumps(list(bytes(Keypair()))))
+        file.chmod(0o600)
+        address = self.address_of(file)
+        self.faucet(address, sol="5", payment=payment, stake=stake)
+        self.reaver("login", wallet=file)
         return address
 
     def faucet(self, address: str, *, sol: str, payment: str, stake: str) -> None:
@@ -234,8 +254,12 @@ class Stack:
         )  # fmt: skip
 
     @staticmethod
+    def keypair_of(file: Path) -> Keypair:
+        return Keypair.from_bytes(bytes(json.loads(file.read_text())))
+
+    @staticmethod
     def address_of(keypair: Path) -> str:
-        return str(Keypair.from_bytes(bytes(json.loads(keypair.read_text()))).pubkey())
+        return str(Stack.keypair_of(keypair).pubkey())
 
     # commands
 
@@ -255,10 +279,11 @@ class Stack:
             raise StackError(f"{' '.join(words)} (exit {done.returncode})\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def reaver(self, *words: str) -> Any:
-        """A command of the renter's CLI; what its --json prints."""
+    def reaver(self, *words: str, wallet: Path | None = None) -> Any:
+        """A command of the CLI; what its --json prints. wallet: another keypair file than the renter's."""
         at = words.index("--") if "--" in words else len(words)
-        text = self.command("reaver", *words[:at], "--json", *words[at:], environment=self.environment)
+        environment = self.environment_of(wallet or self.wallet)
+        text = self.command("reaver", *words[:at], "--json", *words[at:], environment=environment)
         return json.loads(text) if text.strip() else None
 
     def _engine(self) -> dict[str, str]:
@@ -283,6 +308,30 @@ class Stack:
                 return json.load(answer).get("result")
         except (OSError, ValueError):
             return None
+
+    def send(self, instructions: Sequence[Instruction], *signers: Keypair) -> str:
+        """Lands a transaction that none of our commands makes, the first signer paying; its signature.
+
+        Raises StackError when the chain refuses it.
+        """
+        confirmed = {"commitment": "confirmed"}
+        blockhash = Hash.from_string(self.rpc("getLatestBlockhash", confirmed)["value"]["blockhash"])
+        message = Message.new_with_blockhash(list(instructions), signers[0].pubkey(), blockhash)
+        raw = base64.b64encode(bytes(Transaction(list(signers), message, blockhash))).decode()
+        options = {"encoding": "base64", "preflightCommitment": "confirmed"}
+        simulated = self.rpc("simulateTransaction", raw, {"encoding": "base64", **confirmed})["value"]
+        if simulated["err"] is not None:
+            raise StackError(f"the chain refuses it: {simulated['err']}\n" + "\n".join(simulated["logs"]))
+        signature = str(self.rpc("sendTransaction", raw, options))
+
+        def landed() -> bool:
+            (status,) = self.rpc("getSignatureStatuses", [signature])["value"]
+            if status and status["err"] is not None:
+                raise StackError(f"transaction {signature} failed: {status['err']}")
+            return bool(status) and status["confirmationStatus"] in {"confirmed", "finalized"}
+
+        self.wait_until(f"transaction {signature}", landed)
+        return signature
 
     def get(self, path: str, *, wallet: bool = False) -> Any:
         """GET of the market's API; None when it isn't there or says no. wallet: with the renter's token."""
