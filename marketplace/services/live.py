@@ -126,6 +126,9 @@ class Live:
 
         `decide` sees the present state and answers with a Change, or None when nothing is to be done.
         """
+        if allocation_id not in self._allocations:
+            # An id that means nothing, or no longer: no lock is made for what anybody may name.
+            return None
         async with self.lock(allocation_id):
             before = self._allocations.get(allocation_id)
             if before is None:
@@ -164,7 +167,7 @@ class Live:
                 del self._waiters[allocation_id]
 
     def lock(self, allocation_id: AllocationId) -> asyncio.Lock:
-        """The lock of one allocation; never held across a wait for chain or node."""
+        """The lock of one live allocation; never held across a wait for chain or node."""
         return self._locks.setdefault(allocation_id, asyncio.Lock())
 
     async def _write(self, before: Allocation, attempt_before: Attempt | None, change: Change) -> Allocation:

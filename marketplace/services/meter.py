@@ -209,25 +209,37 @@ class Meter:
         refused: list[Refusal] = []
         fresh: list[Attempt] = []
         async with contextlib.AsyncExitStack() as locks:
+            # Each lock once, and only of the node's own attempts: a heartbeat may name one twice, or another's.
+            held = {_id(beat) for beat in beats if beat.voucher is not None and self._runs(node_id, beat)}
+            for allocation_id in sorted(held):
+                await locks.enter_async_context(self._live.lock(allocation_id))
             for beat in sorted(beats, key=lambda b: b.allocation_id):
                 if beat.voucher is None:
                     continue
-                if self._live.find(_id(beat)) is not None:
-                    await locks.enter_async_context(self._live.lock(_id(beat)))
+                if _id(beat) not in held:
+                    refused.append(_refusal(beat, beat.voucher, Objection.LEASE_LOST))
+                    continue
                 judged = self._judge_beat(node_id, beat, beat.voucher)
-                if isinstance(judged, Countersigned):
+                if not isinstance(judged, Countersigned):
+                    refused.append(judged)
+                elif any(_id(beat) == attempt.allocation_id for attempt in fresh):
+                    # One voucher of an attempt at a time: the earlier one of this heartbeat isn't in place yet.
+                    refused.append(_refusal(beat, beat.voucher, Objection.SEQUENCE))
+                else:
                     fresh.append(judged.attempt)
                     signed.append(_countersignature(beat.allocation_id, judged))
-                else:
-                    refused.append(judged)
             self._seen[node_id] = self._clock.now()
             await self._write(fresh)
             self._live.put_vouchers(fresh)
         return signed, refused
 
+    def _runs(self, node_id: NodeId, beat: AllocationBeat) -> bool:
+        """Whether the latest attempt of the beat's allocation is this node's."""
+        attempt = self._live.attempt(_id(beat))
+        return attempt is not None and attempt.node_id == node_id
+
     def _judge_beat(self, node_id: NodeId, beat: AllocationBeat, voucher: SignedVoucher) -> Countersigned | Refusal:
         allocation, attempt = self._live.find(_id(beat)), self._live.attempt(_id(beat))
-        sequence = _sequence(voucher)
         if (
             allocation is None
             or attempt is None
@@ -239,12 +251,12 @@ class Meter:
             code = Objection.LEASE_LOST
             if attempt is not None and attempt.number == beat.attempt and attempt.live:
                 code = Objection.NOT_READY
-            return Refusal(allocation_id=beat.allocation_id, attempt=beat.attempt, sequence=sequence, code=code)
+            return _refusal(beat, voucher, code)
         judged = self.judge(allocation, attempt, voucher)
         if isinstance(judged, Countersigned) and judged.voucher.state is not VoucherState.RUNNING:
             judged = Objection.STATE
         if isinstance(judged, Objection):
-            return Refusal(allocation_id=beat.allocation_id, attempt=beat.attempt, sequence=sequence, code=judged)
+            return _refusal(beat, voucher, judged)
         return judged
 
     async def _write(self, fresh: list[Attempt]) -> None:
@@ -273,6 +285,10 @@ def _countersignature(allocation_id: str, judged: Countersigned) -> Countersigna
         sequence=judged.voucher.sequence,
         signature=judged.signature,
     )
+
+
+def _refusal(beat: AllocationBeat, voucher: SignedVoucher, code: Objection) -> Refusal:
+    return Refusal(allocation_id=beat.allocation_id, attempt=beat.attempt, sequence=_sequence(voucher), code=code)
 
 
 def _sequence(voucher: SignedVoucher) -> int:

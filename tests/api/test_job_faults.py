@@ -420,6 +420,54 @@ async def settle_alone(market, node, wallet: Keypair, attempt: ScriptedAttempt, 
     await market.rpc.send_transaction(signed.raw)
 
 
+# heartbeats that lie
+
+
+def beat_of(attempt, voucher):
+    return {**attempt.name, "lease_token": attempt.lease, "state": "running", "voucher": voucher}
+
+
+async def heartbeat(node, *beats):
+    async with asyncio.timeout(10):
+        return await node.ask("heartbeat", {"sequence": 1, "free_slots": 1, "allocations": list(beats)})
+
+
+async def test_two_vouchers_of_an_attempt_in_one_heartbeat_hold_nothing_up(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    answer = await heartbeat(node, beat_of(attempt, attempt.voucher(100)), beat_of(attempt, attempt.voucher(200)))
+    assert [c["sequence"] for c in answer["body"]["countersigned"]] == [1]
+    assert [(r["sequence"], r["code"]) for r in answer["body"]["refused"]] == [(2, "sequence")]
+    assert (await ended(attempt))["type"] == "ack"
+    assert (await closed(renter, job_id))["settlement"]["billed_ms"] == 900
+
+
+async def test_a_node_that_names_another_s_attempt_waits_for_nothing_of_it(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    stranger = await make_node()
+    # what the scheduler holds while it changes this job
+    async with quick_market.jobs.live.lock(attempt.request.allocation_id):
+        answer = await heartbeat(stranger, beat_of(attempt, attempt.voucher(100)))
+    assert [r["code"] for r in answer["body"]["refused"]] == ["lease_lost"]
+    assert answer["body"]["countersigned"] == []
+    attempt.sequence = 0
+    assert (await ended(attempt))["type"] == "ack"
+    assert (await closed(renter, job_id))["status"] == "completed"
+
+
+async def test_progress_of_attempts_that_never_were_leaves_nothing_in_memory(make_node, quick_market):
+    node = await make_node()
+    locks = len(quick_market.jobs.live._locks)
+    beats = [
+        {"allocation_id": f"alloc_{n}", "attempt": 1, "lease_token": "", "state": "running", "progress": 5}
+        for n in range(20)
+    ]
+    answer = await heartbeat(node, *beats)
+    assert answer["type"] == "ack", answer
+    assert len(quick_market.jobs.live._locks) == locks
+
+
 # the store
 
 
