@@ -37,6 +37,7 @@ from marketplace.chain.sender import Sender
 from marketplace.crash import enable
 from marketplace.errors import MarketError, SettingsError
 from marketplace.metrics import Metrics
+from marketplace.objects.storage import ObjectStorage, S3Access
 from marketplace.services.allowances import AllowanceService
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, SystemRandom
@@ -147,7 +148,9 @@ class Market:
         async def store_answers() -> None:
             await store.read(lambda tx: tx.row("SELECT 1"))
 
+        storage = object_storage(settings)
         readiness.add("store", store_answers, vital=True)
+        readiness.add("objects", storage.check, vital=False)
         readiness.add("chain", link.check, vital=False)
         market = cls(
             settings=settings,
@@ -194,6 +197,7 @@ class Market:
                 outbox=outbox,
                 transactions=transactions,
                 streams=streams,
+                storage=storage,
             ),
         )
         market.routes = market._routes()
@@ -363,6 +367,24 @@ def listen(settings: Settings) -> socket.socket:
         listener.close()
         raise SettingsError(f"can't listen on {host}:{settings.api.port}: {error.strerror}") from error
     return listener
+
+
+def object_storage(settings: Settings) -> ObjectStorage:
+    """Where files, inputs and outputs are kept, by the settings."""
+    objects = settings.objects
+    if not objects.bucket:
+        return ObjectStorage.in_folder(settings.objects_folder)
+    return ObjectStorage.in_bucket(
+        S3Access(
+            bucket=objects.bucket,
+            prefix=objects.prefix,
+            endpoint=objects.endpoint,
+            region=objects.region,
+            access_key=objects.access_key,
+            secret_key=objects.secret_key.get_secret_value(),
+            timeout_s=objects.timeout_s,
+        )
+    )
 
 
 def rate_windows(limits: LimitSettings) -> RateWindows:

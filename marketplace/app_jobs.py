@@ -12,6 +12,7 @@ import structlog
 from solders.pubkey import Pubkey
 
 from marketplace.api.native.control import ControlChannels, control_routes
+from marketplace.api.native.files import file_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
@@ -29,6 +30,7 @@ from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.watcher import Watcher
 from marketplace.domain.ids import NodeId
+from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.control import Capabilities
 from marketplace.services.chain_acts import MarketKeys, MeterKeys, SolanaChain
 from marketplace.services.chain_events import ChainEvents
@@ -36,6 +38,7 @@ from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
+from marketplace.services.files import FileService
 from marketplace.services.jobs import JobService
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
@@ -77,6 +80,7 @@ class JobMarket:
     control: NodeControl
     channels: ControlChannels
     logs: JobLogs
+    files: FileService
     store: Store
     clock: Clock
     routes: list[Route]
@@ -102,6 +106,7 @@ class JobMarket:
         outbox: OutboxStore,
         transactions: TransactionService,
         streams: Streams,
+        storage: ObjectStorage,
     ) -> "JobMarket":
         """Everything, constructed and not yet started."""
         currency = settings.market.currency
@@ -120,6 +125,7 @@ class JobMarket:
         )
         logs = JobLogs(store, live, clock)
         channels = ControlChannels(control, logs)
+        files = FileService(store, storage, live, clock, ids)
         quotes = QuoteService(
             store,
             chain,
@@ -145,12 +151,14 @@ class JobMarket:
             control=control,
             channels=channels,
             logs=logs,
+            files=files,
             store=store,
             clock=clock,
             routes=[
                 *quote_routes(quotes, chain, currency),
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
+                *file_routes(files),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
                 *node_post_routes(control, Polls(control, clock), logs),
@@ -185,6 +193,7 @@ class JobMarket:
             "contests": leased("contests", self.settlement.close_contests),
             "chain-look": leased("chain-look", self._look),
             "log-cleaning": leased("log-cleaning", self._clean),
+            "file-cleaning": leased("file-cleaning", self._clean_files),
             **({} if self.crank is None else {"crank": leased("crank", self.crank.work)}),
         }
 
@@ -207,6 +216,10 @@ class JobMarket:
 
     async def _clean(self) -> int:
         await self.logs.forget_old()
+        return CLEANING_MS
+
+    async def _clean_files(self) -> int:
+        await self.files.clean()
         return CLEANING_MS
 
 

@@ -7,7 +7,7 @@ MarketError                  code, message, details, extra; never raised itself
 ├─ Refused                   a rule says no: QuoteMismatch, NoCapacity, TransactionRejected, …
 ├─ Unavailable 503           a part this needs does not answer: chain, store, start-up
 │    ├─ ChainError           ChainUnavailable (TransactionExpired is a Conflict)
-│    └─ StoreError           StoreUnavailable, SchemaOutdated
+│    └─ StoreError           StoreUnavailable, ObjectsUnavailable, SchemaOutdated
 ├─ StaleLease                a lease that is no longer ours; 409 `lease_lost` when it reaches a caller
 ├─ InternalError 500         a fault here
 └─ SettingsError             a setting is missing or contradicts another; ends the process before it listens
@@ -308,6 +308,12 @@ class AlreadyAssigned(Conflict):
     code = Code.ALREADY_ASSIGNED
 
 
+class InUse(Conflict):
+    """Something still refers to it; `used_by` names it. Nothing was changed."""
+
+    code = Code.IN_USE
+
+
 class NotReady(Conflict):
     """It is not finished yet; ask again later."""
 
@@ -405,6 +411,12 @@ class UnsupportedMedia(RequestError):
     code = Code.UNSUPPORTED_MEDIA_TYPE
 
 
+class RangeNotSatisfiable(RequestError):
+    """The Range lies outside the object."""
+
+    code = Code.RANGE_NOT_SATISFIABLE
+
+
 class RateLimited(RequestError):
     """Too many requests; wait until the window resets."""
 
@@ -495,6 +507,10 @@ class StoreError(Unavailable):
 
 class StoreUnavailable(StoreError):
     """The database does not answer; nothing was changed. Try again."""
+
+
+class ObjectsUnavailable(StoreError):
+    """The storage of files does not answer; nothing was changed. Try again."""
 
 
 class SchemaOutdated(StoreError):

@@ -149,6 +149,31 @@ class StoreSettings(_Section):
     group_limit: PositiveInt = 256
 
 
+class ObjectSettings(_Section):
+    """Where files, inputs and outputs are kept: a folder, or a bucket where one is named.
+
+    path: the folder; default `objects` in the market's data_dir. bucket: of an S3 service. prefix: of every key in it.
+    endpoint: the service's URL, where it isn't Amazon's. access_key, secret_key: without them the machine's own role.
+    """
+
+    path: Path | None = None
+    bucket: str = ""
+    prefix: str = ""
+    endpoint: str = ""
+    region: str = "us-east-1"
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
+    timeout_s: PositiveInt = 30
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "ObjectSettings":
+        if self.bucket and self.path is not None:
+            raise ValueError("give a path or a bucket, not both")
+        if not self.bucket and (self.endpoint or self.prefix or self.access_key):
+            raise ValueError("endpoint, prefix and access_key belong to a bucket")
+        return self
+
+
 class LimitSettings(_Section):
     """Requests per minute of the rate classes (api.md section 3)."""
 
@@ -178,6 +203,7 @@ class Settings(BaseSettings):
     market: MarketSettings = MarketSettings()
     api: ApiSettings = ApiSettings()
     store: StoreSettings = StoreSettings()
+    objects: ObjectSettings = ObjectSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
 
@@ -185,6 +211,11 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """The SQLite file."""
         return self.store.path or self.market.data_dir / "market.sqlite3"
+
+    @property
+    def objects_folder(self) -> Path:
+        """Where objects are kept while no bucket is named."""
+        return self.objects.path or self.market.data_dir / "objects"
 
 
 def load_settings(file: Path | None = None, flags: dict[str, dict[str, Any]] | None = None) -> Settings:

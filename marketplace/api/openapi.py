@@ -94,6 +94,9 @@ def _operation(route: Route, schema_of: Mapping[_Keyed, Any]) -> dict[str, Any]:
         operation["security"] = [{"bearer": []}]
         if route.access.scope is not None:
             operation["x-scope"] = str(route.access.scope)
+    if route.takes:
+        schema = {"type": "string", "format": "binary"}
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": schema} for kind in route.takes}}
     if route.body_model is not None and route.body_model is not NoBody:
         operation["requestBody"] = {
             "required": True,

@@ -62,6 +62,8 @@ def render(problem: Problem, family: Family, request_id: str) -> web.Response:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.status == HTTPStatus.METHOD_NOT_ALLOWED and "allowed" in problem.extra:
         headers["Allow"] = ", ".join(str(method) for method in _items(problem.extra["allowed"]))
+    if problem.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "size" in problem.extra:
+        headers["Content-Range"] = f"bytes */{problem.extra['size']}"
     body = _BODIES[family](problem, request_id)
     return web.Response(
         status=problem.status, headers=headers, body=orjson.dumps(body), content_type="application/json"

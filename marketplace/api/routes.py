@@ -31,7 +31,8 @@ from marketplace.services.idempotency import KeyInUse
 from marketplace.services.principals import AccountPrincipal, NodePrincipal, Principal, Scope
 
 _M = TypeVar("_M", bound=ResponseModel)
-_PLACEHOLDER: Final = re.compile(r"\{(\w+)\}")
+_PLACEHOLDER: Final = re.compile(r"\{(\w+)(?::[^{}]+)?\}")
+"""`{name}`, or `{name:.+}` for the rest of the path."""
 MAX_BODY_BYTES: Final = 1 << 20
 """Specified: api.md section 1.2."""
 
@@ -174,7 +175,9 @@ class Route:
     status: of a plain model answer. errors: what a caller must expect beside the frame's own (400, 401, 429, 500).
     idempotent: the frame takes an Idempotency-Key. keep_answer: and replays the answer; without it the handler runs
     again under the same key and finds by it what it did (it binds the key itself).
-    produces: media types of a streamed answer. secrets: top-level fields that a replay shows for 5 minutes only.
+    produces: media types of a streamed answer. takes: media types of a body that the handler reads itself, in pieces;
+    a key binds to the query and to the body's announced type and length then.
+    secrets: top-level fields that a replay shows for 5 minutes only.
     """
 
     method: str
@@ -189,6 +192,7 @@ class Route:
     rate: RateClass = RateClass.PRINCIPAL
     family: Family = Family.NATIVE
     produces: tuple[str, ...] = ("application/json",)
+    takes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     max_body: int = MAX_BODY_BYTES
     documents: type[ResponseModel] | None = None
@@ -216,7 +220,9 @@ class Route:
             raise RouteError(f"{self.name}: placeholders and parameters differ")
         self._set("path_parameters", path_parameters)
         self._set("response_model", _answer_model(self, answer) or self.documents)
-        if self.method != "GET" and self.body_model is None:
+        if self.takes and (self.body_model is not None or self.method == "GET"):
+            raise RouteError(f"{self.name}: its body is read by the handler, or it is a model")
+        if self.method != "GET" and self.body_model is None and not self.takes:
             self._set("body_model", NoBody)
         if self.method == "GET" and (self.body_model is not None or self.idempotent):
             raise RouteError(f"{self.name}: a GET has no body and no key")

@@ -201,6 +201,8 @@ class _Server:
             if arguments.get("node_id", own) != own:
                 raise NotFound
         body_hash = b""
+        if route.takes:
+            body_hash = _announced(request)
         if route.body_model is not None:
             raw = await _read_body(request, route.max_body)
             value = _parse_body(request, raw)
@@ -391,6 +393,13 @@ def _credential(request: web.Request) -> str:
     if scheme.lower() != "bearer" or not token or token != token.strip():
         raise Unauthenticated("send `Authorization: Bearer <token>`")
     return token
+
+
+def _announced(request: web.Request) -> bytes:
+    """What a key binds to where the body is read in pieces: the query, and what the headers say of the body."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    described = {"query": sorted(request.query.items()), "type": kind, "length": request.content_length}
+    return canonical_hash(described)
 
 
 def _query(request: web.Request) -> dict[str, Any]:

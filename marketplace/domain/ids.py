@@ -12,6 +12,8 @@ NodeId = NewType("NodeId", str)
 QuoteId = NewType("QuoteId", str)
 EventId = NewType("EventId", str)
 TransactionId = NewType("TransactionId", str)
+FileId = NewType("FileId", str)
+UploadId = NewType("UploadId", str)
 
 ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BODY_LENGTH: Final = 22

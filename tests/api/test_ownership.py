@@ -85,7 +85,14 @@ async def belongings(renter) -> dict[str, str]:
     assert status == 200, quote
     status, job, _ = await renter("POST", "/v1/jobs", json=wanted | {"max_price_per_hour": "1"})
     assert status == 201, job
+    status, file, _ = await renter("POST", "/v1/files?name=a", data=b"a")
+    assert status == 201, file
+    status, upload, _ = await renter("POST", "/v1/files/uploads", json={"name": "a", "size": 1})
+    assert status == 201, upload
     return {
+        "file_id": file["file_id"],
+        "upload_id": upload["upload_id"],
+        "number": "1",
         "signature": signature,
         "address": job["escrow"],
         "quote_id": quote["id"],
