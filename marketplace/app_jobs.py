@@ -12,6 +12,7 @@ import structlog
 from solders.pubkey import Pubkey
 
 from marketplace.api.native.control import ControlChannels, control_routes
+from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.jobs import job_routes
@@ -38,6 +39,7 @@ from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
+from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
 from marketplace.services.jobs import JobService
 from marketplace.services.live import Live
@@ -81,6 +83,7 @@ class JobMarket:
     channels: ControlChannels
     logs: JobLogs
     files: FileService
+    feed: Feed
     store: Store
     clock: Clock
     routes: list[Route]
@@ -112,6 +115,8 @@ class JobMarket:
         currency = settings.market.currency
         chain = SolanaChain(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
+        feed = Feed(store, clock, ids)
+        live.on_change(lambda allocation: feed.wake(allocation.account_id))
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)
         books = StakeBooks(codec, lambda: link.epochs)
@@ -152,6 +157,7 @@ class JobMarket:
             channels=channels,
             logs=logs,
             files=files,
+            feed=feed,
             store=store,
             clock=clock,
             routes=[
@@ -159,6 +165,7 @@ class JobMarket:
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
+                *event_routes(feed, jobs, streams),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
                 *node_post_routes(control, Polls(control, clock), logs),
@@ -194,6 +201,7 @@ class JobMarket:
             "chain-look": leased("chain-look", self._look),
             "log-cleaning": leased("log-cleaning", self._clean),
             "file-cleaning": leased("file-cleaning", self._clean_files),
+            "feed-cleaning": leased("feed-cleaning", self._clean_feed),
             **({} if self.crank is None else {"crank": leased("crank", self.crank.work)}),
         }
 
@@ -220,6 +228,10 @@ class JobMarket:
 
     async def _clean_files(self) -> int:
         await self.files.clean()
+        return CLEANING_MS
+
+    async def _clean_feed(self) -> int:
+        await self.feed.forget_old()
         return CLEANING_MS
 
 

@@ -28,8 +28,15 @@ class ServerEvent:
     event: str
     data: Any
 
+    @classmethod
+    def position(cls, event_id: str) -> "ServerEvent":
+        """No event: where to resume for a client that is cut off before it had one."""
+        return cls(event_id, "", None)
+
     def encode(self) -> bytes:
         """The event's lines. Line breaks can't occur in the id or name, and are split in text."""
+        if not self.event:
+            return f"id: {self.id}\n\n".encode()
         text = self.data if isinstance(self.data, str) else orjson.dumps(self.data).decode()
         lines = [f"id: {self.id}", f"event: {self.event}"]
         lines += [f"data: {line}" for line in text.splitlines() or [""]]

@@ -25,3 +25,12 @@ class EventRow(SQLModel, table=True):
     resource: str
     data: str
     at_ms: int = Field(sa_type=BigInteger, index=True)
+
+
+class FeedMarkRow(SQLModel, table=True):
+    """A position in the feed that somebody keeps: what was deleted for its age, what webhooks have been given."""
+
+    __tablename__ = "feed_marks"
+
+    name: str = Field(primary_key=True)
+    cursor: int = Field(sa_type=BigInteger)
