@@ -17,6 +17,7 @@ import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.reasons import Reason
+from marketplace.domain.retries import RetryPolicy
 from marketplace.protocol.control import (
     AllocationBeat,
     AttemptState,
@@ -43,6 +44,7 @@ from node.clock import Anchor, ChainClock, Clock
 from node.control import ControlChannel
 from node.endings import ending, natural_reason, ordered_reason
 from node.errors import MarketRefused
+from node.hardware import MB
 from node.journal import Attempt, Ending, Journal, Step, Stop
 from node.keys import KeyPair
 from node.logs import LogPump
@@ -380,6 +382,8 @@ class AttemptRunner:
             env=tuple(sorted(spec.env.items())),
             workdir=spec.workdir,
             network=Network(spec.network),
+            shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
+            ulimits=tuple(sorted((spec.ulimits or {}).items())),
         )
 
     async def _until_assigned(self) -> None:
@@ -473,7 +477,17 @@ class AttemptRunner:
 
     async def _natural(self, outcome: Outcome) -> Ending:
         at_ms = await self._finished_ms(outcome)
-        return ending(natural_reason(outcome), at_ms, final=True, detail=outcome.message, outcome=outcome)
+        reason = natural_reason(outcome)
+        goes_on = self._retry.leaves_open(self._record.key.attempt, reason, outcome.exit_code)
+        return ending(reason, at_ms, final=not goes_on, detail=outcome.message, outcome=outcome)
+
+    @property
+    def _retry(self) -> RetryPolicy:
+        """What the renter agreed to: after a listed exit code the escrow stays open for another attempt."""
+        terms = self._spec.retry
+        if terms is None:
+            return RetryPolicy()
+        return RetryPolicy(terms.max_attempts, exit_codes=frozenset(terms.exit_codes))
 
     async def _finished_ms(self, outcome: Outcome) -> int:
         """Chain time at which the container ended, never later than now.

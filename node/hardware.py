@@ -17,6 +17,7 @@ from marketplace.domain.catalogue import HardwareClass
 from marketplace.protocol.control import Hardware
 
 GB: Final = 1_000_000_000
+MB: Final = 1_000_000
 RESERVED_RAM_BYTES: Final = 512 * 1024 * 1024  # chosen: for the system, the engine and this daemon
 _MEMORY_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),  # control groups v2
@@ -42,6 +43,7 @@ class MeasuredHardware:
     disk_bytes: int
     gpus: tuple[Gpu, ...]
     notes: tuple[str, ...]
+    cuda_version: str | None = None
 
     def message(self) -> Hardware:
         """As the node tells the market."""
@@ -50,6 +52,7 @@ class MeasuredHardware:
             ram_bytes=self.ram_bytes,
             disk_bytes=self.disk_bytes,
             gpus=tuple(gpu.model for gpu in self.gpus),
+            cuda_version=self.cuda_version,
         )
 
 
@@ -71,6 +74,7 @@ class Nvml(Protocol):
     def nvmlDeviceGetUUID(self, handle: Any) -> str: ...  # noqa: N802
     def nvmlDeviceGetName(self, handle: Any) -> str: ...  # noqa: N802
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...  # noqa: N802
+    def nvmlSystemGetCudaDriverVersion(self) -> int: ...  # noqa: N802
 
     @property
     def NVMLError(self) -> type[Exception]: ...  # noqa: N802
@@ -81,14 +85,17 @@ def measure(folder: Path) -> MeasuredHardware:
     nvml = find_nvml()
     notes: tuple[str, ...] = ("nvidia-ml-py isn't installed: GPUs, if there are any, aren't offered.",)
     gpus: tuple[Gpu, ...] = ()
+    cuda_version: str | None = None
     if nvml is not None:
         gpus, notes = list_gpus(nvml)
+        cuda_version = find_cuda_version(nvml) if gpus else None
     return MeasuredHardware(
         vcpu=len(os.sched_getaffinity(0)),
         ram_bytes=min(psutil.virtual_memory().total, *memory_limits()),
         disk_bytes=psutil.disk_usage(str(folder)).free,
         gpus=gpus,
         notes=notes,
+        cuda_version=cuda_version,
     )
 
 
@@ -137,6 +144,21 @@ def list_gpus(nvml: Nvml) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
     finally:
         nvml.nvmlShutdown()
     return gpus, ()
+
+
+def find_cuda_version(nvml: Nvml) -> str | None:
+    """The highest CUDA version that the driver serves, `major.minor`; None when it doesn't say."""
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError:
+        return None
+    try:
+        number = nvml.nvmlSystemGetCudaDriverVersion()
+    except nvml.NVMLError:
+        return None
+    finally:
+        nvml.nvmlShutdown()
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def memory_limits(files: tuple[Path, ...] = _MEMORY_LIMITS) -> tuple[int, ...]:

@@ -7,11 +7,12 @@ time. Addresses are base58 text, signatures and vouchers raw bytes.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from marketplace.domain.ids import AccountId, AllocationId, JobId, NodeId
+from marketplace.domain.ids import AccountId, AllocationId, JobId, NodeId, RegistryAuthId
 from marketplace.domain.lifecycle import AllocationState, JobStatus, job_status
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
+from marketplace.domain.retries import RETRIED, RetryPolicy
 
 _JOB = "job_"
 _ALLOCATION = "alloc_"
@@ -60,7 +61,7 @@ class Attempt:
     meter_at_ms: when the market received `ready` (its own clock): the meter bills nothing before it.
     voucher, node_signature, meter_signature: the latest countersigned voucher.
     settled_*: what the chain's events say was settled of this attempt.
-    report_sequence: highest state report taken.
+    report_sequence: highest state report taken. class_id: of the node; "" in rows of before it was kept.
     """
 
     allocation_id: AllocationId
@@ -99,6 +100,7 @@ class Attempt:
     operator_received: Tokens = _NOTHING
     settled_chain_ms: int | None = None
     meter_key: str | None = None
+    class_id: str = ""
 
     @property
     def live(self) -> bool:
@@ -116,6 +118,8 @@ class Allocation:
     attempt: number of the latest attempt, 0 before the first. excluded: nodes that failed it or that the renter barred.
     queue_ms: longest wait for a node, each time. queue_until_ms: when the present one ends with queue_expired.
     opening: the market may open the escrow itself: from the intent until it landed or was refused.
+    class_id: the one class that was asked for, or `any` where `tiers` names several.
+    retry_on, retry_exit_codes: ends that another attempt follows. retry_at_ms: it begins no earlier.
     version: rises with each write; a write names the version it read.
     """
 
@@ -163,6 +167,25 @@ class Allocation:
     error: str | None = None
     opening: bool = False
     version: int = 0
+    tiers: tuple[tuple[str, ...], ...] = ()
+    min_cuda: int = 0
+    min_reputation_millionths: int = 0
+    retry_on: tuple[int, ...] = tuple(sorted(RETRIED))
+    retry_exit_codes: tuple[int, ...] = ()
+    retry_at_ms: int | None = None
+    retry_of: JobId | None = None
+    consumer_id: str | None = None
+    registry_auth_id: RegistryAuthId | None = None
+
+    @property
+    def classes(self) -> tuple[tuple[str, ...], ...]:
+        """Hardware classes that will do, those preferred first."""
+        return self.tiers or ((self.class_id,),)
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """Which ends another attempt follows."""
+        return RetryPolicy(self.max_attempts, frozenset(map(Reason, self.retry_on)), frozenset(self.retry_exit_codes))
 
     @property
     def job_id(self) -> JobId:

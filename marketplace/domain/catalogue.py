@@ -51,6 +51,10 @@ CLASS_ID_BYTES: Final = 16
 """Width of a class id on chain (program.md section 2)."""
 
 
+_CUDA_DIGITS: Final = 2
+"""Of each part; NVIDIA's versions have at most so many."""
+
+
 class UnknownName(ValueError):
     """The catalogue has no such class or region.
 
@@ -82,6 +86,16 @@ def find_class(name: str) -> HardwareClass:
     return entry
 
 
+def cuda_version(text: str) -> int:
+    """`major.minor`, such as 12.4, as 100 x major + minor. Raises ValueError."""
+    major, dot, minor = text.partition(".")
+    if not (major.isascii() and major.isdecimal() and (minor.isascii() and minor.isdecimal() if dot else not minor)):
+        raise ValueError(text)
+    if len(major) > _CUDA_DIGITS or len(minor) > _CUDA_DIGITS:
+        raise ValueError(text)
+    return int(major) * 100 + int(minor or "0")
+
+
 def find_region(name: str) -> str:
     """Canonical region of a region or country code. Raises UnknownName with suggestions."""
     text = name.casefold().strip()
@@ -95,7 +109,9 @@ def find_region(name: str) -> str:
 
 
 def class_bytes(class_id: str) -> bytes:
-    """The id as the chain stores it: ASCII, padded with zeros to 16 bytes."""
+    """The id as the chain stores it: ASCII, padded with zeros to 16 bytes; zeros alone for `any`."""
+    if class_id == ANY:
+        return bytes(CLASS_ID_BYTES)
     raw = class_id.encode("ascii")
     if not raw or len(raw) > CLASS_ID_BYTES:
         raise UnknownName(class_id, ())

@@ -14,6 +14,7 @@ EventId = NewType("EventId", str)
 TransactionId = NewType("TransactionId", str)
 FileId = NewType("FileId", str)
 UploadId = NewType("UploadId", str)
+RegistryAuthId = NewType("RegistryAuthId", str)
 
 ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BODY_LENGTH: Final = 22

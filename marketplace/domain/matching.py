@@ -23,18 +23,21 @@ class Constraint(StrEnum):
     EXCLUDED = "excluded"
     NETWORK = "network"
     DISK = "disk"
+    CUDA = "cuda"
+    REPUTATION = "reputation"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What an allocation asks of a node.
 
+    tiers: hardware classes that will do, those that are preferred first; within a tier the price decides.
     max_price_per_hour: the escrow's ceiling, None while it is being quoted without one.
     exposure: payment units that the assignment would add to the node's exposure.
-    regions: canonical codes; empty means anywhere.
+    regions: canonical codes; empty means anywhere. min_cuda: as `catalogue.cuda_version`, 0 for any.
     """
 
-    class_id: str
+    tiers: tuple[tuple[str, ...], ...]
     regions: frozenset[str]
     gpu_count: int
     priority: Priority
@@ -42,6 +45,8 @@ class Request:
     exposure: Tokens
     egress: bool = True
     disk_gb: int = 0
+    min_cuda: int = 0
+    min_reputation: Fraction = Fraction(0)
     excluded: frozenset[NodeId] = field(default_factory=frozenset)
 
 
@@ -63,6 +68,7 @@ class Candidate:
     accepts_work: bool
     can_egress: bool
     max_disk_gb: int = 0
+    cuda: int = 0
     images: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -73,12 +79,14 @@ IMAGE_BONUS: Final = 2
 def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
     """The first reason why this node can't take it, None when it can. Hard facts come before price."""
     checks = (
-        (candidate.class_id == request.class_id, Constraint.CLASS),
+        (any(candidate.class_id in tier for tier in request.tiers), Constraint.CLASS),
         (not request.regions or candidate.region in request.regions, Constraint.REGION),
         (candidate.node_id not in request.excluded, Constraint.EXCLUDED),
         (candidate.accepts_work, Constraint.STATUS),
         (candidate.can_egress or not request.egress, Constraint.NETWORK),
         (candidate.max_disk_gb >= request.disk_gb, Constraint.DISK),
+        (candidate.cuda >= request.min_cuda, Constraint.CUDA),
+        (candidate.reputation >= request.min_reputation, Constraint.REPUTATION),
         (candidate.free_slots >= request.gpu_count, Constraint.CAPACITY),
         (candidate.exposure_room >= request.exposure, Constraint.EXPOSURE),
         (
@@ -91,8 +99,9 @@ def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
 
 
 def band(request: Request, candidates: Collection[Candidate]) -> list[Candidate]:
-    """Nodes that fit and whose floor is within the band of the lowest such floor, cheapest first, then by id."""
-    fitting = [c for c in candidates if obstacle(request, c) is None]
+    """Nodes of the first tier in which any fits, within the band of its lowest floor, cheapest first, then by id."""
+    able = [c for c in candidates if obstacle(request, c) is None]
+    fitting = next((found for tier in request.tiers if (found := [c for c in able if c.class_id in tier])), [])
     if not fitting:
         return []
     limit = band_limit(min(c.floor_per_hour for c in fitting))

@@ -94,12 +94,13 @@ class AttemptState(StrEnum):
 
 
 class Hardware(Message):
-    """What the node measured of its machine."""
+    """What the node measured of its machine. cuda_version: the highest that its driver serves, `major.minor`."""
 
     vcpu: int = Field(ge=1)
     ram_bytes: int = Field(ge=1)
     disk_bytes: int = Field(ge=0)
     gpus: tuple[str, ...] = Field(default=(), strict=False)
+    cuda_version: str | None = Field(default=None, max_length=16)
 
 
 class Capabilities(Message):

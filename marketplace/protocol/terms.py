@@ -16,14 +16,40 @@ DEFAULT_DISK_GB: Final = 2
 free could take no job at all; who needs more says so."""
 
 
+class RegistryLogin(BaseModel):
+    """How a private image is pulled. registry: host[:port] that it is for, None for whichever the image names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    username: str
+    password: str = Field(repr=False)
+    registry: str | None = None
+
+
+class RetryTerms(BaseModel):
+    """When the work's own end leaves the escrow open for another attempt: the last voucher is then not final."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    max_attempts: int
+    exit_codes: tuple[int, ...] = Field(default=(), strict=False)
+
+
 class JobSpec(BaseModel):
     """A container job as a node runs it; what the renter left out is filled in before it is hashed.
+
+    Fields that came later are None where they weren't asked for, and then no part of the hash: a client and a market
+    of different versions agree on what both know.
 
     image: reference as submitted. image_digest: `sha256:…`, None until the first attempt resolved it
     (it is not part of the hash).
     command, entrypoint, workdir: None leaves the image's own.
     limit_ms: most billed time, over all attempts.
+    class_id: the one class that was asked for, `any` where `tiers` names several; a node is sent its own class.
     gpu_count: GPUs, or slots of a CPU class.
+    tiers: classes that will do, those preferred first. min_cuda: `major.minor`. min_reputation: decimal text 0..1.
+    shm_mb: of the container's memory (10^6 bytes). ulimits: bytes for memlock and stack.
+    secret_names: names in `secrets`, which is no part of the hash and is kept sealed; nor is `registry_login`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -42,10 +68,26 @@ class JobSpec(BaseModel):
     limit_ms: int
     network: Literal["egress", "none"] = "egress"
     stop_grace_s: int = 10
+    tiers: tuple[tuple[str, ...], ...] | None = Field(default=None, strict=False)
+    min_vram_gb: int | None = None
+    min_ram_gb: int | None = None
+    min_vcpu: int | None = None
+    min_cuda: str | None = None
+    min_reputation: str | None = None
+    retry: RetryTerms | None = None
+    shm_mb: int | None = None
+    ulimits: dict[str, int] | None = None
+    secret_names: tuple[str, ...] | None = Field(default=None, strict=False)
+    registry_auth_id: str | None = None
+    secrets: dict[str, str] | None = Field(default=None, repr=False)
+    registry_login: RegistryLogin | None = None
 
     def spec_hash(self) -> bytes:
-        """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without the digest."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json", exclude={"image_digest"}))).digest()
+        """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without what is not asked for, the digest,
+        and what the market keeps apart.
+        """
+        apart = {"image_digest", "secrets", "registry_login"}
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", exclude=apart, exclude_none=True))).digest()
 
 
 def canonical_json(value: object) -> bytes:

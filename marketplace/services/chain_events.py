@@ -49,6 +49,7 @@ from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.quantities import Tokens
 from marketplace.domain.reasons import Reason
+from marketplace.domain.retries import pause_before_next
 from marketplace.errors import UniqueViolation
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.chain_port import ChainPort
@@ -400,11 +401,17 @@ def _goes_on(allocation: Allocation, over: Attempt, at_ms: int) -> Change:
     """An attempt ended without the escrow: the same escrow waits for another node, unless the job is ending."""
     if allocation.state is AllocationState.RELEASING:
         return Change(allocation, over)
+    pause_ms = pause_before_next(over.number, over.reason)
+    excluded = allocation.excluded
+    if not pause_ms:
+        # Where the work itself ended, the node did what it should: it may be asked again.
+        excluded = tuple(dict.fromkeys((*excluded, over.node_id)))
     waiting = replace(
         allocation,
         state=AllocationState.RESERVING,
-        excluded=tuple(dict.fromkeys((*allocation.excluded, over.node_id))),
-        queue_until_ms=at_ms + allocation.queue_ms,
+        excluded=excluded,
+        retry_at_ms=at_ms + pause_ms if pause_ms else None,
+        queue_until_ms=at_ms + pause_ms + allocation.queue_ms,
     )
     return Change(waiting, over, ("job.attempt_failed",))
 

@@ -9,6 +9,7 @@ import structlog
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.ids import NodeId
+from marketplace.domain.nodes import Node
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.control import Claim, ClaimRequest
@@ -43,10 +44,8 @@ class SignedClaim:
     link: NodeLink
 
 
-def claim_message(
-    chain: ChainPort, allocation: Allocation, node_address: str, terms: Terms, at_ms: int
-) -> ClaimMessage:
-    """The message that a node signs for these terms."""
+def claim_message(chain: ChainPort, allocation: Allocation, node: Node, terms: Terms, at_ms: int) -> ClaimMessage:
+    """The message that a node signs for these terms. node: it claims as its own class."""
     market = chain.terms
     return ClaimMessage(
         program_id=market.program_id,
@@ -54,8 +53,8 @@ def claim_message(
         escrow=base58.b58decode(allocation.escrow),
         attempt=terms.attempt,
         market=base58.b58decode(market.market),
-        node=base58.b58decode(node_address),
-        class_id=class_bytes(allocation.class_id),
+        node=base58.b58decode(node.address),
+        class_id=class_bytes(node.class_id),
         price_per_hour=terms.price_per_hour,
         remaining_max_ms=terms.max_ms,
         remaining_deposit=terms.deposit,
@@ -95,7 +94,8 @@ class Claims:
 
     def _request(self, allocation: Allocation, presence: Presence, terms: Terms) -> ClaimRequest:
         spec = JobSpec.model_validate_json(allocation.spec)
-        spec = spec.model_copy(update={"image_digest": allocation.image_digest})
+        node = presence.node
+        spec = spec.model_copy(update={"image_digest": allocation.image_digest, "class_id": node.class_id})
         market = self._chain.terms
         return ClaimRequest(
             allocation_id=allocation.id,
@@ -103,21 +103,21 @@ class Claims:
             escrow=base58.b58decode(allocation.escrow),
             wallet=base58.b58decode(allocation.wallet),
             market=base58.b58decode(market.market),
-            node=base58.b58decode(presence.node.address),
-            class_id=allocation.class_id,
+            node=base58.b58decode(node.address),
+            class_id=node.class_id,
             price_per_hour=terms.price_per_hour,
             max_ms=terms.max_ms,
             deposit=terms.deposit,
             terms_hash=allocation.terms_hash,
             fee_bps=market.fee_bps,
             chain_time_ms=self._chain.now(),
-            sealed_spec=seal(base58.b58decode(presence.node.node_key), spec.model_dump_json().encode()),
+            sealed_spec=seal(base58.b58decode(node.node_key), spec.model_dump_json().encode()),
             answer_by_ms=ANSWER_MS,
         )
 
     def _check(self, allocation: Allocation, presence: Presence, terms: Terms, claim: Claim) -> ClaimMessage | None:
         now, market = self._chain.now(), self._chain.terms
-        message = claim_message(self._chain, allocation, presence.node.address, terms, claim.at_ms)
+        message = claim_message(self._chain, allocation, presence.node, terms, claim.at_ms)
         fresh = now - market.claim_limit < claim.at_ms <= now + market.skew
         ours = claim.allocation_id == allocation.id and claim.attempt == terms.attempt
         signed = verify(base58.b58decode(presence.node.node_key), message.signing_bytes(), claim.signature)

@@ -1,11 +1,22 @@
 """What a renter asks for, checked and completed: from a request's fields to the spec that is hashed."""
 
+import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Final, Literal
 
-from marketplace.domain.catalogue import REGIONS, UnknownName, find_class, find_region
-from marketplace.domain.ids import NodeId
+from marketplace.domain.catalogue import (
+    ANY,
+    CLASSES,
+    REGIONS,
+    HardwareClass,
+    UnknownName,
+    cuda_version,
+    find_class,
+    find_region,
+)
+from marketplace.domain.ids import JobId, NodeId
 from marketplace.domain.money import (
     AmountOverflow,
     MalformedAmount,
@@ -15,12 +26,13 @@ from marketplace.domain.money import (
 )
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.domain.retries import MAX_EXIT_CODES, RETRIED, RetryPolicy
 from marketplace.errors import Detail, DetailCode, Invalid
-from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, canonical_json
+from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms, canonical_json
 
 DEFAULT_SECONDS: Final = 3_600
 MAX_SECONDS: Final = 86_400
-MAX_ATTEMPTS: Final = 3
 MAX_ENV_BYTES: Final = 64 << 10
 RESERVED_ENV: Final = "REAVER_"
 """Specified: api.md section 5.2."""
@@ -37,7 +49,22 @@ _IMAGE: Final = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
 )
 """A reference as the distribution specification writes it: [host[:port]/]path[:tag][@digest]."""
+MIN_OPEN_FILES: Final = 64
+MAX_OPEN_FILES: Final = 1 << 20
+MIN_STACK_BYTES: Final = 64 << 10
+"""Chosen: below these no program starts; above a million descriptors no kernel goes by itself."""
+_GB: Final = 1_000_000_000
+_MILLION: Final = 1_000_000
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryFields:
+    """`retry` of a job body. on: codes of reasons. None where left out."""
+
+    max_attempts: int
+    on: tuple[str, ...] | None = None
+    exit_codes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +96,26 @@ class OrderFields:
     network: Literal["egress", "none"] = "egress"
     name: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    gpu_types: tuple[str, ...] | None = None
+    min_vram_gb: int | None = None
+    min_ram_gb: int | None = None
+    min_vcpu: int | None = None
+    min_cuda: str | None = None
+    min_reputation: str | None = None
+    retry: RetryFields | None = None
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    registry_auth_id: str | None = None
+    shm_mb: int | None = None
+    ulimits: dict[str, int] = field(default_factory=dict)
+    consumer_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """A checked request.
 
+    tiers: classes that will do, those preferred first. secrets: by name, nowhere else in the order.
+    retry_of: the job that this one repeats.
     max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none.
     named: fields of the request that were given, where one thing has several names.
     """
@@ -93,6 +134,13 @@ class Order:
     labels: tuple[tuple[str, str], ...]
     submitted: str
     named: frozenset[str]
+    tiers: tuple[tuple[str, ...], ...]
+    min_cuda: int = 0
+    min_reputation_millionths: int = 0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    consumer_id: str | None = None
+    retry_of: JobId | None = None
 
     @property
     def limit(self) -> Millis:
@@ -103,7 +151,10 @@ class Order:
 def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Order:
     """Check everything, before any row exists. Raises Invalid with every wrong field."""
     found = _Findings()
-    class_id = _class(fields, found)
+    tiers = _tiers(fields, found)
+    class_id = tiers[0][0] if len(tiers) == 1 and len(tiers[0]) == 1 else ANY
+    cuda, reputation = _cuda(fields, found), _reputation(fields, found)
+    retry = _retry(fields.retry, found)
     regions = _regions(fields, found)
     seconds = _seconds(fields, found)
     price = _price(fields, seconds, decimals, found)
@@ -114,7 +165,8 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         found.add("image", DetailCode.NOT_ALLOWED, "is not an image reference such as docker.io/org/name:tag")
     if fields.workdir is not None and not fields.workdir.startswith("/"):
         found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
-    _check_env(fields.env, found)
+    _check_env(fields, found)
+    _check_sandbox(fields, tiers, found)
     try:
         priority = Priority(fields.priority)
     except ValueError:
@@ -139,6 +191,17 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         limit_ms=seconds * 1000,
         network=fields.network,
         stop_grace_s=fields.stop_grace_seconds,
+        tiers=tiers if class_id == ANY else None,
+        min_vram_gb=fields.min_vram_gb,
+        min_ram_gb=fields.min_ram_gb,
+        min_vcpu=fields.min_vcpu,
+        min_cuda=fields.min_cuda,
+        min_reputation=fields.min_reputation,
+        retry=_retry_terms(fields.retry, retry),
+        shm_mb=fields.shm_mb,
+        ulimits=dict(sorted(fields.ulimits.items())) or None,
+        secret_names=tuple(sorted(fields.secrets)) or None,
+        registry_auth_id=fields.registry_auth_id,
     )
     return Order(
         spec=spec,
@@ -155,6 +218,12 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         labels=tuple(sorted(fields.labels.items())),
         submitted=canonical_json({"gpu": fields.gpu, "gpu_type": fields.gpu_type, "region": fields.region}).decode(),
         named=_named(fields),
+        tiers=tiers,
+        min_cuda=cuda,
+        min_reputation_millionths=reputation,
+        retry=retry,
+        secrets=dict(fields.secrets),
+        consumer_id=fields.consumer_id,
     )
 
 
@@ -162,6 +231,7 @@ def _named(fields: OrderFields) -> frozenset[str]:
     given = {
         "gpu": fields.gpu,
         "requirements.gpu_type": fields.gpu_type,
+        "requirements.gpu_types": fields.gpu_types,
         "maxMinutes": fields.max_minutes,
         "timeout_seconds": fields.timeout_seconds,
         "seconds": fields.seconds,
@@ -206,20 +276,102 @@ def _is_reference(text: str) -> bool:
     return host is None or "." in host or host == host.lower()
 
 
-def _class(fields: OrderFields, found: _Findings) -> str:
+def _tiers(fields: OrderFields, found: _Findings) -> tuple[tuple[str, ...], ...]:
+    """Classes that will do, those preferred first: the one that is named, then the fallbacks; all of them for `any`."""
     given = [(name, text) for name, text in (("gpu", fields.gpu), ("requirements.gpu_type", fields.gpu_type)) if text]
-    if not given:
+    fallbacks = [("requirements.gpu_types", text) for text in fields.gpu_types or ()]
+    if not given and not fallbacks:
         found.add("gpu", DetailCode.REQUIRED, "name a class such as cpu-small; GET /v1/constants lists them")
-        return ""
-    classes: list[str] = []
-    for name, text in given:
-        try:
-            classes.append(find_class(text).id)
-        except UnknownName as unknown:
-            found.add(name, DetailCode.UNKNOWN_GPU, "is no class we know", suggestions=unknown.suggestions)
-    if len(set(classes)) > 1:
-        found.add("gpu", DetailCode.CONFLICT, "gpu and requirements.gpu_type name different classes")
-    return classes[0] if classes else ""
+        return ((CLASSES[0].id,),)
+    if any(text.casefold() == ANY for _, text in (*given, *fallbacks)):
+        if fallbacks or not all(text.casefold() == ANY for _, text in given):
+            found.add("gpu", DetailCode.CONFLICT, "any stands alone: name it, or name classes")
+        wanted: list[tuple[HardwareClass, ...]] = [CLASSES]
+    else:
+        named = [entry for name, text in given if (entry := _class(name, text, found)) is not None]
+        if len({entry.id for entry in named}) > 1:
+            found.add("gpu", DetailCode.CONFLICT, "gpu and requirements.gpu_type name different classes")
+        listed = [entry for name, text in fallbacks if (entry := _class(name, text, found)) is not None]
+        wanted = [(entry,) for entry in dict.fromkeys((*named, *listed))]
+    if not wanted:
+        return ((CLASSES[0].id,),)
+    able = [tier for each in wanted if (tier := tuple(e.id for e in each if not _short(e, fields)))]
+    if not able:
+        _refuse_unsatisfiable(fields, [entry for tier in wanted for entry in tier], found)
+        return ((CLASSES[0].id,),)
+    return tuple(able)
+
+
+def _class(name: str, text: str, found: _Findings) -> HardwareClass | None:
+    try:
+        return find_class(text)
+    except UnknownName as unknown:
+        found.add(name, DetailCode.UNKNOWN_GPU, "is no class we know", suggestions=unknown.suggestions)
+        return None
+
+
+def _short(entry: HardwareClass, fields: OrderFields) -> list[str]:
+    """Requirements that a class can't meet: what a job of so many GPUs or slots gets follows from its class."""
+    has = {
+        "min_vram_gb": (fields.min_vram_gb, entry.vram_gb),
+        "min_ram_gb": (fields.min_ram_gb, entry.ram_gb * fields.gpu_count),
+        "min_vcpu": (fields.min_vcpu, entry.vcpu * fields.gpu_count),
+    }
+    return [name for name, (wanted, gets) in has.items() if wanted is not None and wanted > gets]
+
+
+def _refuse_unsatisfiable(fields: OrderFields, wanted: list[HardwareClass], found: _Findings) -> None:
+    able = tuple(entry.id for entry in CLASSES if not _short(entry, fields))
+    short = [set(_short(entry, fields)) for entry in wanted]
+    names = set.intersection(*short) or set.union(*short)
+    what = wanted[0].id if len(wanted) == 1 else "these classes"
+    for name in sorted(names):
+        found.add(
+            f"requirements.{name}", DetailCode.UNSATISFIABLE,
+            f"is more than {what} can give to {fields.gpu_count} of them; change gpu_count or the class",
+            suggestions=able,
+        )  # fmt: skip
+
+
+def _cuda(fields: OrderFields, found: _Findings) -> int:
+    try:
+        return 0 if fields.min_cuda is None else cuda_version(fields.min_cuda)
+    except ValueError:
+        found.add("requirements.min_cuda", DetailCode.NOT_ALLOWED, "must be a version as text, such as 12.4")
+        return 0
+
+
+def _reputation(fields: OrderFields, found: _Findings) -> int:
+    """In millionths, rounded up: who falls short by less is still short."""
+    if fields.min_reputation is None:
+        return 0
+    millionths = math.ceil(Fraction(fields.min_reputation) * _MILLION)
+    if millionths > _MILLION:
+        found.add("requirements.min_reputation", DetailCode.OUT_OF_RANGE, "must lie between 0 and 1")
+    return min(millionths, _MILLION)
+
+
+def _retry(fields: RetryFields | None, found: _Findings) -> RetryPolicy:
+    if fields is None:
+        return RetryPolicy()
+    codes = {reason.code: reason for reason in sorted(RETRIED)}
+    for code in fields.on or ():
+        if code not in codes:
+            found.add("retry.on", DetailCode.NOT_ALLOWED, "is no end that is retried", allowed=tuple(codes))
+            break
+    if len(set(fields.exit_codes)) > MAX_EXIT_CODES:
+        found.add("retry.exit_codes", DetailCode.OUT_OF_RANGE, f"holds at most {MAX_EXIT_CODES}")
+    on: frozenset[Reason] = RETRIED
+    if fields.on is not None:
+        on = frozenset(codes[code] for code in fields.on if code in codes)
+    return RetryPolicy(fields.max_attempts, on, frozenset(fields.exit_codes))
+
+
+def _retry_terms(fields: RetryFields | None, policy: RetryPolicy) -> RetryTerms | None:
+    """What of it the node has to know, and the hash to stand for; None where nothing was asked for."""
+    if fields is None:
+        return None
+    return RetryTerms(max_attempts=policy.max_attempts, exit_codes=tuple(sorted(policy.exit_codes)))
 
 
 def _regions(fields: OrderFields, found: _Findings) -> tuple[str, ...]:
@@ -287,13 +439,37 @@ def _price(fields: OrderFields, seconds: int, decimals: int, found: _Findings) -
     return price
 
 
-def _check_env(env: dict[str, str], found: _Findings) -> None:
-    for name in env:
-        if not _ENV_NAME.fullmatch(name):
-            found.add("env", DetailCode.NOT_ALLOWED, "holds a name that is not [A-Za-z_][A-Za-z0-9_]*")
-            break
-        if name.startswith(RESERVED_ENV):
-            found.add("env", DetailCode.NOT_ALLOWED, f"names beginning with {RESERVED_ENV} are ours")
-            break
-    if sum(len(name.encode()) + len(value.encode()) for name, value in env.items()) > MAX_ENV_BYTES:
-        found.add("env", DetailCode.OUT_OF_RANGE, "takes more than 64 KiB")
+def _check_env(fields: OrderFields, found: _Findings) -> None:
+    for where, names in (("env", fields.env), ("secrets", fields.secrets)):
+        for name in names:
+            if not _ENV_NAME.fullmatch(name):
+                found.add(where, DetailCode.NOT_ALLOWED, "holds a name that is not [A-Za-z_][A-Za-z0-9_]*")
+                break
+            if name.startswith(RESERVED_ENV):
+                found.add(where, DetailCode.NOT_ALLOWED, f"names beginning with {RESERVED_ENV} are ours")
+                break
+        if any("\0" in value for value in names.values()):
+            found.add(where, DetailCode.NOT_ALLOWED, "holds a value with a zero byte")
+    if fields.env.keys() & fields.secrets.keys():
+        found.add("secrets", DetailCode.CONFLICT, "names a variable that env names too")
+    both = (*fields.env.items(), *fields.secrets.items())
+    if sum(len(name.encode()) + len(value.encode()) for name, value in both) > MAX_ENV_BYTES:
+        found.add("secrets" if fields.secrets else "env", DetailCode.OUT_OF_RANGE, "takes more than 64 KiB")
+
+
+def _check_sandbox(fields: OrderFields, tiers: tuple[tuple[str, ...], ...], found: _Findings) -> None:
+    """Shared memory, locked memory and stack come out of the job's own memory."""
+    ram_gb = min(find_class(class_id).ram_gb for tier in tiers for class_id in tier) * fields.gpu_count
+    if fields.shm_mb is not None and not 1 <= fields.shm_mb <= ram_gb * 1000:
+        found.add("shm_gb", DetailCode.OUT_OF_RANGE, f"must lie between 0.001 and the job's memory, {ram_gb}")
+    bounds = {
+        "nofile": (MIN_OPEN_FILES, MAX_OPEN_FILES),
+        "memlock": (0, ram_gb * _GB),
+        "stack": (MIN_STACK_BYTES, ram_gb * _GB),
+    }
+    for name, value in fields.ulimits.items():
+        least, most = bounds.get(name, (0, 0))
+        if name not in bounds:
+            found.add("ulimits", DetailCode.NOT_ALLOWED, "names a limit that jobs don't have", allowed=tuple(bounds))
+        elif not least <= value <= most:
+            found.add(f"ulimits.{name}", DetailCode.OUT_OF_RANGE, f"must lie between {least} and {most}")

@@ -36,7 +36,7 @@ from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
 from marketplace.services.idempotency import KeyInUse
-from marketplace.services.job_orders import MAX_ATTEMPTS, Order
+from marketplace.services.job_orders import Order
 from marketplace.services.live import Change, Live
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.quotes import QuoteService
@@ -179,7 +179,7 @@ class JobService:
             ceiling_per_hour=ceiling,
             deposit=self._quotes.deposit(ceiling, order.limit),
             max_ms=order.limit,
-            max_attempts=MAX_ATTEMPTS,
+            max_attempts=order.retry.max_attempts,
             stop_grace_ms=Millis(order.spec.stop_grace_s * 1000),
             queue_ms=order.queue_ms,
             queue_until_ms=now + order.queue_ms,
@@ -189,6 +189,13 @@ class JobService:
             quote_id=None if quote is None else quote.id,
             name=order.name,
             labels=order.labels,
+            tiers=order.spec.tiers or (),
+            min_cuda=order.min_cuda,
+            min_reputation_millionths=order.min_reputation_millionths,
+            retry_on=tuple(sorted(order.retry.on)),
+            retry_exit_codes=tuple(sorted(order.retry.exit_codes)),
+            retry_of=order.retry_of,
+            consumer_id=order.consumer_id,
         )
 
     async def _adopt(self, draft: Allocation) -> Allocation | None:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import orjson
 import structlog
 
-from marketplace.domain.catalogue import find_class
+from marketplace.domain.catalogue import cuda_version, find_class
 from marketplace.domain.ids import NodeId
 from marketplace.domain.matching import Candidate
 from marketplace.domain.nodes import LEAST_UPTIME, UPTIME_WINDOW_MS, Node, NodeStatus, slots_that_fit, uptime
@@ -59,6 +59,7 @@ class Presence:
     slots: int
     egress: bool = False
     max_disk_gb: int = 0
+    cuda: int = 0
     link: NodeLink | None = None
     last_beat_ms: int | None = None
     images: frozenset[str] = frozenset()
@@ -253,6 +254,7 @@ class NodeRegistry:
             accepts_work=self.accepts_work(presence),
             can_egress=presence.egress,
             max_disk_gb=presence.max_disk_gb,
+            cuda=presence.cuda,
             images=presence.images,
         )
 
@@ -284,6 +286,7 @@ class NodeRegistry:
         presence.slots = slots
         presence.egress = capabilities.egress
         presence.max_disk_gb = capabilities.max_disk_gb
+        presence.cuda = _cuda(hardware.cuda_version)
         presence.node = replace(
             presence.node,
             status=status,
@@ -294,6 +297,14 @@ class NodeRegistry:
             last_seen_at_ms=self._clock.now(),
         )
         await self._store.write(lambda tx: Nodes(tx).update(presence.node))
+
+
+def _cuda(text: str | None) -> int:
+    """0 where the node says nothing or something else than a version."""
+    try:
+        return 0 if text is None else cuda_version(text)
+    except ValueError:
+        return 0
 
 
 def _egress(node: Node) -> bool:

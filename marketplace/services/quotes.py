@@ -254,17 +254,21 @@ class QuoteService:
         return self._registry.candidates(order.priority, order.spec.gpu_count)
 
     def _price(self, order: Order, candidates: list[Candidate]) -> Tokens | None:
+        """The firm price that covers each preferred class, and the cheapest of those that are equally welcome."""
         request = self._request(order, None, Tokens(0))
-        floors = [c.floor_per_hour for c in candidates if obstacle(request, c) is None]
-        floors = floors or [c.floor_per_hour for c in candidates if c.class_id == order.spec.class_id]
-        return firm_price(min(floors), order.priority) if floors else None
+        lowest: list[Tokens] = []
+        for tier in order.tiers:
+            own = [c for c in candidates if c.class_id in tier]
+            floors = [c.floor_per_hour for c in own if obstacle(request, c) is None] or [c.floor_per_hour for c in own]
+            lowest += [Tokens(min(floors))] if floors else []
+        return firm_price(max(lowest), order.priority) if lowest else None
 
     def _request(self, order: Order, price: Tokens | None, exposure: Tokens | None) -> Request:
         barred = set(order.exclude_nodes)
         if order.only_nodes:
             barred |= {p.node.id for p in self._registry if p.node.id not in order.only_nodes}
         return Request(
-            class_id=order.spec.class_id,
+            tiers=order.tiers,
             regions=frozenset(order.regions),
             gpu_count=order.spec.gpu_count,
             priority=order.priority,
@@ -272,6 +276,8 @@ class QuoteService:
             exposure=exposure or Tokens(0),
             egress=order.spec.network == "egress",
             disk_gb=order.spec.disk_gb,
+            min_cuda=order.min_cuda,
+            min_reputation=Fraction(order.min_reputation_millionths, 1_000_000),
             excluded=frozenset(barred),
         )
 
@@ -289,7 +295,7 @@ def _because(request: Request, candidates: list[Candidate]) -> tuple[Because, ..
         if found is not None:
             groups.setdefault(found, []).append(candidate)
     if not groups:
-        return (Because(Constraint.CLASS.value, request.class_id, None, 0),)
+        return (Because(Constraint.CLASS.value, _wanted(Constraint.CLASS, request), None, 0),)
     return tuple(
         Because(found.value, _wanted(found, request), _best(found, groups[found]), len(groups[found]))
         for found in Constraint
@@ -299,7 +305,7 @@ def _because(request: Request, candidates: list[Candidate]) -> tuple[Because, ..
 
 def _wanted(found: Constraint, request: Request) -> str:
     return {
-        Constraint.CLASS: request.class_id,
+        Constraint.CLASS: ",".join(class_id for tier in request.tiers for class_id in tier),
         Constraint.REGION: ",".join(sorted(request.regions)),
         Constraint.CAPACITY: str(request.gpu_count),
         Constraint.PRICE: str(request.max_price_per_hour),
@@ -308,6 +314,8 @@ def _wanted(found: Constraint, request: Request) -> str:
         Constraint.EXCLUDED: "not excluded",
         Constraint.NETWORK: "egress",
         Constraint.DISK: str(request.disk_gb),
+        Constraint.CUDA: _cuda(request.min_cuda),
+        Constraint.REPUTATION: _shown(request.min_reputation),
     }[found]
 
 
@@ -319,6 +327,10 @@ def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR
             return str(max(c.free_slots for c in nodes))
         case Constraint.DISK:
             return str(max(c.max_disk_gb for c in nodes))
+        case Constraint.CUDA:
+            return _cuda(max(c.cuda for c in nodes)) if any(c.cuda for c in nodes) else None
+        case Constraint.REPUTATION:
+            return _shown(max(c.reputation for c in nodes))
         case Constraint.EXPOSURE:
             return str(max(c.exposure_room for c in nodes))
         case Constraint.REGION:
@@ -327,6 +339,10 @@ def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR
             return ",".join(sorted({c.class_id for c in nodes}))
         case _:
             return None
+
+
+def _cuda(version: int) -> str:
+    return f"{version // 100}.{version % 100}"
 
 
 def _shown(value: Fraction) -> str:

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import Final
 
 import structlog
@@ -27,6 +28,7 @@ from marketplace.domain.matching import Candidate, Constraint, Request, band, ch
 from marketplace.domain.pricing import with_priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
+from marketplace.domain.retries import RETRIED
 from marketplace.errors import MarketError, StaleLease
 from marketplace.services.chain_port import ActPending, ActRefused, Assign, ChainPort, Landed, OpenEscrow
 from marketplace.services.claims import Claims, SignedClaim, Terms, claim_message
@@ -37,13 +39,6 @@ from marketplace.services.settlement import Settlement
 
 _log = structlog.get_logger(__name__)
 
-RETRIED: Final = frozenset(
-    {
-        Reason.NODE_LOST, Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED, Reason.PULL_FAILED,
-        Reason.START_TIMEOUT, Reason.VERIFY_FAILED,
-    }
-)  # fmt: skip
-"""Ends of an attempt after which another node is asked, while attempts are left (api.md sections 5.2 and 10.2)."""
 FIRST_RETRY_MS: Final = 200
 LAST_RETRY_MS: Final = 15_000
 """Chosen: an act that failed is tried again after 0.2 s, doubling to 15 s, for ever: money is never given up."""
@@ -108,7 +103,8 @@ class Scheduler:
         The rest are found by their polls: a look costs milliseconds at ten thousand nodes, so not everybody who
         waits is woken for one free slot.
         """
-        waiting = [a for a in self._live if a.state is AllocationState.RESERVING]
+        now = self._clock.now()
+        waiting = [a for a in self._live if a.state is AllocationState.RESERVING and (a.retry_at_ms or 0) <= now]
         places = 2 * self._registry.free_capacity() + SPARE_WAKES
         for allocation in sorted(waiting, key=self._urgency)[:places]:
             self._passed_over.discard(allocation.id)
@@ -121,9 +117,10 @@ class Scheduler:
             event.set()
 
     def queue_position(self, allocation: Allocation) -> int:
-        """Place among those who wait for the same class, from 1."""
+        """Place among those who wait for the same classes, from 1."""
+        wanted = _classes(allocation)
         waiting = sorted(
-            (a for a in self._live if a.state is AllocationState.RESERVING and a.class_id == allocation.class_id),
+            (a for a in self._live if a.state is AllocationState.RESERVING and not wanted.isdisjoint(_classes(a))),
             key=self._urgency,
         )
         return next((n for n, a in enumerate(waiting, 1) if a.id == allocation.id), len(waiting) + 1)
@@ -255,6 +252,9 @@ class Scheduler:
         if reason is not None:
             await self._release(allocation.id, reason)
             return 0
+        pause_ms = (allocation.retry_at_ms or 0) - self._clock.now()
+        if pause_ms > 0:
+            return pause_ms
         max_ms, deposit = allocation.max_ms, allocation.deposit
         if allocation.attempt:
             max_ms, deposit = await self._remaining(allocation)
@@ -270,9 +270,11 @@ class Scheduler:
         """Why it waits no longer."""
         if allocation.cancelling:
             return Reason.CANCELLED
+        last = self._live.attempt(allocation.id)
         if allocation.attempt >= allocation.max_attempts:
-            last = self._live.attempt(allocation.id)
             return last.reason if last is not None and last.reason is not Reason.RUNNING else Reason.NODE_LOST
+        if last is not None and allocation.retry.rules_out(last.reason, last.exit_code):
+            return last.reason
         if self._clock.now() >= allocation.queue_until_ms:
             return Reason.QUEUE_EXPIRED
         return None
@@ -318,10 +320,12 @@ class Scheduler:
         if presence is None:
             return False
         mine, left = self._urgency(allocation), chosen.free_slots - allocation.gpu_count
+        now = self._clock.now()
         for other in self._live:
             if (
                 other.state is not AllocationState.RESERVING
-                or other.class_id != allocation.class_id
+                or chosen.class_id not in _classes(other)
+                or (other.retry_at_ms or 0) > now
                 or other.id in self._passed_over
                 or self._urgency(other) >= mine
             ):
@@ -358,6 +362,7 @@ class Scheduler:
             claim_at_chain_ms=claim.message.at_ms,
             claim_signature=claim.claim.signature,
             claimed_at_ms=self._clock.now(),
+            class_id=chosen.class_id,
         )
 
         def begin(present: Allocation, _latest: Attempt | None) -> Change | None:
@@ -365,7 +370,7 @@ class Scheduler:
             opening = present.state is AllocationState.REQUESTED and present.opening
             if present.cancelling or present.attempt != offer.attempt - 1 or not (waiting or opening):
                 return None
-            taken = replace(present, attempt=offer.attempt)
+            taken = replace(present, attempt=offer.attempt, retry_at_ms=None)
             begun = replace(attempt, slots=present.gpu_count)
             if waiting:
                 return Change(replace(taken, state=AllocationState.PROVISIONING), begun, ("job.assigned",))
@@ -383,7 +388,7 @@ class Scheduler:
         if allocation.only_nodes:
             barred |= {p.node.id for p in self._registry if p.node.id not in allocation.only_nodes}
         return Request(
-            class_id=allocation.class_id,
+            tiers=allocation.classes,
             regions=frozenset(allocation.regions),
             gpu_count=allocation.gpu_count,
             priority=allocation.priority,
@@ -391,6 +396,8 @@ class Scheduler:
             exposure=exposure,
             egress=allocation.egress,
             disk_gb=allocation.disk_gb,
+            min_cuda=allocation.min_cuda,
+            min_reputation=Fraction(allocation.min_reputation_millionths, 1_000_000),
             excluded=frozenset(barred),
         )
 
@@ -449,12 +456,14 @@ class Scheduler:
 
     def _assignment(self, allocation: Allocation, attempt: Attempt) -> Assign:
         offer = Terms(attempt.number, attempt.price_per_hour, attempt.max_ms, attempt.deposit)
+        presence = self._registry.find(attempt.node_id)
+        assert presence is not None  # noqa: S101 - nodes are never removed
         return Assign(
             escrow=allocation.escrow,
             wallet=allocation.wallet,
             opener=allocation.opener,
             node_key=attempt.node_key,
-            claim=claim_message(self._chain, allocation, attempt.node_address, offer, attempt.claim_at_chain_ms),
+            claim=claim_message(self._chain, allocation, presence.node, offer, attempt.claim_at_chain_ms),
             signature=attempt.claim_signature,
         )
 
@@ -506,6 +515,10 @@ class Scheduler:
         await self._live.change(allocation_id, lose_attempt(number, self._clock.now()))
 
 
+def _classes(allocation: Allocation) -> frozenset[str]:
+    return frozenset(class_id for tier in allocation.classes for class_id in tier)
+
+
 def exit_attempt(
     number: int,
     reason: Reason,
@@ -529,7 +542,8 @@ def exit_attempt(
         over = replace(
             over, phase=AttemptPhase.EXITED, reason=reason, exited_at_ms=at_ms, exit_code=exit_code, detail=detail
         )
-        if reason in RETRIED and not (closes or allocation.cancelling) and number < allocation.max_attempts:
+        goes_on = allocation.retry.leaves_open(number, reason, exit_code)
+        if goes_on and not (closes or allocation.cancelling):
             return Change(allocation, over)
         final = Reason.CANCELLED if allocation.cancelling and reason in RETRIED else reason
         return Change(

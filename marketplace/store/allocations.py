@@ -28,6 +28,7 @@ class AllocationFilter:
     states: Sequence[tuple[AllocationState, tuple[int, ...] | None, bool | None]] | None = None
     class_id: str | None = None
     label: tuple[str, str] | None = None
+    consumer_id: str | None = None
 
 
 class Allocations:
@@ -110,6 +111,8 @@ class Allocations:
         )
         if wanted.class_id is not None:
             condition &= _ALLOCATIONS.c.class_id == wanted.class_id
+        if wanted.consumer_id is not None:
+            condition &= _ALLOCATIONS.c.consumer_id == wanted.consumer_id
         if wanted.label is not None:
             name, value = wanted.label
             each = func.json_each(_ALLOCATIONS.c.labels).table_valued("value", name="label")

@@ -66,6 +66,7 @@ def fingerprint(spec: ContainerSpec) -> str:
             [spec.key.allocation, spec.key.attempt, spec.image.pinned, spec.entrypoint, spec.command],
             [spec.env, spec.workdir, spec.network],
             [limits.milli_cpus, limits.memory_bytes, limits.disk_bytes, limits.pids],
+            [spec.shm_bytes, spec.ulimits],
         ]
     )
     return _short(text, 16)

@@ -23,6 +23,8 @@ LOG_TOTAL_BYTES = 100 * 1024 * 1024  # chosen: docs/runtime.md, "Logs"
 EXIT_NOT_EXECUTABLE = 126  # POSIX, Shell Command Language 2.8.2
 EXIT_NOT_FOUND = 127
 
+ULIMITS = frozenset({"nofile", "memlock", "stack"})  # api.md section 5.2
+
 OUTPUTS_PATH = "/outputs"
 SCRATCH_PATH = "/scratch"
 
@@ -109,7 +111,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """All that decides how an attempt runs. None means: as the image says; () means: nothing."""
+    """All that decides how an attempt runs. None means: as the image says; () means: nothing.
+
+    shm_bytes: of /dev/shm, None for half the memory. ulimits: soft and hard alike; memlock and stack in bytes.
+    """
 
     key: AttemptKey
     image: Image
@@ -119,8 +124,14 @@ class ContainerSpec:
     env: tuple[tuple[str, str], ...] = ()
     workdir: str | None = None
     network: Network = Network.NONE
+    shm_bytes: int | None = None
+    ulimits: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.shm_bytes is not None and not 0 < self.shm_bytes <= self.limits.memory_bytes:
+            raise ValueError("shared memory is a part of the container's memory")
+        if not {name for name, _ in self.ulimits} <= ULIMITS:
+            raise ValueError(f"the limits that can be set are {', '.join(sorted(ULIMITS))}")
         for name, _ in self.env:
             if not name or "=" in name:
                 raise ValueError(f"{name!r} can't be the name of a variable")

@@ -17,7 +17,6 @@ TEMPORARY_PATH = "/tmp"  # noqa: S108 - inside the container
 _OPEN_FILES = 16_384  # chosen: what servers ask for, below the hard limit (20,000) of an engine started without
 # CAP_SYS_RESOURCE, which can't set more than it has itself
 _OOM_SCORE = 500  # chosen: under the host's own memory pressure a job dies before the operator's programs
-_SHARED_MEMORY = 64 << 20  # the engines' default, written down; it counts as the container's memory
 _LOG_FILE = "128m"
 _LOG_FILES = "2"  # together more than LOG_TOTAL_BYTES, so the reader's own limit is met first
 
@@ -75,11 +74,12 @@ def _host_config(
         "MemorySwap": limits.memory_bytes,  # the sum of both: no swap
         "NanoCpus": limits.milli_cpus * 1_000_000,
         "PidsLimit": limits.pids,
-        "ShmSize": _SHARED_MEMORY,
+        # It counts as the container's memory, so half of that costs nobody anything. Source: api.md section 5.2.
+        "ShmSize": spec.shm_bytes or limits.memory_bytes // 2,
         "OomScoreAdj": _OOM_SCORE,
         "Ulimits": [
-            {"Name": "nofile", "Soft": _OPEN_FILES, "Hard": _OPEN_FILES},
-            {"Name": "core", "Soft": 0, "Hard": 0},
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in {"nofile": _OPEN_FILES, "core": 0, **dict(spec.ulimits)}.items()
         ],
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": traits.log_driver, "Config": {"max-size": _LOG_FILE}},

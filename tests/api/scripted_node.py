@@ -35,6 +35,7 @@ class ScriptedNode(Wallet):
         self.keypair = Keypair.from_seed(bytes(self.key))
         self.id = ""
         self.constants: dict = {}
+        self.hardware = HARDWARE
         self.requests: asyncio.Queue[tuple[str, ClaimRequest]] = asyncio.Queue()
         self.commands: list[dict] = []
         self._numbers = itertools.count(1)
@@ -81,7 +82,7 @@ class ScriptedNode(Wallet):
         )
         self._reader = asyncio.create_task(self._read())
         hello = {
-            "version": "test", "hardware": HARDWARE, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2,
+            "version": "test", "hardware": self.hardware, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2,
             "holding": list(holding),
         }  # fmt: skip
         return await self.ask("hello", hello)

@@ -12,7 +12,7 @@ from marketplace.domain.quantities import Tokens
 
 def request(**changes):
     values = {
-        "class_id": "a100",
+        "tiers": (("a100",),),
         "regions": frozenset({"eu"}),
         "gpu_count": 1,
         "priority": Priority.NORMAL,
@@ -47,11 +47,22 @@ def candidate(name="n1", **changes):
         ({"free_slots": 0}, Constraint.CAPACITY),
         ({"exposure_room": Tokens(499)}, Constraint.EXPOSURE),
         ({"floor_per_hour": Tokens(1_001)}, Constraint.PRICE),
+        ({"cuda": 1203}, Constraint.CUDA),
+        ({"reputation": Fraction(2, 5)}, Constraint.REPUTATION),
         ({}, None),
     ],
 )
 def test_each_obstacle_is_named(change, constraint):
-    assert obstacle(request(), candidate(**change)) is constraint
+    asked = request(min_cuda=1204, min_reputation=Fraction(1, 2))
+    assert obstacle(asked, candidate(**{"cuda": 1204, **change})) is constraint
+
+
+def test_a_preferred_class_goes_before_a_cheaper_one_while_any_of_it_fits():
+    nodes = [candidate("dear"), candidate("cheap", class_id="v100", floor_per_hour=Tokens(1))]
+    asked = request(tiers=(("a100",), ("v100",)))
+    assert [c.node_id for c in band(asked, nodes)] == ["dear"]
+    assert [c.node_id for c in band(asked, [nodes[1], candidate("dear", free_slots=0)])] == ["cheap"]
+    assert [c.node_id for c in band(request(tiers=(("a100", "v100"),)), nodes)] == ["cheap"]
 
 
 def test_a_node_that_failed_is_not_asked_again():

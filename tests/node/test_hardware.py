@@ -11,6 +11,7 @@ from node.hardware import (
     RESERVED_RAM_BYTES,
     Gpu,
     MeasuredHardware,
+    find_cuda_version,
     find_nvml,
     fit,
     list_gpus,
@@ -115,10 +116,21 @@ class ScriptedNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Memory:  # noqa: N802
         return Memory(24 * GB)
 
+    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
+        self._call("cuda")
+        return 12_040
+
 
 def test_gpus_are_listed_by_uuid_and_the_library_is_closed() -> None:
     nvml = ScriptedNvml()
     assert list_gpus(nvml) == ((Gpu("GPU-0", "NVIDIA L4", 24 * GB), Gpu("GPU-1", "NVIDIA L4", 24 * GB)), ())
+    assert nvml.open == 0
+
+
+@pytest.mark.parametrize(("fails_at", "version"), [(None, "12.4"), ("cuda", None), ("init", None)])
+def test_the_driver_says_which_cuda_it_serves(fails_at: str | None, version: str | None) -> None:
+    nvml = ScriptedNvml(fails_at=fails_at)
+    assert find_cuda_version(nvml) == version
     assert nvml.open == 0
 
 

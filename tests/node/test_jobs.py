@@ -5,6 +5,7 @@ import pytest
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import AttemptState, CommandType
 from marketplace.protocol.digests import LogDigest, voucher_digest
+from marketplace.protocol.terms import RetryTerms
 from marketplace.protocol.vouchers import VoucherState
 from node.runtime.errors import PullFailed, StartFailed
 from node.runtime.fake import FakeProgram
@@ -177,3 +178,18 @@ async def test_a_claim_that_the_market_does_not_take_is_dropped(node: Node, mark
     await node.until_clean()
     assert not seen.reports
     assert node.agent.free_slots == 2
+
+
+@pytest.mark.parametrize(
+    ("attempt", "codes", "state"),
+    [(1, (3,), VoucherState.ENDED), (2, (3,), VoucherState.FINAL), (1, (4,), VoucherState.FINAL)],
+)
+async def test_a_listed_exit_code_leaves_the_escrow_open_while_attempts_are_left(
+    node: Node, market: ScriptedMarket, attempt: int, codes: tuple[int, ...], state: VoucherState
+) -> None:
+    job = spec("failing", retry=RetryTerms(max_attempts=2, exit_codes=codes))
+    seen = await market.offer(job, attempt=attempt)
+    await market.until(lambda: seen.exited)
+    await node.until_clean()
+    assert seen.final is not None
+    assert (reason(seen), seen.final.state) == (Reason.APP_ERROR, state)

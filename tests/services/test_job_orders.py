@@ -2,8 +2,9 @@
 
 import pytest
 
+from marketplace.domain.reasons import Reason
 from marketplace.errors import DetailCode, Invalid
-from marketplace.services.job_orders import OrderFields, read_order
+from marketplace.services.job_orders import OrderFields, RetryFields, read_order
 
 
 def order(**fields):
@@ -80,6 +81,21 @@ def test_everything_wrong_is_said_at_once():
         ({"max_price_per_hour": "0"}, ("max_price_per_hour", DetailCode.OUT_OF_RANGE)),
         ({"max_price_per_hour": "x"}, ("max_price_per_hour", DetailCode.NOT_ALLOWED)),
         ({"nodes": ("x",)}, ("nodes", DetailCode.NOT_ALLOWED)),
+        ({"min_ram_gb": 3}, ("requirements.min_ram_gb", DetailCode.UNSATISFIABLE)),
+        ({"gpu": "any", "min_vram_gb": 81}, ("requirements.min_vram_gb", DetailCode.UNSATISFIABLE)),
+        ({"gpu": "any", "gpu_types": ("v100",)}, ("gpu", DetailCode.CONFLICT)),
+        ({"gpu_types": ("v1000",)}, ("requirements.gpu_types", DetailCode.UNKNOWN_GPU)),
+        ({"min_cuda": "twelve"}, ("requirements.min_cuda", DetailCode.NOT_ALLOWED)),
+        ({"min_reputation": "1.5"}, ("requirements.min_reputation", DetailCode.OUT_OF_RANGE)),
+        ({"retry": RetryFields(3, ("completed",))}, ("retry.on", DetailCode.NOT_ALLOWED)),
+        ({"retry": RetryFields(3, None, tuple(range(1, 40)))}, ("retry.exit_codes", DetailCode.OUT_OF_RANGE)),
+        ({"shm_mb": 2_001}, ("shm_gb", DetailCode.OUT_OF_RANGE)),
+        ({"ulimits": {"nproc": 1}}, ("ulimits", DetailCode.NOT_ALLOWED)),
+        ({"ulimits": {"nofile": 1}}, ("ulimits.nofile", DetailCode.OUT_OF_RANGE)),
+        ({"secrets": {"1x": ""}}, ("secrets", DetailCode.NOT_ALLOWED)),
+        ({"secrets": {"X": "a\0b"}}, ("secrets", DetailCode.NOT_ALLOWED)),
+        ({"secrets": {"X": ""}, "env": {"X": ""}}, ("secrets", DetailCode.CONFLICT)),
+        ({"secrets": {"X": "1" * 40_000}, "env": {"Y": "1" * 40_000}}, ("secrets", DetailCode.OUT_OF_RANGE)),
         ({"workdir": "tmp"}, ("workdir", DetailCode.NOT_ALLOWED)),
         ({"workdir": ""}, ("workdir", DetailCode.NOT_ALLOWED)),
         (
@@ -95,3 +111,41 @@ def test_each_refusal_names_its_field(fields, expected):
 def test_ceilings_round_down():
     assert order(max_price_per_hour="0.0000019").max_price_per_hour == 1
     assert order(max_price_per_gpu_second="0.00002").max_price_per_hour == 72_000
+
+
+def test_fallback_classes_keep_their_order_and_lose_those_that_are_too_small():
+    found = order(gpu="v100", gpu_types=("h100", "a100", "v100"), min_vram_gb=24)
+    assert (found.tiers, found.spec.class_id) == ((("h100",), ("a100",)), "any")
+    assert order(gpu=None, gpu_types=("a100",)).spec.class_id == "a100"
+    assert order(gpu="any", min_vram_gb=80).tiers == (("a100", "h100"),)
+
+
+def test_what_is_too_much_for_a_class_names_those_that_have_it():
+    with pytest.raises(Invalid) as caught:
+        order(gpu="v100", min_vram_gb=24, min_ram_gb=64)
+    assert {d.field: d.suggestions for d in caught.value.details} == {
+        "requirements.min_ram_gb": (), "requirements.min_vram_gb": (),
+    }  # fmt: skip
+    with pytest.raises(Invalid) as caught:
+        order(min_ram_gb=32)
+    assert caught.value.details[0].suggestions == ("a100", "h100")
+
+
+def test_what_is_not_asked_for_is_no_part_of_the_terms():
+    """A client of before these fields were there hashes the same."""
+    plain = order()
+    assert plain.spec.spec_hash() == order(consumer_id="team").spec.spec_hash()
+    for fields in ({"retry": RetryFields(3)}, {"shm_mb": 1}, {"secrets": {"A": "1"}}, {"min_cuda": "12.1"}):
+        assert order(**fields).spec.spec_hash() != plain.spec.spec_hash()
+    assert order(secrets={"A": "1"}).spec.spec_hash() == order(secrets={"A": "2"}).spec.spec_hash()
+    assert "planted" not in repr(order(secrets={"A": "planted"}))
+
+
+def test_retries_are_what_was_asked_for():
+    found = order(retry=RetryFields(5, ("node_lost",), (3, 75)))
+    assert (found.retry.max_attempts, found.retry.on) == (5, {Reason.NODE_LOST})
+    assert found.retry.leaves_open(4, Reason.APP_ERROR, 75)
+    assert not found.retry.leaves_open(5, Reason.APP_ERROR, 75)
+    assert not found.retry.leaves_open(1, Reason.PULL_FAILED, None)
+    assert found.retry.rules_out(Reason.PULL_FAILED, None)
+    assert not found.retry.rules_out(Reason.MARKET_ERROR, None)

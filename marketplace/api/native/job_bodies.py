@@ -9,21 +9,17 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from marketplace.api.fields import AmountText, RequestModel, field_error
+from marketplace.domain.retries import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
 from marketplace.errors import Detail, DetailCode, Invalid
-from marketplace.services.job_orders import OrderFields
+from marketplace.services.job_orders import OrderFields, RetryFields
 
 NOT_YET: Final = frozenset(
-    {
-        "model", "input", "output_config", "secrets", "registry_auth_id", "retry", "shm_gb", "ulimits", "checkpoint",
-        "webhook", "consumer_id", "kind",
-    }
-)  # fmt: skip
-_NOT_YET_REQUIRED: Final = frozenset(
-    {"min_vram_gb", "min_ram_gb", "min_vcpu", "min_cuda", "min_reputation", "gpu_types"}
+    {"model", "input", "output_config", "checkpoint", "webhook", "kind", "secrets", "registry_auth_id"}
 )
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+ClassName = Annotated[str, StringConstraints(max_length=64)]
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
@@ -33,23 +29,37 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 class Requirements(RequestModel):
-    """What the machine must have."""
+    """What the machine must have; per GPU, per job, or of the node: docs/renter.md says which."""
 
-    gpu_type: str | None = Field(default=None, max_length=64)
+    gpu_type: ClassName | None = None
+    gpu_types: Annotated[list[ClassName], Field(min_length=1, max_length=16)] | None = None
     gpu_count: int = Field(default=1, ge=1, le=8)
     disk_gb: int | None = Field(default=None, ge=1, le=2000)
+    min_vram_gb: int | None = Field(default=None, ge=0, le=1_000_000)
+    min_ram_gb: int | None = Field(default=None, ge=0, le=1_000_000)
+    min_vcpu: int | None = Field(default=None, ge=0, le=1_000_000)
+    min_cuda: Annotated[str, StringConstraints(max_length=16)] | None = None
+    min_reputation: float | None = Field(default=None, ge=0, le=1)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_what_is_not_there_yet(cls, value: Any) -> Any:
-        return _refuse(value, _NOT_YET_REQUIRED, "requirements.")
+
+class Retry(RequestModel):
+    """Which ends of an attempt another attempt follows."""
+
+    max_attempts: int = Field(default=DEFAULT_ATTEMPTS, ge=1, le=MAX_ATTEMPTS)
+    on: Annotated[list[Annotated[str, StringConstraints(max_length=32)]], Field(max_length=32)] | None = None
+    exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(default_factory=list, max_length=255)
+    extend: Literal[False] = False
+
+    def fields(self) -> RetryFields:
+        """As the service takes it."""
+        return RetryFields(self.max_attempts, None if self.on is None else tuple(self.on), tuple(self.exit_codes))
 
 
 class JobRequest(RequestModel):
     """A container job."""
 
     image: str | None = Field(default=None, min_length=1, max_length=1024)
-    gpu: str | None = Field(default=None, max_length=64)
+    gpu: ClassName | None = None
     requirements: Requirements = Field(default_factory=Requirements)
     region: str | None = Field(default=None, max_length=64)
     regions: list[Annotated[str, StringConstraints(max_length=64)]] | None = Field(default=None, max_length=32)
@@ -71,6 +81,12 @@ class JobRequest(RequestModel):
     network: Literal["egress", "none"] = "egress"
     name: Label | None = None
     labels: Annotated[dict[Label, Label], AfterValidator(_labels)] = Field(default_factory=dict)
+    retry: Retry | None = None
+    secrets: dict[str, str] = Field(default_factory=dict, max_length=1024, repr=False)
+    registry_auth_id: str | None = Field(default=None, max_length=64)
+    shm_gb: float | None = Field(default=None, gt=0, le=1_000_000)
+    ulimits: dict[str, int] = Field(default_factory=dict, max_length=16)
+    consumer_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -111,6 +127,19 @@ class JobRequest(RequestModel):
             network=self.network,
             name=self.name,
             labels=self.labels,
+            gpu_types=None if self.requirements.gpu_types is None else tuple(self.requirements.gpu_types),
+            min_vram_gb=self.requirements.min_vram_gb,
+            min_ram_gb=self.requirements.min_ram_gb,
+            min_vcpu=self.requirements.min_vcpu,
+            min_cuda=self.requirements.min_cuda,
+            # repr is the shortest text of the number, so what was written is what is meant.
+            min_reputation=None if self.requirements.min_reputation is None else repr(self.requirements.min_reputation),
+            retry=None if self.retry is None else self.retry.fields(),
+            secrets=self.secrets,
+            registry_auth_id=self.registry_auth_id,
+            shm_mb=None if self.shm_gb is None else round(self.shm_gb * 1000),
+            ulimits=self.ulimits,
+            consumer_id=self.consumer_id,
         )
 
 

@@ -49,6 +49,7 @@ class QueueView(ResponseModel):
     position: int
     waiting_since: MillisInstant
     because: list[BecauseCount]
+    retry_at: MillisInstant | None
 
 
 class AttemptView(ResponseModel):
@@ -104,6 +105,29 @@ class SettlementView(ResponseModel):
     settled_at: MillisInstant | None
 
 
+class RequirementsView(ResponseModel):
+    """As submitted, resolved; what was not asked for is null."""
+
+    gpu_type: str
+    gpu_count: int
+    disk_gb: int
+    gpu_types: list[str] | None
+    min_vram_gb: int | None
+    min_ram_gb: int | None
+    min_vcpu: int | None
+    min_cuda: str | None
+    min_reputation: float | None
+
+
+class RetryView(ResponseModel):
+    """extend: whether a later attempt gets the full time again."""
+
+    max_attempts: int
+    on: list[str]
+    exit_codes: list[int]
+    extend: bool = False
+
+
 class JobView(ResponseModel):
     job_id: str
     status: str
@@ -131,7 +155,7 @@ class JobView(ResponseModel):
     gpu_count: int
     region: list[str]
     priority: str
-    requirements: dict[str, object]
+    requirements: RequirementsView
     output_config: dict[str, object]
     timeout_seconds: int
     max_minutes: int | None = Field(serialization_alias="maxMinutes")
@@ -139,13 +163,16 @@ class JobView(ResponseModel):
     secret_names: list[str]
     name: str | None
     labels: dict[str, str]
-    consumer_id: None = None
+    consumer_id: str | None
     runtime: str | None
     assigned_at: MillisInstant | None
     estimated_cost: ExactNumber
     estimated_time_seconds: int
     extends_at: None = None
-    retry_of: None = None
+    retry_of: str | None
+    retry: RetryView
+    shm_gb: float | None
+    ulimits: dict[str, int]
 
 
 class JobEntry(ResponseModel):
@@ -269,15 +296,11 @@ class JobViews:
             settlement=self.settlement(details),
             image=allocation.image,
             image_digest=allocation.image_digest,
-            gpu=allocation.class_id,
+            gpu=(latest.class_id if latest is not None else "") or allocation.class_id,
             gpu_count=allocation.gpu_count,
             region=list(allocation.regions),
             priority=allocation.priority.value,
-            requirements={
-                "gpu_type": allocation.class_id,
-                "gpu_count": allocation.gpu_count,
-                "disk_gb": spec.disk_gb,
-            },
+            requirements=_requirements(allocation, spec),
             output_config={},
             timeout_seconds=allocation.max_ms // 1000,
             max_minutes=None if rest else minutes,
@@ -285,10 +308,19 @@ class JobViews:
             secret_names=[],
             name=allocation.name,
             labels=dict(allocation.labels),
+            consumer_id=allocation.consumer_id,
             runtime=None if node_id is None else self._runtime_of(node_id),
             assigned_at=_at(latest.assigned_at_ms if latest is not None else None),
             estimated_cost=JsonNumber(deposit_for(allocation.ceiling_per_hour, allocation.max_ms), self._jobs.decimals),
             estimated_time_seconds=allocation.max_ms // 1000,
+            retry_of=allocation.retry_of,
+            retry=RetryView(
+                max_attempts=allocation.max_attempts,
+                on=[Reason(number).code for number in allocation.retry_on],
+                exit_codes=list(allocation.retry_exit_codes),
+            ),
+            shm_gb=None if spec.shm_mb is None else spec.shm_mb / 1000,
+            ulimits=spec.ulimits or {},
         )
 
     def submitted(self, allocation: Allocation) -> SubmitView:
@@ -327,6 +359,20 @@ def _at(at_ms: int | None) -> Millis | None:
     return None if at_ms is None else Millis(at_ms)
 
 
+def _requirements(allocation: Allocation, spec: JobSpec) -> RequirementsView:
+    return RequirementsView(
+        gpu_type=allocation.class_id,
+        gpu_count=allocation.gpu_count,
+        disk_gb=spec.disk_gb,
+        gpu_types=None if not allocation.tiers else [class_id for tier in allocation.tiers for class_id in tier],
+        min_vram_gb=spec.min_vram_gb,
+        min_ram_gb=spec.min_ram_gb,
+        min_vcpu=spec.min_vcpu,
+        min_cuda=spec.min_cuda,
+        min_reputation=None if spec.min_reputation is None else float(spec.min_reputation),
+    )
+
+
 def _queue(details: JobDetails) -> QueueView | None:
     allocation = details.allocation
     if details.queue_position is None:
@@ -335,4 +381,5 @@ def _queue(details: JobDetails) -> QueueView | None:
         position=details.queue_position,
         waiting_since=Millis(allocation.funded_at_ms or allocation.created_at_ms),
         because=[BecauseCount(constraint=c, nodes_excluded=n) for c, n in details.because],
+        retry_at=_at(allocation.retry_at_ms),
     )

@@ -63,8 +63,9 @@ def job_routes(jobs: JobService, receipts: ReceiptService, runtime_of: Callable[
             states=None if query.status is None else status_filter([_status(word) for word in query.status]),
             class_id=None if query.gpu is None else _class(query.gpu),
             label=None if query.label is None else _label(query.label),
+            consumer_id=query.consumer_id,
         )
-        if query.model is not None or query.consumer_id is not None:
+        if query.model is not None:
             return JobList(jobs=[], total=0, has_more=False)
         found, total = await jobs.list_jobs(wanted, limit=query.limit, offset=query.offset)
         entries = [views.entry(allocation, attempts) for allocation, attempts in found]

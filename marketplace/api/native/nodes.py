@@ -129,6 +129,7 @@ class HardwareFields(RequestModel):
     ram_bytes: int = Field(ge=1)
     disk_bytes: int = Field(ge=0)
     gpus: list[str] = Field(default_factory=list, max_length=64)
+    cuda_version: Annotated[str, StringConstraints(max_length=16)] | None = None
 
 
 class RegisterRequest(RequestModel):
@@ -233,6 +234,7 @@ def node_routes(nodes: NodeService, records: ReputationService, actions: StakeAc
                     ram_bytes=hardware.ram_bytes,
                     disk_bytes=hardware.disk_bytes,
                     gpus=tuple(hardware.gpus),
+                    cuda_version=hardware.cuda_version,
                 ),
                 node_signature=base58.b58decode(body.node_signature),
                 signed=body.signed(),
@@ -332,6 +334,7 @@ def _view(details: NodeDetails, decimals: int, stake_decimals: int) -> NodeView:
         id=node.id,
         class_=node.class_id,
         region=node.region,
+        cuda_version=measured.cuda_version,
         reputation=_ratio(details.reputation),
         uptime=_ratio(details.uptime),
         name=node.name,

@@ -55,7 +55,7 @@ class BecauseView(ResponseModel):
 
 
 class NearestView(ResponseModel):
-    change: dict[str, str | int | tuple[str, ...]]
+    change: dict[str, str | int | float | tuple[str, ...]]
     nodes_then: int
     price_per_hour: DecimalText
 

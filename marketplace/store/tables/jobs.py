@@ -3,6 +3,9 @@
 from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+_RETRIED = "[8,9,10,18,19,20,21]"
+"""Reasons that rows of before `retry` were retried for."""
+
 
 class AllocationRow(SQLModel, table=True):
     """One renter's use of capacity; columns mirror `domain.allocations.Allocation`. Lists are JSON text."""
@@ -58,6 +61,15 @@ class AllocationRow(SQLModel, table=True):
     error: str | None = None
     opening: bool
     version: int = Field(sa_type=BigInteger)
+    tiers: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
+    min_cuda: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    min_reputation_millionths: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    retry_on: str = Field(default=_RETRIED, sa_column_kwargs={"server_default": _RETRIED})
+    retry_exit_codes: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
+    retry_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    retry_of: str | None = None
+    consumer_id: str | None = None
+    registry_auth_id: str | None = Field(default=None, index=True)
 
 
 class AttemptRow(SQLModel, table=True):
@@ -102,6 +114,7 @@ class AttemptRow(SQLModel, table=True):
     operator_received: int = Field(sa_type=BigInteger)
     settled_chain_ms: int | None = Field(default=None, sa_type=BigInteger)
     meter_key: str | None = None
+    class_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class LogChunkRow(SQLModel, table=True):

@@ -1,0 +1,172 @@
+"""Fields of the job body over HTTP, each with its effect: a real market, the real program, scripted nodes."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from marketplace.app import Market
+from marketplace.chain.constants import LOCALNET
+from marketplace.protocol.vouchers import VoucherState
+from marketplace.services.clock import SystemClock
+from tests.api.conftest import Renter, Wallet, settings_in
+from tests.api.scripted_node import HARDWARE, ScriptedNode
+from tests.api.test_jobs import ALLOWANCE, balanced, submit, until
+from tests.chain.market import localnet
+
+
+class LeapingClock(SystemClock):
+    """The machine's clock, and how far a test has made it leap ahead."""
+
+    def __init__(self):
+        self.ahead_ms = 0
+
+    def now(self):
+        return super().now() + self.ahead_ms
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A chain whose market has GPU classes."""
+    profile = replace(LOCALNET, class_bonds={**LOCALNET.class_bonds, **dict.fromkeys(("v100", "a100", "h100"), 50)})
+    with localnet(tmp_path_factory.mktemp("chain"), profile=profile) as running:
+        yield running
+
+
+@pytest.fixture
+async def live_market(tmp_path, chain):
+    """A market that believes what nodes say of their GPUs, with a clock that leaps when told to."""
+    settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    settings = settings.model_copy(update={"market": settings.market.model_copy(update={"trust_hardware": True})})
+    market = Market.build(settings, clock=LeapingClock())
+    await market.start()
+    async with asyncio.timeout(20):
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
+    yield market
+    await market.stop()
+
+
+@pytest.fixture
+async def allowed(renter):
+    """A renter with a vault and an allowance."""
+    await renter.deposit("20")
+    _, prepared, _ = await renter("POST", "/v1/allowance", json=ALLOWANCE)
+    await renter.send(prepared)
+    return renter
+
+
+@pytest.fixture
+async def add_node(chain, live_market, live_call):
+    """Registers and connects a scripted node of a class."""
+    nodes = []
+
+    async def add(class_id, floor="0.00002", cuda=None):
+        node = ScriptedNode(await Renter.funded(Wallet(), chain, live_market, live_call))
+        node.hardware = {**HARDWARE, "gpus": [] if class_id == "cpu-small" else [class_id] * 2, "cuda_version": cuda}
+        await node.register(floor, **{"class": class_id, "hardware": node.hardware})
+        assert (await node.connect(live_call))["type"] == "hello"
+        nodes.append(node)
+        return node
+
+    yield add
+    for node in nodes:
+        await node.close()
+
+
+async def run_to_exit(market, renter, node, submitting, exit_code, *, final):
+    """Claim the next attempt, run it for a moment, let it exit; the job's id. submitting: of the first attempt."""
+    attempt = await node.take()
+    if submitting is not None:
+        await submitting
+    job_id = attempt.request.allocation_id.replace("alloc_", "job_")
+    await until(renter, job_id, "assigned")
+    await attempt.ready(market.jobs.chain.now())
+    await until(renter, job_id, "running")
+    reason = 2 if exit_code else 1
+    voucher = attempt.voucher(300, state=VoucherState.FINAL if final else VoucherState.ENDED, reason=reason)
+    answer = await attempt.report("exited", reason=reason, exit_code=exit_code, voucher=voucher)
+    assert answer["type"] == "ack", answer
+    return job_id
+
+
+async def test_a_listed_exit_code_is_tried_again_after_a_pause_at_the_renters_cost(allowed, add_node, live_market):
+    node = await add_node("cpu-small")
+    submitting = asyncio.create_task(submit(allowed, retry={"max_attempts": 2, "exit_codes": [75], "on": []}))
+    first = await run_to_exit(live_market, allowed, node, submitting, 75, final=False)
+    job = await until(allowed, first, "queued")
+    assert [(a["number"], a["end_reason"], a["exit_code"]) for a in job["attempts"]] == [(1, "app_error", 75)]
+    assert job["attempts"][0]["paid"] == "0.000006"
+    assert job["queue"]["retry_at"] > job["attempts"][0]["ended_at"]
+    assert job["retry"] == {"max_attempts": 2, "on": [], "exit_codes": [75], "extend": False}
+    assert node.requests.empty()
+    live_market.clock.ahead_ms += 10_000
+    live_market.jobs.scheduler.wake_queued()
+    # the same node is asked: it did what it should
+    await run_to_exit(live_market, allowed, node, None, 75, final=True)
+    job = await until(allowed, first, "failed")
+    balanced(job)
+    assert (job["reason"], job["exit_code"], job["settlement"]["billed_ms"]) == ("app_error", 75, 600)
+    assert [a["node_id"] for a in job["attempts"]] == [node.id] * 2
+
+
+async def test_an_end_that_the_renter_left_out_is_the_last(allowed, add_node):
+    node = await add_node("cpu-small")
+    submitting = asyncio.create_task(submit(allowed, retry={"on": ["node_lost"]}))
+    attempt = await node.take()
+    _, answer, _ = await submitting
+    await until(allowed, answer["id"], "assigned")
+    assert (await attempt.report("exited", reason=8))["type"] == "ack"
+    job = await until(allowed, answer["id"], "failed")
+    assert (job["reason"], len(job["attempts"]), job["settlement"]["paid"]) == ("pull_failed", 1, "0.000000")
+
+
+async def test_the_first_class_of_the_list_that_is_there_takes_it(allowed, add_node):
+    cheap = await add_node("v100", cuda="12.2")
+    dear = await add_node("a100", "0.0001", cuda="12.8")
+    wanted = {"gpu_types": ["h100", "a100", "v100"], "min_vram_gb": 16}
+    _, quote, _ = await allowed("POST", "/v1/quote", json={"requirements": wanted, "maxMinutes": 5})
+    assert (quote["match"], quote["class"], quote["nodes_now"]) == (True, "any", 2)
+    submitting = asyncio.create_task(submit(allowed, gpu=None, requirements=wanted))
+    attempt = await dear.take()
+    _, answer, _ = await submitting
+    assert (attempt.request.class_id, attempt.spec.class_id) == ("a100", "a100")
+    job = await until(allowed, answer["id"], "assigned")
+    assert (job["gpu"], job["requirements"]["gpu_types"]) == ("a100", ["h100", "a100", "v100"])
+    assert job["settlement"]["price_per_hour"] == "0.360000"
+    # the dearer one is lost to it: the next of the list goes on
+    await attempt.report("exited", reason=8)
+    attempt = await cheap.take()
+    job = await until(allowed, answer["id"], "assigned")
+    assert job["gpu"] == "v100"
+    await attempt.report("exited", reason=7)
+    assert (await until(allowed, answer["id"], "failed"))["settlement"]["paid"] == "0.000000"
+
+
+async def test_what_no_node_has_is_said_with_what_would_do(allowed, add_node):
+    await add_node("v100", cuda="12.2")
+    body = {"gpu": "v100", "maxMinutes": 5, "requirements": {"min_cuda": "12.4"}}
+    _, quote, _ = await allowed("POST", "/v1/quote", json=body)
+    assert quote["because"] == [{"constraint": "cuda", "wanted": "12.4", "best": "12.2", "nodes_excluded": 1}]
+    assert quote["nearest"]["change"] == {"requirements.min_cuda": "12.2"}
+    body["requirements"] = {"min_reputation": 0.9}
+    _, quote, _ = await allowed("POST", "/v1/quote", json=body)
+    assert quote["because"] == [{"constraint": "reputation", "wanted": "0.9000", "best": "0.5000", "nodes_excluded": 1}]
+    assert quote["nearest"]["change"] == {"requirements.min_reputation": 0.5}
+    status, answer, _ = await submit(allowed, **body)
+    assert status == 201, answer
+    _, job, _ = await allowed("GET", f"/v1/jobs/{answer['id']}")
+    assert job["queue"]["because"] == [{"constraint": "reputation", "nodes_excluded": 1}]
+    assert job["requirements"]["min_reputation"] == 0.9
+
+
+async def test_jobs_are_found_by_whose_they_are(allowed, add_node):
+    await add_node("cpu-small")
+    for key, consumer in (("a", "team-1"), ("b", "team-2"), ("c", None)):
+        fields = {} if consumer is None else {"consumer_id": consumer}
+        status, answer, _ = await submit(allowed, key, region="na", max_price_per_hour="0.1", **fields)
+        assert status == 201, answer
+    _, listed, _ = await allowed("GET", "/v1/jobs?consumer_id=team-2")
+    assert listed["total"] == 1
+    _, job, _ = await allowed("GET", f"/v1/jobs/{listed['jobs'][0]['id']}")
+    assert job["consumer_id"] == "team-2"
