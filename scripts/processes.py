@@ -35,16 +35,21 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Process:
-    """One of our processes: how to start it again, and where its output goes."""
+    """One of our processes: how to start it again, and where its output goes.
+
+    extra: what its last start alone had in its environment, such as a crash point.
+    """
 
     name: str
     command: list[str]
     log: Path
     environment: dict[str, str] = field(default_factory=dict)
     running: subprocess.Popen[bytes] | None = None
+    extra: dict[str, str] = field(default_factory=dict)
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
-        environment = {**os.environ, **self.environment, **(extra or {})}
+        self.extra = dict(extra or {})
+        environment = {**os.environ, **self.environment, **self.extra}
         with self.log.open("ab") as log:
             self.running = subprocess.Popen(
                 self.command,
