@@ -139,7 +139,7 @@ class JobMarket:
             ids,
             bytes(keys.quote)[:32],
             bytes(keys.quote.pubkey()),
-            lambda account, image, limit: store.peek(lambda tx: Attempts(tx).list_runs(account, image, limit)),
+            lambda account, image, limit: store.lookup(lambda tx: Attempts(tx).list_runs(account, image, limit)),
         )
         jobs = JobService(store, chain, live, scheduler, quotes, transactions, clock, ids, currency)
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)

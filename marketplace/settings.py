@@ -140,13 +140,25 @@ class StoreSettings(_Section):
     """The database.
 
     path: SQLite file; default `market.sqlite3` in the market's data_dir.
+    url: a PostgreSQL database instead, `postgresql://user:password@host:port/name`.
     synchronous: FULL survives a power cut, NORMAL only the death of the process.
+    readers: snapshots read at once. group_limit: units of work that share a commit.
     """
 
     path: Path | None = None
+    url: SecretStr | None = None
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     readers: PositiveInt = 2
     group_limit: PositiveInt = 256
+
+    @model_validator(mode="after")
+    def _check_one(self) -> "StoreSettings":
+        if self.url is not None:
+            if self.path is not None:
+                raise ValueError("name a path or a url, not both")
+            if urlsplit(self.url.get_secret_value()).scheme not in {"postgresql", "postgres"}:
+                raise ValueError("url must be postgresql://…; a SQLite file is named by path")
+        return self
 
 
 class ObjectSettings(_Section):
@@ -208,8 +220,10 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
 
     @property
-    def database(self) -> Path:
-        """The SQLite file."""
+    def database(self) -> Path | str:
+        """The SQLite file, or the URL of the PostgreSQL database, password included."""
+        if self.store.url is not None:
+            return self.store.url.get_secret_value()
         return self.store.path or self.market.data_dir / "market.sqlite3"
 
     @property

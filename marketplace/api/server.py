@@ -53,7 +53,7 @@ _BODY_DEADLINE_S: Final = 30.0
 class Authenticator(Protocol):
     """Turns a bearer token into a principal."""
 
-    def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str) -> Principal:
         """Raises Unauthenticated, TokenExpired."""
         ...
 
@@ -144,7 +144,7 @@ class _Server:
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         try:
             if request.match_info.http_exception is not None:
-                self._count_unknown(request, exchange)
+                await self._count_unknown(request, exchange)
             response = await handler(request)
         except web.HTTPException as error:
             response = self._refuse(exchange, framework_error(error))
@@ -191,7 +191,7 @@ class _Server:
 
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
         exchange = request[EXCHANGE]
-        principal = self._admit(route, request, exchange)
+        principal = await self._admit(route, request, exchange)
         arguments = self._arguments(route, request)
         # What any account may read of a node, a node may too; to act, its key is good for its own node only, and
         # another one is, to it, not there.
@@ -219,7 +219,7 @@ class _Server:
         call = Call(exchange.request_id, exchange.client_address, principal, None, request)
         return _response(route, await route.handler(call, **arguments))
 
-    def _admit(self, route: Route, request: web.Request, exchange: Exchange) -> Principal | None:
+    async def _admit(self, route: Route, request: web.Request, exchange: Exchange) -> Principal | None:
         """Who calls, counted and permitted. Raises Unauthenticated, RateLimited, Forbidden."""
         if route.rate is RateClass.UNLIMITED:
             return None
@@ -233,7 +233,7 @@ class _Server:
                 self._count(exchange, f"address:{exchange.client_address}", windows.address)
             return None
         try:
-            principal = self._frame.authenticator.authenticate(_credential(request))
+            principal = await self._frame.authenticator.authenticate(_credential(request))
         except Unauthenticated:
             self._count(exchange, f"address:{exchange.client_address}", self._frame.rate_windows.address)
             raise
@@ -280,7 +280,7 @@ class _Server:
         text = check_key(given[0]) if given else str(uuid.uuid4())
         # Two paths of one declared route are two things: the key is bound to the path as it was called.
         scope = KeyScope(principal.account_id, f"{route.method} {request.path}", text)
-        begun = self._frame.idempotency.begin(scope, body_hash, given=bool(given))
+        begun = await self._frame.idempotency.begin(scope, body_hash, given=bool(given))
         if isinstance(begun, StoredAnswer):
             return self._replay(route, begun, text)
         try:
@@ -316,12 +316,12 @@ class _Server:
 
     # Counting.
 
-    def _count_unknown(self, request: web.Request, exchange: Exchange) -> None:
+    async def _count_unknown(self, request: web.Request, exchange: Exchange) -> None:
         """A request for no route counts as its caller's, or as its address's."""
         if exchange.family is Family.OPERATIONS:
             return
         try:
-            principal = self._frame.authenticator.authenticate(_credential(request))
+            principal = await self._frame.authenticator.authenticate(_credential(request))
         except Unauthenticated:
             self._count(exchange, f"address:{exchange.client_address}", self._frame.rate_windows.address)
         else:

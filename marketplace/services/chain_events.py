@@ -215,21 +215,22 @@ class ChainEvents:
 
     async def _commissions(self, transaction: ObservedTransaction, landed: LandedTransaction | None) -> Commissions:
         """What nodes were registered with here. Asked for once: whoever has the event recorded has it too."""
-        if not any(isinstance(o.event, NodeRegisteredEvent) and not self._has_stake(o) for o in transaction.events):
+        registrations = [o for o in transaction.events if isinstance(o.event, NodeRegisteredEvent)]
+        if all([await self._has_stake(o) for o in registrations]):
             return {}
         found = landed or await self._rpc.find_transaction(transaction.signature)
         return {} if found is None else self._stake.commissions(found)
 
-    def _has_stake(self, observed: ObservedEvent) -> bool:
+    async def _has_stake(self, observed: ObservedEvent) -> bool:
         signature = str(observed.signature)
-        return self._store.peek(lambda tx: StakeRows(tx).has_event(signature, observed.index))
+        return await self._store.lookup(lambda tx: StakeRows(tx).has_event(signature, observed.index))
 
     async def _note_transaction(
         self, transaction: ObservedTransaction, escrows: dict[str, list[ProgramEvent]], landed: LandedTransaction | None
     ) -> None:
         """What the transaction cost. Asked for once; a chain that doesn't answer is asked when it is seen again."""
         signature = str(transaction.signature)
-        known = self._store.peek(
+        known = await self._store.lookup(
             lambda tx: {e for e in escrows if any(t.signature == signature for t in Books(tx).list_transactions(e))}
         )
         missing = [escrow for escrow in escrows if escrow not in known]
@@ -267,9 +268,9 @@ class ChainEvents:
             self._stake.record(tx, observed, at_ms, commissions)
 
         try:
-            if self._store.peek(lambda tx: Books(tx).has_event(signature, observed.index)):
+            if await self._store.lookup(lambda tx: Books(tx).has_event(signature, observed.index)):
                 # Recorded by a version that kept no books of stake: the cursor was set back, so that it is seen again.
-                if self._stake.concerns(observed.event) and not self._has_stake(observed):
+                if self._stake.concerns(observed.event) and not await self._has_stake(observed):
                     await self._store.write(record_stake)
             elif isinstance(observed.event, EscrowEvent):
                 await self._take_escrow_event(_Seen(observed, observed.event, str(observed.event.escrow), at_ms))

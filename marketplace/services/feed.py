@@ -97,25 +97,25 @@ class Feed:
         self._listeners.append(listener)
         return listener
 
-    def require_kept(self, after: int) -> None:
+    async def require_kept(self, after: int) -> None:
         """Raises CursorExpired for a cursor that is past the retention, Invalid for one that was never given out."""
 
         def read(tx: Transaction) -> tuple[int, int]:
             return Events(tx).forgotten(), Events(tx).newest()
 
-        forgotten, newest = self._store.peek(read)
+        forgotten, newest = await self._store.lookup(read)
         if 0 < after < forgotten:
             raise CursorExpired(extra={"oldest": str(forgotten)})
         if after > newest:
             raise Invalid.field("after", DetailCode.OUT_OF_RANGE, "is no cursor of this feed; it is ahead of it")
 
-    def newest(self) -> int:
+    async def newest(self) -> int:
         """The last cursor given out."""
-        return self._store.peek(lambda tx: Events(tx).newest())
+        return await self._store.lookup(lambda tx: Events(tx).newest())
 
     async def page(self, wanted: EventFilter, *, after: int, limit: int) -> EventPage:
         """Events after a cursor; 0 for the oldest that are kept. Raises CursorExpired, Invalid."""
-        self.require_kept(after)
+        await self.require_kept(after)
         found = await self._store.read(lambda tx: Events(tx).page(wanted, after=after, limit=limit + 1))
         kept = found[:limit]
         return EventPage(kept, kept[-1].cursor if kept else after, len(found) > limit)

@@ -93,9 +93,9 @@ class FileService:
             raise
         return file
 
-    def get(self, account_id: AccountId, file_id: FileId) -> StoredFile:
+    async def get(self, account_id: AccountId, file_id: FileId) -> StoredFile:
         """Raises NotFound, for another account's file too; Gone past its time."""
-        file = self._store.peek(lambda tx: Files(tx).find(file_id))
+        file = await self._store.lookup(lambda tx: Files(tx).find(file_id))
         if file is None or file.account_id != account_id:
             raise NotFound
         if not file.stored or (file.expires_at_ms <= self._clock.now() and not self._users(file)):
@@ -113,7 +113,7 @@ class FileService:
     async def delete(self, account_id: AccountId, file_id: FileId) -> None:
         """Forget a file. Raises NotFound; InUse while a job that isn't over may still read it; Starting."""
         self._live.require_open()
-        file = self.get(account_id, file_id)
+        file = await self.get(account_id, file_id)
         users = self._users(file)
         if users:
             raise InUse("a job that is not over reads this file", extra={"used_by": users[:10]})
@@ -147,20 +147,20 @@ class FileService:
         await self._store.write(write)
         return upload
 
-    def get_upload(self, account_id: AccountId, upload_id: UploadId) -> tuple[Upload, list[Part]]:
+    async def get_upload(self, account_id: AccountId, upload_id: UploadId) -> tuple[Upload, list[Part]]:
         """The upload, and the parts that are held. Raises NotFound; Gone once it is abandoned."""
-        upload = self._store.peek(lambda tx: Uploads(tx).find(upload_id))
+        upload = await self._store.lookup(lambda tx: Uploads(tx).find(upload_id))
         if upload is None or upload.account_id != account_id:
             raise NotFound
         if upload.expires_at_ms <= self._clock.now():
             raise Gone("an upload may take 24 hours; begin it again")
-        return upload, self._store.peek(lambda tx: Uploads(tx).parts(upload_id))
+        return upload, await self._store.lookup(lambda tx: Uploads(tx).parts(upload_id))
 
     async def put_part(
         self, account_id: AccountId, upload_id: UploadId, number: int, chunks: AsyncIterable[bytes]
     ) -> Part:
         """Hold one part; sent again, it takes the place of what was held. Raises NotFound, Gone, Conflict, TooLarge."""
-        upload, _ = self.get_upload(account_id, upload_id)
+        upload, _ = await self.get_upload(account_id, upload_id)
         if upload.done:
             raise Conflict("this upload is complete", extra={"state": "complete"})
         key = f"uploads/{upload_id}/{number}-{self._ids.new('part')}"
@@ -187,9 +187,9 @@ class FileService:
         lock = self._completing.get(upload_id) or asyncio.Lock()
         self._completing[upload_id] = lock
         async with lock:
-            upload, parts = self.get_upload(account_id, upload_id)
+            upload, parts = await self.get_upload(account_id, upload_id)
             if upload.done:
-                return self.get(account_id, upload.file_id)
+                return await self.get(account_id, upload.file_id)
             _require_whole(upload, parts)
             written = await self._storage.write(_key(upload.file_id), self._joined(parts), limit_bytes=MAX_FILE_BYTES)
             if upload.sha256 not in (None, written.sha256):
@@ -219,7 +219,7 @@ class FileService:
 
     async def abandon(self, account_id: AccountId, upload_id: UploadId) -> None:
         """Forget an upload and the parts that are held. Raises NotFound, Gone."""
-        upload, parts = self.get_upload(account_id, upload_id)
+        upload, parts = await self.get_upload(account_id, upload_id)
         await self._forget(upload, parts)
 
     # cleaning

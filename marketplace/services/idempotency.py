@@ -60,7 +60,7 @@ class Idempotency:
         self._clock = clock
         self._running: set[KeyScope] = set()
 
-    def begin(self, scope: KeyScope, body_sha256: bytes, *, given: bool) -> KeyInUse | StoredAnswer:
+    async def begin(self, scope: KeyScope, body_sha256: bytes, *, given: bool) -> KeyInUse | StoredAnswer:
         """Start a call, or the answer to replay. Every KeyInUse returned is given back by `end`.
 
         Raises IdempotencyInProgress, IdempotencyKeyReused.
@@ -68,14 +68,21 @@ class Idempotency:
         if scope in self._running:
             raise IdempotencyInProgress
         now = self._clock.now()
-        bound = self._store.peek(lambda tx: IdempotencyKeys(tx).find(scope, now)) if given else None
-        if bound is not None:
-            if bound.body_sha256 != body_sha256:
-                raise IdempotencyKeyReused
-            if bound.answer is not None:
-                return bound.answer
+        # Running from here on: the same key may be presented again while the store is asked.
         self._running.add(scope)
-        return KeyInUse(scope, body_sha256, given, now)
+        begun = False
+        try:
+            bound = await self._store.lookup(lambda tx: IdempotencyKeys(tx).find(scope, now)) if given else None
+            if bound is not None:
+                if bound.body_sha256 != body_sha256:
+                    raise IdempotencyKeyReused
+                if bound.answer is not None:
+                    return bound.answer
+            begun = True
+            return KeyInUse(scope, body_sha256, given, now)
+        finally:
+            if not begun:
+                self._running.discard(scope)
 
     async def succeed(
         self, key: KeyInUse, status: int, headers: Mapping[str, str], body: bytes, *, has_secrets: bool

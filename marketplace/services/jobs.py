@@ -131,27 +131,27 @@ class JobService:
         The same key again goes on where the first call stood, and pays once.
         """
         self._live.require_open()
-        known = self._store.peek(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
+        known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
         if known is not None:
             if known.body_hash != key.body_sha256:
                 raise IdempotencyKeyReused
             return await self._go_on(caller, key, known)
-        live = self._store.peek(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
+        live = await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
         if live >= MAX_LIVE:
             raise QuotaExceeded(
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
             )
-        draft = self._draft(caller, key, order)
+        draft = await self._draft(caller, key, order)
         adopted = await self._adopt(draft)
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft)
 
-    def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
+    async def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
         """The intent, but for who opens it and its nonce."""
         now = self._clock.now()
-        quote = self._quotes.honour(caller.account_id, order) if order.quote is not None else None
+        quote = await self._quotes.honour(caller.account_id, order) if order.quote is not None else None
         if quote is not None:
             ceiling = Tokens(quote.price_per_hour)
         else:
@@ -200,7 +200,7 @@ class JobService:
 
     async def _adopt(self, draft: Allocation) -> Allocation | None:
         """An escrow of these very terms that an earlier store opened: it is this job, and is never opened again."""
-        found = self._store.peek(lambda tx: Books(tx).find_by_terms(draft.wallet, draft.terms_hash))
+        found = await self._store.lookup(lambda tx: Books(tx).find_by_terms(draft.wallet, draft.terms_hash))
         if found is None:
             return None
         view = await self._chain.find_escrow(found.escrow)
@@ -238,7 +238,7 @@ class JobService:
         if obstacle is not None:
             self._require(funds)
         async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
-            intent = self._with_nonce(draft, funds, opener)
+            intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, opener))
             try:
                 await self._live.create(intent, also=key.bind)
             except UniqueViolation as error:
@@ -278,7 +278,7 @@ class JobService:
     async def _is_dead(self, caller: AccountPrincipal, key: KeyInUse) -> bool:
         """Whether the transaction that the wallet was given can no longer land: only then another way is taken."""
         operation = f"{key.scope.route} {key.key}"
-        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
+        built = await self._store.lookup(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, operation))
         return built is None or await self._chain.expired(built.last_valid_block_height)
 
     async def _funds(self, allocation: Allocation) -> Funds:
@@ -305,10 +305,13 @@ class JobService:
             }
         )
 
-    def _with_nonce(self, draft: Allocation, funds: Funds, opener: Opener) -> Allocation:
+    async def _nonces_of(self, draft: Allocation, opener: Opener) -> set[int]:
+        """Nonces that intents hold here. The caller holds the wallet's lock until its own is written."""
+        return await self._store.lookup(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener))
+
+    def _with_nonce(self, draft: Allocation, funds: Funds, opener: Opener, taken: set[int]) -> Allocation:
         """The intent with its nonce and the address that follows from it. The key keeps both."""
         owner = funds.allowance if opener is Opener.MARKET else funds.vault
-        taken = self._store.peek(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener))
         window = owner.nonces if owner is not None else NonceWindow()
         nonce = window.choose(taken)
         if nonce is None:
@@ -334,13 +337,14 @@ class JobService:
 
     async def _reopen(self, known: Allocation, funds: Funds, opener: Opener) -> None:
         async with self._wallet_locks.setdefault(known.wallet, asyncio.Lock()):
+            taken = await self._nonces_of(known, opener)
 
             def decide(present: Allocation, attempt: Attempt | None) -> Change | None:
                 if present.state is not AllocationState.REQUESTED or present.opening:
                     return None
                 if present.opener is opener:
                     return Change(replace(present, opening=opener is Opener.MARKET, error=None), attempt)
-                return Change(replace(self._with_nonce(present, funds, opener), error=None), attempt)
+                return Change(replace(self._with_nonce(present, funds, opener, taken), error=None), attempt)
 
             await self._live.change(known.id, decide)
 
@@ -353,7 +357,7 @@ class JobService:
 
         reached = await self._live.wait_for(allocation_id, over, CONFIRM_MS)
         if reached is None:
-            found = self._store.peek(lambda tx: Allocations(tx).find(allocation_id))
+            found = await self._store.lookup(lambda tx: Allocations(tx).find(allocation_id))
             if found is None or not over(found):
                 raise ChainUnavailable
             reached = found
@@ -399,10 +403,12 @@ class JobService:
 
     # reading
 
-    def get(self, account_id: AccountId, job_id: JobId) -> Allocation:
+    async def get(self, account_id: AccountId, job_id: JobId) -> Allocation:
         """Raises NotFound, for another account's job too."""
         allocation_id = allocation_of(job_id)
-        found = self._live.find(allocation_id) or self._store.peek(lambda tx: Allocations(tx).find(allocation_id))
+        found = self._live.find(allocation_id)
+        if found is None:
+            found = await self._store.lookup(lambda tx: Allocations(tx).find(allocation_id))
         if found is None or found.account_id != account_id or found.funded_at_ms is None:
             raise NotFound
         return found
@@ -423,7 +429,7 @@ class JobService:
                 because=tuple((c.value, n) for c, n in (self._scheduler.obstacles(present) if queued else {}).items()),
             )
 
-        return self._store.peek(read)
+        return await self._store.lookup(read)
 
     async def list_jobs(
         self, wanted: AllocationFilter, *, limit: int, offset: int
@@ -441,7 +447,7 @@ class JobService:
     async def cancel(self, account_id: AccountId, job_id: JobId) -> Allocation:
         """Stop it. What nobody runs is refunded at once. Raises NotFound, AlreadyTerminal."""
         self._live.require_open()
-        allocation = self.get(account_id, job_id)
+        allocation = await self.get(account_id, job_id)
         if allocation.terminal:
             raise AlreadyTerminal(extra={"state": allocation.status.value})
         now = self._clock.now()
@@ -455,7 +461,7 @@ class JobService:
         self._scheduler.wake(allocation.id)
         if present is not None and self._idle(present):
             present = await self._live.wait_for(allocation.id, lambda a: a.terminal, CANCEL_MS) or present
-        return present or self.get(account_id, job_id)
+        return present or await self.get(account_id, job_id)
 
     def _idle(self, allocation: Allocation) -> bool:
         attempt = self._live.attempt(allocation.id)

@@ -106,7 +106,7 @@ class JobLogs:
                 continue
             if self._live.find(allocation.id) is None:
                 ended_at = ended_at if ended_at is not None else self._clock.monotonic_ms()
-                if self._clock.monotonic_ms() - ended_at >= self._grace(allocation.id):
+                if self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
                     return
             try:
                 async with asyncio.timeout(_POLL_S if ended_at is None else 0.1):
@@ -119,9 +119,9 @@ class JobLogs:
         before = self._clock.now() - RETENTION_MS
         return await self._store.write(lambda tx: LogLines(tx).forget_before(before))
 
-    def _grace(self, allocation_id: AllocationId) -> int:
+    async def _grace(self, allocation_id: AllocationId) -> int:
         """How long after its end a job's last lines are waited for; not at all when it ended long ago."""
-        attempts = self._store.peek(lambda tx: Attempts(tx).list_for(allocation_id))
+        attempts = await self._store.lookup(lambda tx: Attempts(tx).list_for(allocation_id))
         ends = [a.exited_at_ms or a.ended_at_ms for a in attempts]
         latest = max((end for end in ends if end is not None), default=0)
         return max(0, _LAST_LINES_MS - (self._clock.now() - latest))

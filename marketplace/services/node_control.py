@@ -176,7 +176,7 @@ class NodeControl:
         allocation_id = AllocationId(report.allocation_id)
         attempt = self._holder(node_id, report)
         if attempt is None or report.sequence <= attempt.report_sequence:
-            return self._ack_again(node_id, report, attempt)
+            return await self._ack_again(node_id, report, attempt)
         if report.state in (AttemptState.READY, AttemptState.EXITED) and attempt.phase is AttemptPhase.CLAIMED:
             await self._wait_assigned(allocation_id, attempt)
         match report.state:
@@ -235,9 +235,9 @@ class NodeControl:
             return None
         return attempt if attempt.live else None
 
-    def _ack_again(self, node_id: NodeId, report: StateReport, attempt: Attempt | None) -> StateAck:
+    async def _ack_again(self, node_id: NodeId, report: StateReport, attempt: Attempt | None) -> StateAck:
         """The same answer to a report that was taken before. Raises StaleLease for one that never was."""
-        known = attempt or self._store.peek(
+        known = attempt or await self._store.lookup(
             lambda tx: Attempts(tx).find(AllocationId(report.allocation_id), report.attempt)
         )
         if (

@@ -136,7 +136,7 @@ class NodeService:
         """
         self._live.require_open()
         node = self._draft(caller, key, registration)
-        known = self._store.peek(lambda tx: Nodes(tx).find_by_key(node.node_key))
+        known = await self._store.lookup(lambda tx: Nodes(tx).find_by_key(node.node_key))
         if known is not None:
             return self._known(caller, key, known)
         view = await self._chain.find_node(node.node_key)

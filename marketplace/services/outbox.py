@@ -28,11 +28,11 @@ class StoreOutbox:
         )
 
     async def find(self, signature: Signature) -> OutboxEntry | None:
-        found = self._store.peek(lambda tx: Outbox(tx).find(str(signature)))
+        found = await self._store.lookup(lambda tx: Outbox(tx).find(str(signature)))
         return None if found is None else _from_stored(found)
 
     async def latest(self, operation: str) -> OutboxEntry | None:
-        found = self._store.peek(lambda tx: Outbox(tx).latest(operation))
+        found = await self._store.lookup(lambda tx: Outbox(tx).latest(operation))
         return None if found is None else _from_stored(found)
 
     async def list_unfinished(self) -> list[OutboxEntry]:

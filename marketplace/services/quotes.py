@@ -4,7 +4,7 @@ Computed from memory alone: no chain call, no store but the one write that keeps
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -102,7 +102,7 @@ class QuoteService:
         ids: Ids,
         seed: bytes,
         key: bytes,
-        history: Callable[[AccountId, str, int], Sequence[int]],
+        history: Callable[[AccountId, str, int], Awaitable[Sequence[int]]],
     ) -> None:
         self._store = store
         self._chain = chain
@@ -115,7 +115,7 @@ class QuoteService:
 
     async def quote(self, account_id: AccountId, order: Order, render: Callable[[Quote], bytes]) -> Quote:
         """A quote of this order, kept as it is answered. render: the answer's JSON."""
-        quote = self._compute(account_id, order)
+        quote = await self._compute(account_id, order)
         body = render(quote).decode()
         stored = StoredQuote(quote.id, account_id, quote.token or "", body, quote.expires_at_ms)
 
@@ -125,19 +125,19 @@ class QuoteService:
         await self._store.write(write)
         return quote
 
-    def find(self, account_id: AccountId, quote_id: QuoteId) -> str:
+    async def find(self, account_id: AccountId, quote_id: QuoteId) -> str:
         """The answer as it was given. Raises NotFound, for another account's too."""
-        stored = self._store.peek(lambda tx: Quotes(tx).find(quote_id))
+        stored = await self._store.lookup(lambda tx: Quotes(tx).find(quote_id))
         if stored is None or stored.account_id != account_id or stored.expires_at_ms + RETENTION_MS < self._clock.now():
             raise NotFound
         return stored.body
 
-    def honour(self, account_id: AccountId, order: Order) -> QuotePayload:
+    async def honour(self, account_id: AccountId, order: Order) -> QuotePayload:
         """The price that a submitted quote fixes. Raises QuoteExpired, QuoteMismatch, Invalid."""
         from_id = order.quote or ""
         token = from_id
         if from_id.startswith("quote_"):
-            stored = self._store.peek(lambda tx: Quotes(tx).find(QuoteId(from_id)))
+            stored = await self._store.lookup(lambda tx: Quotes(tx).find(QuoteId(from_id)))
             if stored is None or stored.account_id != account_id:
                 raise QuoteMismatch("there is no such quote for this account; nothing was spent, ask for a new one")
             token = stored.token
@@ -173,7 +173,7 @@ class QuoteService:
             )
         return price
 
-    def _compute(self, account_id: AccountId, order: Order) -> Quote:
+    async def _compute(self, account_id: AccountId, order: Order) -> Quote:
         candidates = self._candidates(order)
         price = order.max_price_per_hour or self._price(order, candidates)
         deposit = None if price is None else self.deposit(price, order.limit)
@@ -184,7 +184,7 @@ class QuoteService:
         expires = self._clock.now() + LIFETIME_MS
         quote_id = QuoteId(self._ids.new("quote"))
         spec_hash = order.spec.spec_hash().hex() if order.has_image else ""
-        expected = self._expected(account_id, order)
+        expected = await self._expected(account_id, order)
         token = None
         if price is not None and deposit is not None:
             token = issue(
@@ -281,9 +281,9 @@ class QuoteService:
             excluded=frozenset(barred),
         )
 
-    def _expected(self, account_id: AccountId, order: Order) -> Millis:
+    async def _expected(self, account_id: AccountId, order: Order) -> Millis:
         """Median of the account's last runs of this image, else the whole time."""
-        runs = self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
+        runs = await self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
         return Millis(min(int(statistics.median_low(runs)), order.limit)) if runs else order.limit
 
 

@@ -26,7 +26,7 @@ class ReceiptService:
         self._chain = chain
         self._currency = currency
 
-    def get(self, allocation: Allocation) -> Receipt:
+    async def get(self, allocation: Allocation) -> Receipt:
         """The receipt of a job whose escrow is closed, contest window included. Raises NotReady before."""
 
         def read(tx: Transaction) -> tuple[ChainEscrow | None, list[StoredEvent], list[Attempt]]:
@@ -37,7 +37,7 @@ class ReceiptService:
                 Attempts(tx).list_for(allocation.id),
             )
 
-        escrow, events, attempts = self._store.peek(read)
+        escrow, events, attempts = await self._store.lookup(read)
         if escrow is None or escrow.state != "closed" or not allocation.terminal:
             raise NotReady("the job is not settled yet; its receipt follows the settlement", retry_after_s=5)
         return self._receipt(allocation, escrow, events, attempts)

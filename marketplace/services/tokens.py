@@ -66,12 +66,12 @@ class Tokens:
         }
         return jwt.encode(claims, self._ring.signing_key, algorithm=ALGORITHM, headers={"kid": self._ring.current})
 
-    def authenticate(self, token: str) -> Principal:
+    async def authenticate(self, token: str) -> Principal:
         """The principal of a token. Raises Unauthenticated, TokenExpired."""
         now = self._clock.now()
         cached = self._cache.get(token)
         if cached is None:
-            cached = self._verify(token, now)
+            cached = await self._verify(token, now)
             self._cache[token] = cached
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
@@ -81,7 +81,7 @@ class Tokens:
             del self._cache[token]
             raise TokenExpired
         if now - cached.checked_at >= REVOCATION_DELAY_MS:
-            self._check_live(cached.principal.login_id)
+            await self._check_live(cached.principal.login_id)
             cached.checked_at = now
         return cached.principal
 
@@ -90,7 +90,7 @@ class Tokens:
         for token in [token for token, cached in self._cache.items() if cached.principal.login_id == login_id]:
             del self._cache[token]
 
-    def _verify(self, token: str, now: Millis) -> _Cached:
+    async def _verify(self, token: str, now: Millis) -> _Cached:
         claims = self._claims(token)
         issued_at, not_before, expires_at = (_instant(claims[name]) for name in ("iat", "nbf", "exp"))
         if now + LEEWAY_MS < max(issued_at, not_before):
@@ -98,7 +98,7 @@ class Tokens:
         if now > expires_at + LEEWAY_MS:
             raise TokenExpired
         principal = _principal(claims)
-        self._check_live(principal.login_id)
+        await self._check_live(principal.login_id)
         return _Cached(principal, expires_at, now)
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -122,8 +122,8 @@ class Tokens:
             raise Unauthenticated("this token is malformed or not from here") from error
         return claims
 
-    def _check_live(self, login_id: str) -> None:
-        if not self._store.peek(lambda tx: Logins(tx).is_live(login_id)):
+    async def _check_live(self, login_id: str) -> None:
+        if not await self._store.lookup(lambda tx: Logins(tx).is_live(login_id)):
             raise Unauthenticated("this login has ended; log in again")
 
 

@@ -109,7 +109,9 @@ class TransactionService:
 
     async def find_prepared(self, caller: AccountPrincipal, key: KeyInUse) -> Prepared | None:
         """What was prepared under this key and may have landed, or still may: its request isn't looked at again."""
-        earlier = self._store.peek(lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, _operation(key)))
+        earlier = await self._store.lookup(
+            lambda tx: BuiltTransactions(tx).find_latest(caller.account_id, _operation(key))
+        )
         if earlier is None or await self._is_dead(earlier):
             return None
         return _prepared(orjson.loads(earlier.answer))
@@ -205,7 +207,7 @@ class TransactionService:
         """
         signed = read_signed(transaction)
         digest = hashlib.sha256(signed.message).digest()
-        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_by_message(digest))
+        built = await self._store.lookup(lambda tx: BuiltTransactions(tx).find_by_message(digest))
         if built is None or built.account_id != account_id:
             raise TransactionRejected
         if not signed.complete:
@@ -225,7 +227,7 @@ class TransactionService:
 
     async def get(self, account_id: AccountId, signature: str) -> Relayed:
         """Where a relayed transaction stands. Raises NotFound for any other."""
-        built = self._store.peek(lambda tx: BuiltTransactions(tx).find_by_signature(signature))
+        built = await self._store.lookup(lambda tx: BuiltTransactions(tx).find_by_signature(signature))
         if built is None or built.account_id != account_id:
             raise NotFound
         entry = await self._outbox.find(parse_signature(signature))

@@ -20,5 +20,6 @@ How a subject is added, without touching anybody else's file:
 A unit of work is a plain function: it can't await, so no network or container call ever sits inside a
 transaction. It may run again only if the caller calls it again; on an exception everything it did is undone.
 `Transaction.execute` takes SQLAlchemy Core; `rows` and `change` take SQL text with `:name` parameters for hot paths
-(plain SQL that PostgreSQL understands too; no `INSERT OR …`, no `rowid`).
+(plain SQL that PostgreSQL understands too: no `INSERT OR …`, no `rowid`, no JSON functions, a cast where a parameter
+stands alone in a SELECT). Lookups by key are `await store.lookup(…)`; pages and sums `await store.read(…)`.
 """

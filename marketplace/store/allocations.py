@@ -11,7 +11,7 @@ from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
-from marketplace.store.records import from_row, to_values
+from marketplace.store.records import from_row, plain, to_values
 from marketplace.store.tables.jobs import AllocationRow, AttemptRow, ContestRow
 
 _ALLOCATIONS: Final = AllocationRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
@@ -114,16 +114,8 @@ class Allocations:
         if wanted.consumer_id is not None:
             condition &= _ALLOCATIONS.c.consumer_id == wanted.consumer_id
         if wanted.label is not None:
-            name, value = wanted.label
-            each = func.json_each(_ALLOCATIONS.c.labels).table_valued("value", name="label")
-            condition &= (
-                select(1)
-                .select_from(each)
-                .where(
-                    func.json_extract(each.c.value, "$[0]") == name, func.json_extract(each.c.value, "$[1]") == value
-                )
-                .exists()
-            )
+            # A pair's JSON is found in no other place of the list's: within a string its quotes would be escaped.
+            condition &= func.replace(_ALLOCATIONS.c.labels, plain(wanted.label), "") != _ALLOCATIONS.c.labels
         if wanted.states is not None:
             any_of: Any = _ALLOCATIONS.c.id.is_(None)
             for state, reasons, cancelling in wanted.states:

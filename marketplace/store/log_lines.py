@@ -10,8 +10,8 @@ import orjson
 from marketplace.domain.ids import AllocationId
 from marketplace.store.engine import Transaction
 
-_NO_ATTEMPT: Final = 1 << 31
-"""Above every attempt's number."""
+_NO_ATTEMPT: Final = (1 << 31) - 1
+"""Above every attempt's number, and the largest of its column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class LogLines:
         position = after
         while True:
             rows = self._tx.rows(
-                "SELECT attempt, last_seq, lines FROM log_chunks WHERE allocation_id = :allocation"
+                "SELECT attempt, last_seq, lines FROM log_chunks WHERE allocation_id = :allocation"  # noqa: S608 - ours
                 " AND (attempt > :number OR (attempt = :number AND last_seq > :seq))"
-                " AND (:attempt IS NULL OR attempt = :attempt) ORDER BY attempt, first_seq LIMIT 16",
+                f"{_only(attempt)} ORDER BY attempt, first_seq LIMIT 16",
                 {"allocation": allocation_id, "number": position[0], "seq": position[1], "attempt": attempt},
             )
             if not rows:
@@ -114,9 +114,9 @@ class LogLines:
         position: tuple[int, int] = (_NO_ATTEMPT, 0)
         while True:
             rows = self._tx.rows(
-                "SELECT attempt, first_seq, lines FROM log_chunks WHERE allocation_id = :allocation"
+                "SELECT attempt, first_seq, lines FROM log_chunks WHERE allocation_id = :allocation"  # noqa: S608 - ours
                 " AND (attempt < :number OR (attempt = :number AND first_seq < :seq))"
-                " AND (:attempt IS NULL OR attempt = :attempt) ORDER BY attempt DESC, first_seq DESC LIMIT 16",
+                f"{_only(attempt)} ORDER BY attempt DESC, first_seq DESC LIMIT 16",
                 {"allocation": allocation_id, "number": position[0], "seq": position[1], "attempt": attempt},
             )
             if not rows:
@@ -124,6 +124,10 @@ class LogLines:
             for number, first, body in rows:
                 yield from reversed(_parse(number, body))
                 position = (number, first)
+
+
+def _only(attempt: int | None) -> str:
+    return "" if attempt is None else " AND attempt = :attempt"
 
 
 def _parse(attempt: int, body: bytes) -> list[StoredLine]:

@@ -49,8 +49,8 @@ class Nodes:
     def begin_outage(self, node_id: NodeId, at_ms: int) -> None:
         """Note that the node is away, unless that is noted already."""
         self._tx.change(
-            "INSERT INTO node_outages (node_id, started_at_ms) SELECT :node, :at WHERE NOT EXISTS"
-            " (SELECT 1 FROM node_outages WHERE node_id = :node AND ended_at_ms IS NULL)",
+            "INSERT INTO node_outages (node_id, started_at_ms) SELECT CAST(:node AS VARCHAR), CAST(:at AS BIGINT)"
+            " WHERE NOT EXISTS (SELECT 1 FROM node_outages WHERE node_id = :node AND ended_at_ms IS NULL)",
             {"node": node_id, "at": at_ms},
         )
 
@@ -68,8 +68,8 @@ class Nodes:
     def down_ms(self, since_ms: int, now_ms: int) -> dict[NodeId, int]:
         """Time away of each node between the two instants; nodes never away are left out."""
         rows = self._tx.rows(
-            "SELECT node_id, started_at_ms, COALESCE(ended_at_ms, :now) FROM node_outages"
-            " WHERE COALESCE(ended_at_ms, :now) > :since",
+            "SELECT node_id, started_at_ms, COALESCE(ended_at_ms, CAST(:now AS BIGINT)) FROM node_outages"
+            " WHERE COALESCE(ended_at_ms, CAST(:now AS BIGINT)) > :since",
             {"since": since_ms, "now": now_ms},
         )
         away: dict[NodeId, int] = {}

@@ -14,20 +14,21 @@ _T = TypeVar("_T")
 
 def to_values(record: Any) -> dict[str, Any]:
     """Column values of a dataclass instance."""
-    return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    return {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
 
 
-def from_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
-    """The dataclass of a row. Columns that the dataclass lacks are left out."""
-    return kind(**{name: read(row[name]) for name, read in _readers(kind)})  # type: ignore[arg-type]
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """One field's value as its column holds it."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, tuple):
         return json.dumps(value, separators=(",", ":"))
     return value
+
+
+def from_row(kind: type[_T], row: Mapping[str, Any]) -> _T:
+    """The dataclass of a row. Columns that the dataclass lacks are left out."""
+    return kind(**{name: read(row[name]) for name, read in _readers(kind)})  # type: ignore[arg-type]
 
 
 @cache

@@ -18,6 +18,13 @@ from sqlalchemy.pool import StaticPool
 from marketplace.errors import SchemaOutdated, StoreUnavailable
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK: Final = int.from_bytes(b"reaver\0\2")
+"""Advisory lock of who migrates a PostgreSQL database; chosen."""
+_JSON_EXTRACT: Final = sqlalchemy.text(
+    "CREATE OR REPLACE FUNCTION json_extract(document varchar, path varchar) RETURNS text LANGUAGE sql IMMUTABLE"
+    " AS $$ SELECT document::json #>> string_to_array(substr(path, 3), '.') $$"
+)
+"""Migration 0003 was released with this function of SQLite; PostgreSQL has it while migrations run."""
 
 
 def _config() -> Config:
@@ -40,8 +47,28 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def upgrade(connection: Connection) -> None:
+    """Bring an open database up to date, in the caller's transaction. Raises SchemaOutdated."""
+    config = _config()
+    config.attributes["connection"] = connection
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres:
+        # Of several replicas one migrates, the others find it done.
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.execute(_JSON_EXTRACT)
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise SchemaOutdated(
+            f"the database is at revision {current_revision(connection)}, which this version doesn't know; "
+            "nothing was changed, run the version that wrote it"
+        ) from error
+    if is_postgres:
+        connection.execute(sqlalchemy.text("DROP FUNCTION json_extract(varchar, varchar)"))
+
+
 def migrate(path: Path) -> str:
-    """Create or upgrade the database at `path`; the revision it has afterwards.
+    """Create or upgrade the SQLite database at `path`; the revision it has afterwards.
 
     The caller holds the database's lock. All pending migrations are one transaction: a failed one leaves the
     database as it was. A database newer than this version is refused: an old process must not write to it.
@@ -55,15 +82,7 @@ def migrate(path: Path) -> str:
     try:
         raw.execute("PRAGMA journal_mode=WAL")
         with engine.begin() as connection:
-            config = _config()
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise SchemaOutdated(
-                    f"the database is at revision {current_revision(connection)}, which this version doesn't know; "
-                    "nothing was changed, run the version that wrote it"
-                ) from error
+            upgrade(connection)
         return newest_revision()
     except (sqlite3.Error, sqlalchemy.exc.DBAPIError) as error:
         raise StoreUnavailable(f"the database {path} can't be opened: {error}") from error

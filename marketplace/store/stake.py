@@ -147,7 +147,8 @@ class StakeRows:
         if event.owner is not None and event.pool is not None and event.kind in _STAKE_IN:
             self._tx.change(
                 "INSERT INTO stake_holders (owner, pool, since_slot) VALUES (:owner, :pool, :slot)"
-                " ON CONFLICT (owner, pool) DO UPDATE SET since_slot = min(since_slot, :slot)",
+                " ON CONFLICT (owner, pool) DO UPDATE SET since_slot ="
+                " CASE WHEN stake_holders.since_slot < :slot THEN stake_holders.since_slot ELSE :slot END",
                 {"owner": event.owner, "pool": event.pool, "slot": event.slot},
             )
         self._add(event, 1)
@@ -189,7 +190,7 @@ class StakeRows:
     def list_history(self, owner: str, limit: int, offset: int) -> list[StakeEvent]:
         """The wallet's own events, and slashes of the pools it has held stake in since; the newest first."""
         rows = self._tx.rows(
-            f"SELECT signature, position FROM ({_HISTORY})"  # noqa: S608 - a text of ours
+            f"SELECT signature, position FROM ({_HISTORY}) AS history"  # noqa: S608 - a text of ours
             " ORDER BY slot DESC, position DESC, signature DESC LIMIT :limit OFFSET :offset",
             {"owner": owner, "limit": limit, "offset": offset},
         )
@@ -202,7 +203,7 @@ class StakeRows:
         return [from_row(StakeEvent, row) for row in found if row is not None]
 
     def count_history(self, owner: str) -> int:
-        row = self._tx.row(f"SELECT count(*) FROM ({_HISTORY})", {"owner": owner})  # noqa: S608 - a text of ours
+        row = self._tx.row(f"SELECT count(*) FROM ({_HISTORY}) AS history", {"owner": owner})  # noqa: S608 - a text of ours
         return int(row[0]) if row is not None else 0
 
     def list_pool_events(self, pool: str, first_epoch: int, last_epoch: int) -> list[StakeEvent]:

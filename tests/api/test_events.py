@@ -133,7 +133,7 @@ async def test_a_stream_goes_on_across_restarts_without_gap_or_repetition(tmp_pa
             base = f"http://127.0.0.1:{market.port}"
             if reader is None:
                 token = (await Caller(session, base).login(wallet))["token"]
-                account = market.store.peek(lambda tx: Accounts(tx).find_by_wallet(wallet.address))
+                account = await market.store.lookup(lambda tx: Accounts(tx).find_by_wallet(wallet.address))
                 reader = Reader(session, base, token)
             reader.base = base
             reading = asyncio.create_task(reader.read(lambda r: len(r.events) >= 90))
@@ -185,7 +185,7 @@ async def test_a_snapshot_tells_what_is_live_and_the_stream_goes_on_from_there(a
 
 async def test_a_cursor_past_the_retention_says_from_where_to_go_on(live_market, live_call, renter):
     feed, store = live_market.jobs.feed, live_market.store
-    account = store.peek(lambda tx: Accounts(tx).find_by_wallet(renter.address))
+    account = await store.lookup(lambda tx: Accounts(tx).find_by_wallet(renter.address))
     cursors = [await append(live_market, account, {}) for _ in range(3)]
     await store.write(lambda tx: tx.change("UPDATE events SET at_ms = 1 WHERE cursor <= :c", {"c": cursors[1]}))
     assert await feed.forget_old() >= 2

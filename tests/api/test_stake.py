@@ -350,6 +350,6 @@ async def test_an_overclaim_costs_all_who_staked_and_all_who_were_leaving(staker
     assert (pool["stake"], pool["unbonding"]["stake"]) == ("240.000000", "80.000000")
     assert sum(units(e["slashed"]) for e in pool["epochs"]) == 80_000_000
     # what the books say of the pool is what the chain says
-    read = live_market.store.peek
-    assert read(lambda tx: StakeRows(tx).stake_before(pool["pool"], 10**9)) == (240_000_000, int(pool["shares"]))
+    read = live_market.store.lookup
+    assert await read(lambda tx: StakeRows(tx).stake_before(pool["pool"], 10**9)) == (240_000_000, int(pool["shares"]))
     assert (await renter("POST", f"/v1/jobs/{job['id']}/cancel"))[0] == 200

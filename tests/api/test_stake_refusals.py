@@ -97,7 +97,7 @@ class Scene:
             wanted += [addresses.ticket(position, index) for index in range(2)]
         wanted += self.market.jobs.stake.accounts._token_accounts(owner)
         found = await self.market.rpc.list_accounts(wanted)
-        built = self.market.store.peek(lambda tx: tx.row("SELECT count(*) FROM built_transactions"))
+        built = await self.market.store.lookup(lambda tx: tx.row("SELECT count(*) FROM built_transactions"))
         return [None if info is None else (info.data, info.lamports) for info in found], built
 
 

@@ -121,11 +121,13 @@ class World:
     def attempt(self):
         return self.live.attempt(ALLOCATION.id)
 
-    def told(self):
-        return [e.type for e in self.store.peek(lambda tx: Events(tx).list_for_resource(ALLOCATION.job_id))]
+    async def told(self):
+        return [e.type for e in await self.store.lookup(lambda tx: Events(tx).list_for_resource(ALLOCATION.job_id))]
 
-    def books(self):
-        return self.store.peek(lambda tx: (Books(tx).find_escrow(ALLOCATION.escrow), Books(tx).sums(ALLOCATION.escrow)))
+    async def books(self):
+        return await self.store.lookup(
+            lambda tx: (Books(tx).find_escrow(ALLOCATION.escrow), Books(tx).sums(ALLOCATION.escrow))
+        )
 
 
 @pytest.fixture
@@ -144,8 +146,8 @@ async def test_a_whole_job_is_told_and_booked_once_however_often_it_is_seen(worl
     for again in (False, True):
         await world.land(settled(3), closed(DEPOSIT - 100), again=again)
     assert world.job is None
-    assert world.told() == ["job.queued", "job.assigned", "job.completed"]
-    escrow, sums = world.books()
+    assert (await world.told()) == ["job.queued", "job.assigned", "job.completed"]
+    escrow, sums = await world.books()
     assert (escrow.state, escrow.paid, escrow.refunded) == ("closed", 100, DEPOSIT - 100)
     assert sum(sums.values()) == 0
     assert sums[f"escrow:{ALLOCATION.escrow}"] == 0
@@ -158,13 +160,13 @@ async def test_a_released_attempt_goes_on_and_its_contest_is_noted_and_paid(worl
     await world.land(settled(1), released())
     assert (world.job.state, world.job.excluded) == (AllocationState.RESERVING, (ATTEMPT.node_id,))
     assert (world.attempt.phase, world.attempt.paid) == (AttemptPhase.ENDED, 100)
-    contests = world.store.peek(lambda tx: Contests(tx).list_open())
+    contests = await world.store.lookup(lambda tx: Contests(tx).list_open())
     assert [c.due_chain_ms for c in contests] == [2_000_000 + TERMS.contest_window]
     await world.land(contest_closed(50, refunded=False))
-    assert world.store.peek(lambda tx: Contests(tx).list_open()) == []
-    escrow, sums = world.books()
+    assert await world.store.lookup(lambda tx: Contests(tx).list_open()) == []
+    escrow, sums = await world.books()
     assert (escrow.compensation, escrow.refunded, sum(sums.values())) == (7, 0, 0)
-    assert world.told()[-1] == "job.attempt_failed"
+    assert (await world.told())[-1] == "job.attempt_failed"
 
 
 async def test_an_escrow_that_closes_in_a_contest_keeps_the_reserve_until_it_ends(world):
@@ -172,9 +174,9 @@ async def test_an_escrow_that_closes_in_a_contest_keeps_the_reserve_until_it_end
     await world.land(opened(), assigned())
     await world.land(settled(1), released())
     await world.land(closed(DEPOSIT - 150, reason=3, contested=True))
-    assert world.books()[0].state == "closing"
+    assert (await world.books())[0].state == "closing"
     await world.land(contest_closed(50, refunded=True))
-    escrow, sums = world.books()
+    escrow, sums = await world.books()
     assert (escrow.state, escrow.refunded) == ("closed", DEPOSIT - 100)
     assert sums[f"escrow:{ALLOCATION.escrow}"] == 0
 
@@ -183,13 +185,13 @@ async def test_a_reason_nobody_knows_doesn_t_stop_the_reader(world):
     await world.begin()
     await world.land(opened(), assigned())
     await world.land(settled(3, reason=999), closed(DEPOSIT - 100, reason=999))
-    assert world.told()[-1] == "job.failed"
+    assert (await world.told())[-1] == "job.failed"
 
 
 async def test_an_escrow_without_an_intent_is_booked_and_never_run(world):
     await world.land(opened())
     assert world.live.find_by_escrow(ALLOCATION.escrow) is None
-    found = world.store.peek(lambda tx: Books(tx).find_by_terms(ALLOCATION.wallet, ALLOCATION.terms_hash))
+    found = await world.store.lookup(lambda tx: Books(tx).find_by_terms(ALLOCATION.wallet, ALLOCATION.terms_hash))
     assert found.escrow == ALLOCATION.escrow
 
 
@@ -198,7 +200,7 @@ async def test_what_the_wallet_closed_itself_ends_the_job(world):
     await world.land(opened())
     await world.land(closed(DEPOSIT, reason=3))
     assert world.job is None
-    assert world.told() == ["job.queued", "job.cancelled"]
+    assert (await world.told()) == ["job.queued", "job.cancelled"]
 
 
 async def test_a_killed_process_finds_what_was_written(world):

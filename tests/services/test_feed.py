@@ -111,5 +111,5 @@ async def test_a_cursor_ahead_of_the_feed_is_refused_and_the_newest_survives_an_
         await feed.page(EventFilter(MINE), after=newest + 1, limit=9)
     clock.advance(RETENTION_MS + 1)
     await feed.forget_old()
-    assert feed.newest() == newest
+    assert await feed.newest() == newest
     assert not (await feed.page(EventFilter(MINE), after=newest, limit=9)).events

@@ -90,21 +90,21 @@ async def test_a_node_key_logs_in_as_its_node_only(parts, key):
     issued = await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
     assert f"as the node {address(key)}" in issued.challenge.message
     session = await verify(parts, key, issued)
-    principal = parts.tokens.authenticate(session.token)
+    principal = await parts.tokens.authenticate(session.token)
     assert principal == NodePrincipal(NODE_ID, address(key), principal.login_id)
 
 
 async def test_the_same_key_is_a_wallet_under_the_other_purpose(parts, key):
     issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
     session = await verify(parts, key, issued)
-    assert isinstance(parts.tokens.authenticate(session.token), AccountPrincipal)
+    assert isinstance(await parts.tokens.authenticate(session.token), AccountPrincipal)
 
 
 async def test_a_signature_for_one_purpose_never_counts_for_the_other(parts, key):
     node = await parts.logins.issue_challenge(address(key), Purpose.NODE, "1.2.3.4")
     await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
     session = await verify(parts, key, node)
-    assert isinstance(parts.tokens.authenticate(session.token), NodePrincipal)
+    assert isinstance(await parts.tokens.authenticate(session.token), NodePrincipal)
 
 
 async def test_an_unregistered_node_key_is_refused_and_its_challenge_stays(parts):
@@ -136,21 +136,21 @@ async def test_of_two_refreshes_at_once_one_wins_and_the_login_ends(parts, key):
     )
     assert sorted(type(result).__name__ for result in results) == ["RefreshReused", "Session"]
     with pytest.raises(Unauthenticated):
-        parts.tokens.authenticate(session.token)
+        await parts.tokens.authenticate(session.token)
 
 
 async def test_a_revocation_by_another_replica_is_seen_within_5_seconds(parts, key):
     issued = await parts.logins.issue_challenge(address(key), Purpose.LOGIN, "1.2.3.4")
     session = await verify(parts, key, issued)
-    login_id = parts.tokens.authenticate(session.token).login_id
+    login_id = (await parts.tokens.authenticate(session.token)).login_id
     await parts.store.write(
         lambda tx: tx.change("UPDATE logins SET revoked_at_ms = 1 WHERE id = :id", {"id": login_id})
     )
     parts.clock.advance(4_999)
-    parts.tokens.authenticate(session.token)
+    await parts.tokens.authenticate(session.token)
     parts.clock.advance(1)
     with pytest.raises(Unauthenticated):
-        parts.tokens.authenticate(session.token)
+        await parts.tokens.authenticate(session.token)
 
 
 async def test_what_is_past_its_time_is_forgotten(parts, key):

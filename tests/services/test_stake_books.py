@@ -41,8 +41,8 @@ def fees(amount):
     return replace(settled(1), node=NODE, stakers=amount, operator=100 - amount - 3)
 
 
-def rows(world, read):
-    return world.store.peek(lambda tx: read(StakeRows(tx)))
+async def rows(world, read):
+    return await world.store.lookup(lambda tx: read(StakeRows(tx)))
 
 
 async def test_a_pools_life_is_summed_by_the_epoch_it_happened_in(world):
@@ -56,11 +56,11 @@ async def test_a_pools_life_is_summed_by_the_epoch_it_happened_in(world):
     await world.land(SlashedEvent(NODE, POOL, 1, 32, 30, 0), SlashedEvent(NODE, POOL, 2, 32, 20, 0))
     await world.land(TicketWithdrawnEvent(POOL, TICKET, ALICE, 200, 180))
     epoch = world.clock.now() // 20_000
-    (sums,) = rows(world, lambda r: r.list_pool_epochs(str(POOL), 0, epoch))
+    (sums,) = await rows(world, lambda r: r.list_pool_epochs(str(POOL), 0, epoch))
     assert sums == PoolEpoch(str(POOL), epoch, 40, 0, 60, 6, 1_000 + 500 - 200 - 30, str(1_300))
-    (emission,) = rows(world, lambda r: r.list_epochs(9, 0))
+    (emission,) = await rows(world, lambda r: r.list_epochs(9, 0))
     assert (emission.epoch, emission.emission, emission.distributed, emission.total_weight) == (3, 70, 60, "1500")
-    told = rows(world, lambda r: r.list_history(str(ALICE), 9, 0))
+    told = await rows(world, lambda r: r.list_history(str(ALICE), 9, 0))
     assert [e.kind for e in told] == [
         StakeKind.WITHDRAWN, StakeKind.SLASHED_UNBONDING, StakeKind.SLASHED, StakeKind.UNBONDED, StakeKind.DELEGATED,
     ]  # fmt: skip
@@ -89,7 +89,7 @@ async def test_the_operators_part_of_a_fee_follows_his_commission(world):
     await world.land(fees(41))
     world.clock.advance(1)
     await world.land(fees(41))
-    events = rows(world, lambda r: r.list_pool_events(str(POOL), 0, 10**9))
+    events = await rows(world, lambda r: r.list_pool_events(str(POOL), 0, 10**9))
     assert [e.commission for e in events if e.kind is StakeKind.FEES] == [5, 5, 4]
 
 
@@ -104,16 +104,16 @@ class History:
 async def test_a_dropped_fork_takes_its_stake_with_it(world):
     await world.land(registered())
     await world.land(DelegatedEvent(POOL, POSITION, ALICE, 500, 500))
-    signature = rows(world, lambda r: r.list_history(str(ALICE), 1, 0))[0].signature
+    signature = (await rows(world, lambda r: r.list_history(str(ALICE), 1, 0)))[0].signature
 
     def undo(tx):
         Books(tx).undo([signature])
         StakeRows(tx).undo([signature])
 
     await world.store.write(undo)
-    assert rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_000, 1_000)
+    assert await rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_000, 1_000)
     await world.land(DelegatedEvent(POOL, POSITION, ALICE, 500, 500), again=True)
-    assert rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_500, 1_500)
+    assert await rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_500, 1_500)
 
 
 async def test_books_of_a_version_that_kept_none_of_stake_are_completed(world):
@@ -122,4 +122,4 @@ async def test_books_of_a_version_that_kept_none_of_stake_are_completed(world):
     await world.store.write(lambda tx: tx.change("DELETE FROM pool_epochs"))
     for _ in range(2):
         await world.land(registered(), again=True)
-    assert rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_000, 1_000)
+    assert await rows(world, lambda r: r.stake_before(str(POOL), 10**9)) == (1_000, 1_000)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketplace.store.engine import Store
+from marketplace.store.engine import is_postgres
 from marketplace.store.stake import _HISTORY
 
 HOT = {
@@ -35,16 +35,29 @@ HOT = {
 }
 
 
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
-
-
 @pytest.mark.parametrize("name", HOT)
-async def test_no_hot_query_scans(store, name):
-    plan = await store.read(lambda tx: tx.rows("EXPLAIN QUERY PLAN " + HOT[name]))
-    steps = [row[3] for row in plan]
-    assert all(step.startswith("SEARCH") or "B-TREE" in step for step in steps), steps
+async def test_no_hot_query_scans(store, location, name):
+    if is_postgres(location):
+        assert await store.read(lambda tx: postgres_scans(tx, HOT[name].replace("x''", "''::bytea"))) == []
+    else:
+        plan = await store.read(lambda tx: tx.rows("EXPLAIN QUERY PLAN " + HOT[name]))
+        steps = [row[3] for row in plan]
+        assert all(step.startswith("SEARCH") or "B-TREE" in step for step in steps), steps
+
+
+def postgres_scans(tx, query):
+    """Parts of the plan that read a table without an index that narrows it.
+
+    The tables are empty, where a scan is cheapest: it is made dear, so that it is chosen only where there is no other way.
+    """
+    tx.rows("SET LOCAL enable_seqscan = off")
+    (((explained,),),) = tx.rows("EXPLAIN (FORMAT JSON) " + query)
+    return list(_unnarrowed(explained["Plan"]))
+
+
+def _unnarrowed(node):
+    reads = "Scan" in node["Node Type"] and node["Node Type"] not in {"Subquery Scan", "Bitmap Heap Scan"}
+    if reads and "Index Cond" not in node:
+        yield node
+    for part in node.get("Plans", ()):
+        yield from _unnarrowed(part)

@@ -12,7 +12,6 @@ from marketplace.errors import StaleLease, UniqueViolation
 from marketplace.services.jobs import status_filter
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts, Contest, Contests
 from marketplace.store.books import Books, ChainEscrow, Movement, StoredEvent
-from marketplace.store.engine import Store
 from marketplace.store.leases import Leases
 from marketplace.store.log_lines import LogLines, StoredLine
 from marketplace.store.nodes import Nodes
@@ -23,21 +22,13 @@ FULL = replace(
 )
 
 
-@pytest.fixture
-async def store(tmp_path):
-    opened = Store(tmp_path / "market.sqlite3")
-    await opened.open()
-    yield opened
-    await opened.close()
-
-
 async def test_an_allocation_and_its_attempt_come_back_as_they_went(store):
     def write(tx):
         Allocations(tx).create(FULL)
         Attempts(tx).create(replace(ATTEMPT, voucher=b"v", node_signature=b"s"))
 
     await store.write(write)
-    found = store.peek(lambda tx: (Allocations(tx).find(FULL.id), Attempts(tx).find(FULL.id, 1)))
+    found = await store.lookup(lambda tx: (Allocations(tx).find(FULL.id), Attempts(tx).find(FULL.id, 1)))
     assert found == (FULL, replace(ATTEMPT, voucher=b"v", node_signature=b"s"))
 
 
@@ -48,7 +39,7 @@ async def test_a_key_a_nonce_and_an_escrow_are_given_once(store):
         with pytest.raises(UniqueViolation):
             await store.write(lambda tx, twin=twin: Allocations(tx).create(twin))
     await store.write(lambda tx: Allocations(tx).create(replace(other, nonce=FULL.nonce, opener=Opener.WALLET)))
-    assert store.peek(lambda tx: Allocations(tx).list_nonces(FULL.wallet, Opener.MARKET)) == {1}
+    assert await store.lookup(lambda tx: Allocations(tx).list_nonces(FULL.wallet, Opener.MARKET)) == {1}
 
 
 async def test_a_write_that_names_an_old_version_is_stale(store):
@@ -80,19 +71,19 @@ async def test_lists_narrow_by_word_class_and_label_and_never_show_the_unfunded(
 
     await store.write(write)
 
-    def ids(**fields):
+    async def ids(**fields):
         wanted = AllocationFilter(account_id=FULL.account_id, **fields)
-        page, total = store.peek(lambda tx: Allocations(tx).page(wanted, limit=10, offset=0))
+        page, total = await store.lookup(lambda tx: Allocations(tx).page(wanted, limit=10, offset=0))
         assert total == len(page)
         return [a.id for a in page]
 
-    assert ids() == ["alloc_3", "alloc_2", "alloc_1"]
-    assert ids(states=status_filter([JobStatus.QUEUED])) == ["alloc_1"]
-    assert ids(states=status_filter([JobStatus.COMPLETED])) == ["alloc_2"]
-    assert ids(states=status_filter([JobStatus.FAILED, JobStatus.QUEUED])) == ["alloc_3", "alloc_1"]
-    assert ids(label=("team", "a")) == ["alloc_3", "alloc_1"]
-    assert ids(label=("team", "b")) == []
-    assert ids(class_id="a100") == []
+    assert await ids() == ["alloc_3", "alloc_2", "alloc_1"]
+    assert await ids(states=status_filter([JobStatus.QUEUED])) == ["alloc_1"]
+    assert await ids(states=status_filter([JobStatus.COMPLETED])) == ["alloc_2"]
+    assert await ids(states=status_filter([JobStatus.FAILED, JobStatus.QUEUED])) == ["alloc_3", "alloc_1"]
+    assert await ids(label=("team", "a")) == ["alloc_3", "alloc_1"]
+    assert await ids(label=("team", "b")) == []
+    assert await ids(class_id="a100") == []
 
 
 async def test_a_batch_of_vouchers_never_puts_an_older_one_back(store):
@@ -102,7 +93,7 @@ async def test_a_batch_of_vouchers_never_puts_an_older_one_back(store):
         Attempts(tx).write_vouchers([replace(ATTEMPT, voucher=b"old", voucher_sequence=8)])
 
     await store.write(write)
-    assert store.peek(lambda tx: Attempts(tx).find(FULL.id, 1)).voucher == b"new"
+    assert (await store.lookup(lambda tx: Attempts(tx).find(FULL.id, 1))).voucher == b"new"
 
 
 async def test_log_lines_come_back_in_order_from_any_point(store):
@@ -114,13 +105,13 @@ async def test_log_lines_come_back_in_order_from_any_point(store):
         LogLines(tx).append(FULL.id, [StoredLine(2, 1, 9, 2, "again")], 5, 3)
 
     await store.write(write)
-    read = store.peek
-    assert read(lambda tx: LogLines(tx).position(FULL.id, 1)) == (8, 70)
-    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 2)))[:2] == lines[2:4]
-    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 7)))[0].text == "again"
-    assert read(lambda tx: LogLines(tx).list_after(FULL.id, after=(0, 0), attempt=1)) == lines
-    assert [x.seq for x in read(lambda tx: LogLines(tx).tail(FULL.id, 3))] == [6, 7, 1]
-    assert read(lambda tx: LogLines(tx).tail(FULL.id, 0)) == []
+    read = store.lookup
+    assert await read(lambda tx: LogLines(tx).position(FULL.id, 1)) == (8, 70)
+    assert (await read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 2))))[:2] == lines[2:4]
+    assert (await read(lambda tx: LogLines(tx).list_after(FULL.id, after=(1, 7))))[0].text == "again"
+    assert await read(lambda tx: LogLines(tx).list_after(FULL.id, after=(0, 0), attempt=1)) == lines
+    assert [x.seq for x in await read(lambda tx: LogLines(tx).tail(FULL.id, 3))] == [6, 7, 1]
+    assert await read(lambda tx: LogLines(tx).tail(FULL.id, 0)) == []
 
 
 async def test_the_last_lines_of_a_kind_are_found_behind_many_others(store):
@@ -130,7 +121,7 @@ async def test_the_last_lines_of_a_kind_are_found_behind_many_others(store):
             LogLines(tx).append(FULL.id, [StoredLine(1, number, number, stream, "")], 1, number)
 
     await store.write(write)
-    found = store.peek(lambda tx: LogLines(tx).tail(FULL.id, 2, None, lambda line: line.stream == 2))
+    found = await store.lookup(lambda tx: LogLines(tx).tail(FULL.id, 2, None, lambda line: line.stream == 2))
     assert [line.seq for line in found] == [2, 40]
 
 
@@ -147,7 +138,7 @@ async def test_logs_are_forgotten_by_when_their_job_ended(store):
     await store.write(write)
     assert await store.write(lambda tx: LogLines(tx).forget_before(50)) == 0
     assert await store.write(lambda tx: LogLines(tx).forget_before(51)) == 1
-    assert store.peek(lambda tx: LogLines(tx).tail(running.id, 1))
+    assert await store.lookup(lambda tx: LogLines(tx).tail(running.id, 1))
 
 
 async def test_a_lease_has_one_holder_until_it_expires(store):
@@ -176,16 +167,18 @@ async def test_an_event_is_booked_once_and_balances(store):
         await store.write(book)
     with pytest.raises(AssertionError):
         await store.write(lambda tx: Books(tx).record(replace(event, position=1), (Movement("vault:w", -10),)))
-    assert store.peek(lambda tx: Books(tx).sums("e")) == {"vault:w": -10, "escrow:e": 10}
+    assert await store.lookup(lambda tx: Books(tx).sums("e")) == {"vault:w": -10, "escrow:e": 10}
     await store.write(lambda tx: Books(tx).undo(["sig"]))
-    assert store.peek(lambda tx: Books(tx).sums("e")) == {}
+    assert await store.lookup(lambda tx: Books(tx).sums("e")) == {}
 
 
 async def test_an_escrow_is_found_by_its_terms(store):
     escrow = ChainEscrow("e", "w", "w", 3, b"t" * 32, 10, "open", "sig")
     await store.write(lambda tx: Books(tx).put_escrow(escrow))
     await store.write(lambda tx: Books(tx).put_escrow(replace(escrow, state="closed")))
-    found = store.peek(lambda tx: (Books(tx).find_by_terms("w", b"t" * 32), Books(tx).find_by_terms("x", b"t" * 32)))
+    found = await store.lookup(
+        lambda tx: (Books(tx).find_by_terms("w", b"t" * 32), Books(tx).find_by_terms("x", b"t" * 32))
+    )
     assert found == (replace(escrow, state="closed"), None)
 
 
@@ -204,4 +197,4 @@ async def test_a_contest_closes_once_and_outages_add_up(store):
 
     assert await store.write(write) == ([contest], {"n": 100})
     await store.write(lambda tx: Contests(tx).close("e", 1))
-    assert store.peek(lambda tx: Contests(tx).list_open()) == []
+    assert await store.lookup(lambda tx: Contests(tx).list_open()) == []

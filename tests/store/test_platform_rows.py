@@ -1,22 +1,11 @@
 """Repositories of events, keys, counters, logins and built transactions."""
 
-import pytest
-
 from marketplace.domain.ids import AccountId, EventId
 from marketplace.domain.quantities import Millis
-from marketplace.store.engine import Store
 from marketplace.store.events import Events, NewEvent
 from marketplace.store.idempotency import IdempotencyKeys, KeyScope, StoredAnswer
 from marketplace.store.logins import Challenge, Challenges, Login, Logins
 from marketplace.store.rate_counters import RateCounters, WindowKey
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 def event(number, account="acct_a", resource="job_a"):

@@ -91,7 +91,7 @@ def event_routes(feed: Feed, jobs: JobService, streams: Streams) -> list[Route]:
         return await reader.page(wanted, query)
 
     async def list_job_events(call: Call, job_id: JobIdPath, query: JobEventsQuery) -> web.StreamResponse:
-        allocation = jobs.get(call.account_id, JobId(job_id))
+        allocation = await jobs.get(call.account_id, JobId(job_id))
         resources = (allocation.job_id, allocation.escrow)
         wanted = EventFilter(call.account_id, resources=resources, types=_types(query.types))
         if not call.accepts(EVENT_STREAM):
@@ -100,7 +100,7 @@ def event_routes(feed: Feed, jobs: JobService, streams: Streams) -> list[Route]:
             # A browser comes back after every end of a stream, until it is told that there is nothing more.
             return web.Response(status=HTTPStatus.NO_CONTENT)
         after = _start(call.last_event_id, "Last-Event-ID") or _start(query.after, "after")
-        feed.require_kept(after)
+        await feed.require_kept(after)
         return await streams.serve(call, reader.job_stream(allocation, wanted, after))
 
     return [
@@ -138,8 +138,8 @@ class _Reader:
         elif query.snapshot or unfinished:
             return self._snapshot_first(await self._feed.snapshot(wanted.account), wanted)
         else:
-            after = self._feed.newest() if query.after is None else _start(query.after, "after")
-        self._feed.require_kept(after)
+            after = await self._feed.newest() if query.after is None else _start(query.after, "after")
+        await self._feed.require_kept(after)
         return self._follow(wanted, after)
 
     async def job_stream(self, allocation: Allocation, wanted: EventFilter, after: int) -> AsyncIterator[ServerEvent]:
@@ -153,11 +153,11 @@ class _Reader:
                 continue
             if over:
                 break
-            over = self._jobs.get(allocation.account_id, allocation.job_id).terminal
+            over = (await self._jobs.get(allocation.account_id, allocation.job_id)).terminal
             if over:
                 # Looked at once more: the last event is written in the transaction of the end.
                 self._feed.wake(allocation.account_id)
-        ended = self._jobs.get(allocation.account_id, allocation.job_id)
+        ended = await self._jobs.get(allocation.account_id, allocation.job_id)
         reason = None if ended.reason is Reason.RUNNING else ended.reason.code
         yield ServerEvent(END_ID, "end", {"status": ended.status.value, "reason": reason})
 

@@ -125,10 +125,10 @@ def file_routes(files: FileService) -> list[Route]:
         return FileList(files=[_view(file) for file in found], total=total, has_more=more)
 
     async def get_file(call: Call, file_id: FileIdPath) -> FileView:
-        return _view(files.get(call.account_id, FileId(file_id)))
+        return _view(await files.get(call.account_id, FileId(file_id)))
 
     async def get_content(call: Call, file_id: FileIdPath) -> web.StreamResponse:
-        file = files.get(call.account_id, FileId(file_id))
+        file = await files.get(call.account_id, FileId(file_id))
         return await serve_download(
             call,
             Download(
@@ -165,7 +165,7 @@ def _upload_routes(files: FileService) -> list[Route]:
         return Reply(_upload(upload, []), status=201, headers={"Location": f"/v1/files/uploads/{upload.id}"})
 
     async def get_upload(call: Call, upload_id: UploadIdPath) -> UploadView:
-        return _upload(*files.get_upload(call.account_id, UploadId(upload_id)))
+        return _upload(*await files.get_upload(call.account_id, UploadId(upload_id)))
 
     async def put_part(call: Call, upload_id: UploadIdPath, number: PartNumber) -> PartView:
         length = call.http.content_length

@@ -56,7 +56,7 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
     """Read and follow."""
 
     async def get_logs(call: Call, job_id: JobIdPath, query: LogsQuery) -> web.StreamResponse:
-        allocation = jobs.get(call.account_id, JobId(job_id))
+        allocation = await jobs.get(call.account_id, JobId(job_id))
         logs.require_kept(allocation)
         if call.last_event_id == END_ID:
             # A browser comes back after every end of a stream, until it is told that there is nothing more.
@@ -111,7 +111,7 @@ async def _follow(
         for line in lines:
             if _wanted(line, query, start):
                 yield _event(line)
-    ended = jobs.get(allocation.account_id, allocation.job_id)
+    ended = await jobs.get(allocation.account_id, allocation.job_id)
     reason = None if ended.reason is Reason.RUNNING else ended.reason.code
     yield ServerEvent(END_ID, "end", {"status": ended.status.value, "reason": reason})
 

@@ -72,13 +72,13 @@ def job_routes(jobs: JobService, receipts: ReceiptService, runtime_of: Callable[
         return JobList(jobs=entries, total=total, has_more=query.offset + len(entries) < total)
 
     async def get_job(call: Call, job_id: JobIdPath) -> JobView:
-        return views.job(await jobs.details(jobs.get(call.account_id, JobId(job_id))))
+        return views.job(await jobs.details(await jobs.get(call.account_id, JobId(job_id))))
 
     async def cancel_job(call: Call, job_id: JobIdPath) -> JobView:
         return views.job(await jobs.details(await jobs.cancel(call.account_id, JobId(job_id))))
 
     async def get_receipt(call: Call, job_id: JobIdPath) -> ReceiptView:
-        receipt = receipts.get(jobs.get(call.account_id, JobId(job_id)))
+        receipt = await receipts.get(await jobs.get(call.account_id, JobId(job_id)))
         return ReceiptView.model_validate(receipt.model_dump())
 
     funding = (InsufficientFunds, SignatureRequired, ChainUnavailable)

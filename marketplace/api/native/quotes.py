@@ -147,7 +147,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 
     async def get_quote(call: Call, quote_id: QuoteIdPath) -> web.Response:
-        text = quotes.find(call.account_id, QuoteId(quote_id))
+        text = await quotes.find(call.account_id, QuoteId(quote_id))
         return web.Response(body=orjson.dumps(orjson.loads(text)), content_type="application/json")
 
     return [

@@ -1,5 +1,6 @@
 """`reaver-market`: set a market up, serve it, look at it. Heavy modules are imported by the command that needs them."""
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -134,16 +135,17 @@ def init(
 @app.command()
 def migrate(config: ConfigOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Bring the database's schema up to date. `serve` does so by itself; no market may be running."""
-    from marketplace.store.engine import FileLock
-    from marketplace.store.schema import migrate as migrate_schema
+    from marketplace.store.engine import Store, name_of
+    from marketplace.store.schema import newest_revision
+
+    async def open_once() -> None:
+        store = Store(settings.database)
+        await store.open()
+        await store.close()
 
     def work() -> None:
-        lock = FileLock(settings.database.with_name(settings.database.name + ".lock"))
-        lock.acquire()
-        try:
-            show({"database": str(settings.database), "revision": migrate_schema(settings.database)}, as_json=as_json)
-        finally:
-            lock.release()
+        asyncio.run(open_once())
+        show({"database": name_of(settings.database), "revision": newest_revision()}, as_json=as_json)
 
     settings = settings_of(config, None, None, data)
     run(work)
