@@ -150,6 +150,7 @@ class ReaverClient:
             agreed = await self._agreed(intent, quote)
             agreed_price(request, agreed, await self._calls.market())
             sent: dict[str, str] = {}
+            signed_for: str | None = None
             waited_s = 0.0
             while waited_s < LANDING_S and len(sent) <= _SIGNING_ROUNDS:
                 # The quote is the ceiling; the API refuses a second one beside it.
@@ -164,6 +165,13 @@ class ReaverClient:
                         waited_s += POLL_S
                     else:
                         checked = await self._check_escrow(needed, request, agreed, intent.key)
+                        if signed_for is not None and checked.escrow != signed_for:
+                            # Only the market says that the first can't land any more: both might.
+                            raise TransactionRefused(
+                                f"it opens escrow {checked.escrow}, and escrow {signed_for} was signed for this "
+                                "submission already"
+                            ) from None
+                        signed_for = checked.escrow
                         sent[needed.transaction] = await self._payments.land(checked)
                 except ApiError as error:
                     if error.code == "quote_expired" and agreed.id != quote.id:

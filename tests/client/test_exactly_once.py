@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from marketplace.client.client import ReaverClient
-from marketplace.client.errors import ApiError, NotConfirmed, TransactionFailed, Unreachable
+from marketplace.client.errors import ApiError, NotConfirmed, TransactionFailed, TransactionRefused, Unreachable
 from marketplace.client.intents import KEPT_S, IntentStore
 from marketplace.client.requests import JobRequest
 from tests.client.fake_market import FakeMarket, error
@@ -175,6 +175,24 @@ async def test_an_expired_transaction_is_replaced_for_the_same_escrow(market: Fa
     assert len(set(market.signed)) == 2, "new bytes, signed once each"
     assert len(submission.signed) == 1
     assert len({call.key for call in market.spent("/v1/jobs")}) == 1
+
+
+class _RisingNonces(dict[str, int]):
+    """A market that gives a key another nonce each time it is asked."""
+
+    def setdefault(self, key: str, default: int = 0) -> int:
+        self[key] = self.get(key, 0) + 1
+        return self[key]
+
+
+async def test_an_escrow_of_another_nonce_is_not_signed_beside_the_first(
+    market: FakeMarket, client: ReaverClient
+) -> None:
+    market.states = ["sent", "expired"]
+    market._nonces = _RisingNonces()
+    with pytest.raises(TransactionRefused, match="was signed for this submission already"):
+        await submit(client)
+    assert len(set(market.signed)) == 1
 
 
 async def test_an_expired_transaction_refused_by_the_relay_is_replaced(
