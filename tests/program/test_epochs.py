@@ -14,6 +14,7 @@ from marketplace.chain.events import (
     WeightRegisteredEvent,
 )
 from tests.program.flows import assign, end_contest, finish, new_node, open_escrow, own_escrow, release, settle, voucher
+from tests.program.stake_flows import claim
 from tests.program.world import BOND, EPOCH_MS, PARAMS, key, new_world, refused, with_account
 
 FIRST = 900
@@ -430,6 +431,20 @@ def test_line_23_delegating_after_registration_adds_no_weight(world, renter, nod
     assert world.pool(node.key).active_stake == 101 * BOND
     assert distribute(world, node, 0)[0].amount == min(FIRST // 2, 100)
     assert distribute(world, other, 0)[0].amount == min(FIRST // 2, 100)
+
+
+def test_line_23_delegating_after_registration_takes_of_the_pool_s_other_shares_only(world, renter, node):
+    """Emission goes to the shares of the moment of its distribution: who joins before it draws with them, and the
+    emission vault gives no more."""
+    registered(world, renter, [node])
+    late = world.renter("late")
+    world.fund(late.pubkey(), stake=99 * BOND)
+    close(world, 0)
+    world.send(world.build.delegate(late.pubkey(), node.address(world), 99 * BOND), signers=[late])
+    amount = distribute(world, node, 0)[0].amount
+    assert amount == min(FIRST, 100)
+    (event,) = claim(world, node, late)
+    assert event.emission in {amount * 99 // 100, amount * 99 // 100 - 1}
 
 
 def test_line_23_dust_settled_in_a_later_epoch_makes_no_weight_of_the_rest(world, renter, node):

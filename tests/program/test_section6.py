@@ -282,7 +282,10 @@ LINES: dict[int, dict[str, tuple[str, ...]]] = {
             "without_anything_metered_there_is_no_weight",
         ),
         "registering late": ("a_weight_is_registered_in_the_first_half_of_the_next_epoch_only",),
-        "delegating between registration and distribute": ("delegating_after_registration_adds_no_weight",),
+        "delegating between registration and distribute": (
+            "delegating_after_registration_adds_no_weight",
+            "delegating_after_registration_takes_of_the_pool_s_other_shares_only",
+        ),
         "dust settles in later epochs": (
             "dust_settled_in_a_later_epoch_makes_no_weight_of_the_rest",
             "a_weight_of_an_epoch_without_work_is_refused",
