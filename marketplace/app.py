@@ -44,11 +44,12 @@ from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, Sy
 from marketplace.services.constants import ConstantsService
 from marketplace.services.escrows import EscrowService
 from marketplace.services.idempotency import Idempotency
-from marketplace.services.key_ring import load_key_ring
+from marketplace.services.key_ring import create_key_ring, load_key_ring
 from marketplace.services.logins import LoginService, SignInText
 from marketplace.services.outbox import StoreOutbox
 from marketplace.services.rate_limits import RateLimits, per_minute
 from marketplace.services.readiness import Lifecycle, Readiness
+from marketplace.services.stored_secrets import RING_FILE, SecretKeeper
 from marketplace.services.tokens import Tokens
 from marketplace.services.transactions import TransactionService
 from marketplace.services.vaults import VaultService
@@ -123,6 +124,8 @@ class Market:
             group_limit=settings.store.group_limit,
         )
         ring = load_key_ring(settings.market.keys / "tokens.json")
+        # Deployments of before it was there get theirs here; `init` makes it with the other keys.
+        keeper = SecretKeeper(create_key_ring(settings.market.keys / RING_FILE, random), random)
         tokens = Tokens(ring, settings.api.public_url, store, clock, random)
         logins = LoginService(
             store,
@@ -198,6 +201,7 @@ class Market:
                 transactions=transactions,
                 streams=streams,
                 storage=storage,
+                keeper=keeper,
             ),
         )
         market.routes = market._routes()

@@ -19,6 +19,7 @@ from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
 from marketplace.api.native.quotes import quote_routes
+from marketplace.api.native.registry_auths import registry_auth_routes
 from marketplace.api.native.stake import stake_routes
 from marketplace.api.routes import Route
 from marketplace.api.streams import Streams
@@ -41,6 +42,7 @@ from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
 from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
+from marketplace.services.job_secrets import SecretService
 from marketplace.services.jobs import JobService
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
@@ -57,6 +59,7 @@ from marketplace.services.settlement import Settlement
 from marketplace.services.stake import StakeService
 from marketplace.services.stake_actions import StakeActions
 from marketplace.services.stake_books import StakeBooks
+from marketplace.services.stored_secrets import SecretKeeper
 from marketplace.services.transactions import TransactionService
 from marketplace.settings import Settings
 from marketplace.store.allocations import Attempts
@@ -82,6 +85,7 @@ class JobMarket:
     control: NodeControl
     channels: ControlChannels
     logs: JobLogs
+    secrets: SecretService
     files: FileService
     feed: Feed
     store: Store
@@ -110,6 +114,7 @@ class JobMarket:
         transactions: TransactionService,
         streams: Streams,
         storage: ObjectStorage,
+        keeper: SecretKeeper,
     ) -> "JobMarket":
         """Everything, constructed and not yet started."""
         currency = settings.market.currency
@@ -122,7 +127,8 @@ class JobMarket:
         books = StakeBooks(codec, lambda: link.epochs)
         events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, books, observe=watcher.observed)
         settlement = Settlement(store, chain, registry, events)
-        scheduler = Scheduler(live, chain, registry, Claims(chain, registry), settlement, clock, random)
+        secrets = SecretService(store, keeper, clock, ids)
+        scheduler = Scheduler(live, chain, registry, Claims(chain, registry, secrets), settlement, clock, random)
         meters = MeterKeys(keys.meter, load_retired_meters(settings.market.keys))
         meter = Meter(store, chain, live, clock, meters)
         control = NodeControl(
@@ -141,7 +147,7 @@ class JobMarket:
             bytes(keys.quote.pubkey()),
             lambda account, image, limit: store.lookup(lambda tx: Attempts(tx).list_runs(account, image, limit)),
         )
-        jobs = JobService(store, chain, live, scheduler, quotes, transactions, clock, ids, currency)
+        jobs = JobService(store, chain, live, scheduler, quotes, transactions, secrets, clock, ids, currency)
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)
@@ -156,6 +162,7 @@ class JobMarket:
             control=control,
             channels=channels,
             logs=logs,
+            secrets=secrets,
             files=files,
             feed=feed,
             store=store,
@@ -165,6 +172,7 @@ class JobMarket:
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
+                *registry_auth_routes(secrets),
                 *event_routes(feed, jobs, streams),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
@@ -224,6 +232,7 @@ class JobMarket:
 
     async def _clean(self) -> int:
         await self.logs.forget_old()
+        await self.secrets.forget_old()
         return CLEANING_MS
 
     async def _clean_files(self) -> int:

@@ -59,7 +59,7 @@ from node.runtime.errors import (
     PullFailed,
     StartFailed,
 )
-from node.runtime.port import Container, ContainerSpec, Image, Network, Outcome, Runtime
+from node.runtime.port import Container, ContainerSpec, Image, Login, Network, Outcome, Runtime
 from node.usage import NotTheMeter, Usage
 
 _ENGINE_RETRY_S: Final = 1.0
@@ -369,7 +369,11 @@ class AttemptRunner:
 
     async def _prepare(self) -> Image:
         digest = self._record.image_digest or self._spec.image_digest
-        return await self._tools.runtime.prepare(self._spec.image, digest=digest, max_bytes=self._terms.max_image_bytes)
+        asks = self._spec.registry_login
+        login = None if asks is None else Login(asks.username, asks.password, asks.registry)
+        return await self._tools.runtime.prepare(
+            self._spec.image, digest=digest, max_bytes=self._terms.max_image_bytes, login=login
+        )
 
     def _container_spec(self, image: Image) -> ContainerSpec:
         spec = self._spec
@@ -379,7 +383,7 @@ class AttemptRunner:
             limits=container_limits(spec),
             entrypoint=spec.entrypoint,
             command=spec.command,
-            env=tuple(sorted(spec.env.items())),
+            env=tuple(sorted({**spec.env, **(spec.secrets or {})}.items())),
             workdir=spec.workdir,
             network=Network(spec.network),
             shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,

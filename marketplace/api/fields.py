@@ -110,6 +110,7 @@ def path_id(prefix: str) -> AfterValidator:
 JobIdPath = Annotated[str, path_id("job"), WithJsonSchema({"type": "string", "pattern": "^job_"})]
 NodeIdPath = Annotated[str, path_id("node"), WithJsonSchema({"type": "string", "pattern": "^node_"})]
 QuoteIdPath = Annotated[str, path_id("quote"), WithJsonSchema({"type": "string", "pattern": "^quote_"})]
+RegistryAuthIdPath = Annotated[str, path_id("reg"), WithJsonSchema({"type": "string", "pattern": "^reg_"})]
 FileIdPath = Annotated[str, path_id("file"), WithJsonSchema({"type": "string", "pattern": "^file_"})]
 UploadIdPath = Annotated[str, path_id("upl"), WithJsonSchema({"type": "string", "pattern": "^upl_"})]
 AllocationIdPath = Annotated[str, path_id("alloc"), WithJsonSchema({"type": "string", "pattern": "^alloc_"})]

@@ -42,18 +42,38 @@ _RANGE_ERRORS: Final = frozenset(
         "bytes_too_long",
     }
 )
+_INSTANCES_PATHS: Final = frozenset(
+    {"auth", "me", "instances", "endpoints", "volumes", "templates", "registry-auth", "billing", "v2"}
+)
+_INSTANCES_TYPES: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    402: "payment_required",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "conflict",
+    410: "gone",
+    413: "payload_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limited",
+    503: "unavailable",
+}
+"""First parts of paths, and types of errors, of the family of seed 001. Specified: api.md sections 1.1 and 2.1."""
 _OPERATIONS_PATHS: Final = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
 
 
 def family_of(path: str) -> Family:
     """Which family's error shape a path has, declared or not."""
-    return Family.OPERATIONS if path in _OPERATIONS_PATHS else Family.NATIVE
+    if path in _OPERATIONS_PATHS:
+        return Family.OPERATIONS
+    return Family.INSTANCES if path.split("/", 2)[1] in _INSTANCES_PATHS else Family.NATIVE
 
 
 def render(problem: Problem, family: Family, request_id: str) -> web.Response:
     """The published error body with its headers."""
-    if family is Family.OPERATIONS and problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
-        # Seed 003 says 400 for invalid parameters.
+    if family is not Family.NATIVE and problem.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        # Seed 001 lists no 422, seed 003 says 400 for invalid parameters.
         problem = replace(problem, status=HTTPStatus.BAD_REQUEST)
     headers = {}
     if problem.retry_after_s is not None:
@@ -144,6 +164,20 @@ def _native(problem: Problem, request_id: str) -> dict[str, object]:
     }
 
 
+def _instances(problem: Problem, request_id: str) -> dict[str, object]:
+    return {
+        "error": {
+            "code": problem.status,
+            "type": _INSTANCES_TYPES.get(problem.status, "internal_error"),
+            "message": _line(problem.message),
+            "reason": problem.code,
+            "request_id": request_id,
+            **({"details": [_plain_detail(detail) for detail in problem.details]} if problem.details else {}),
+            **problem.extra,
+        }
+    }
+
+
 def _operations(problem: Problem, request_id: str) -> dict[str, object]:
     return {
         "error": _line(problem.message),
@@ -156,6 +190,7 @@ def _operations(problem: Problem, request_id: str) -> dict[str, object]:
 
 _BODIES: Final[Mapping[Family, Callable[[Problem, str], dict[str, object]]]] = {
     Family.NATIVE: _native,
+    Family.INSTANCES: _instances,
     Family.OPERATIONS: _operations,
 }
 

@@ -41,6 +41,8 @@ class Family(Enum):
     """Route families; each has its own error body. Source: api.md section 2.1."""
 
     NATIVE = "native"
+    INSTANCES = "001"
+    """Instances and endpoints, after seed 001."""
     OPERATIONS = "operations"
 
 

@@ -17,6 +17,7 @@ from marketplace.protocol.sealing import seal
 from marketplace.protocol.signatures import verify
 from marketplace.protocol.terms import JobSpec
 from marketplace.services.chain_port import ChainPort
+from marketplace.services.job_secrets import SecretService
 from marketplace.services.node_registry import NodeLink, NodeRegistry, Presence
 
 _log = structlog.get_logger(__name__)
@@ -67,18 +68,20 @@ def claim_message(chain: ChainPort, allocation: Allocation, node: Node, terms: T
 class Claims:
     """Offers attempts to nodes."""
 
-    def __init__(self, chain: ChainPort, registry: NodeRegistry) -> None:
+    def __init__(self, chain: ChainPort, registry: NodeRegistry, secrets: SecretService) -> None:
         self._chain = chain
         self._registry = registry
+        self._secrets = secrets
 
     async def ask(self, allocation: Allocation, node_id: NodeId, terms: Terms) -> SignedClaim | None:
-        """The node's consent; None when it refused, was silent, or signed something else."""
+        """The node's consent; None when it refused, was silent, or signed something else. Raises Unreadable."""
+        spec = await self._secrets.complete(allocation, JobSpec.model_validate_json(allocation.spec))
         presence = self._registry.find(node_id)
         if presence is None or presence.link is None:
             return None
         with self._registry.offer(node_id, allocation.gpu_count, terms.deposit):
             link = presence.link
-            answer = await link.request_claim(self._request(allocation, presence, terms))
+            answer = await link.request_claim(self._request(allocation, spec, presence, terms))
         if not isinstance(answer, Claim):
             presence.said_free = 0
             _log.info(
@@ -92,8 +95,7 @@ class Claims:
             return None
         return SignedClaim(message, answer, link)
 
-    def _request(self, allocation: Allocation, presence: Presence, terms: Terms) -> ClaimRequest:
-        spec = JobSpec.model_validate_json(allocation.spec)
+    def _request(self, allocation: Allocation, spec: JobSpec, presence: Presence, terms: Terms) -> ClaimRequest:
         node = presence.node
         spec = spec.model_copy(update={"image_digest": allocation.image_digest, "class_id": node.class_id})
         market = self._chain.terms

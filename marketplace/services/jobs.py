@@ -6,7 +6,7 @@ terms that this store has never heard of is recognised by its event and goes on.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -37,6 +37,7 @@ from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.job_orders import Order
+from marketplace.services.job_secrets import SecretService
 from marketplace.services.live import Change, Live
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.quotes import QuoteService
@@ -92,6 +93,7 @@ class JobService:
         scheduler: Scheduler,
         quotes: QuoteService,
         transactions: TransactionService,
+        secrets: SecretService,
         clock: Clock,
         ids: Ids,
         currency: str,
@@ -102,6 +104,7 @@ class JobService:
         self._scheduler = scheduler
         self._quotes = quotes
         self._transactions = transactions
+        self._secrets = secrets
         self._clock = clock
         self._ids = ids
         self.currency = currency
@@ -135,6 +138,9 @@ class JobService:
         if known is not None:
             if known.body_hash != key.body_sha256:
                 raise IdempotencyKeyReused
+            if known.state is AllocationState.REQUESTED:
+                # Those of a request that nobody paid for long are forgotten; it may still be paid now.
+                await self._store.write(lambda tx: self._secrets.put(tx, known.id, order.secrets))
             return await self._go_on(caller, key, known)
         live = await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
         if live >= MAX_LIVE:
@@ -142,11 +148,16 @@ class JobService:
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
             )
-        draft = await self._draft(caller, key, order)
-        adopted = await self._adopt(draft)
+        auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
+        draft = replace(await self._draft(caller, key, order), registry_auth_id=auth_id)
+
+        def seal(tx: Transaction) -> None:
+            self._secrets.put(tx, draft.id, order.secrets)
+
+        adopted = await self._adopt(draft, seal)
         if adopted is not None:
             return adopted
-        return await self._fund_new(caller, key, draft)
+        return await self._fund_new(caller, key, draft, seal)
 
     async def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
         """The intent, but for who opens it and its nonce."""
@@ -198,7 +209,7 @@ class JobService:
             consumer_id=order.consumer_id,
         )
 
-    async def _adopt(self, draft: Allocation) -> Allocation | None:
+    async def _adopt(self, draft: Allocation, seal: Callable[[Transaction], None]) -> Allocation | None:
         """An escrow of these very terms that an earlier store opened: it is this job, and is never opened again."""
         found = await self._store.lookup(lambda tx: Books(tx).find_by_terms(draft.wallet, draft.terms_hash))
         if found is None:
@@ -226,10 +237,16 @@ class JobService:
             error="submitted to an earlier store of this market" if reason is not Reason.RUNNING else None,
         )
         _log.warning("escrow recognised", action="jobs.adopt", escrow=found.escrow, state=state.value)
-        await self._live.create(adopted)
+        await self._live.create(adopted, also=seal)
         return adopted
 
-    async def _fund_new(self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation) -> Allocation:
+    async def _fund_new(
+        self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation, seal: Callable[[Transaction], None]
+    ) -> Allocation:
+        def bind(tx: Transaction) -> None:
+            key.bind(tx)
+            seal(tx)
+
         funds = await self._funds(draft)
         obstacle = funds.obstacle(draft.ceiling_per_hour, self._chain.now())
         if obstacle is None and self._waiting_on_our_rent(draft.wallet) >= MAX_UNASSIGNED:
@@ -240,7 +257,7 @@ class JobService:
         async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
             intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, opener))
             try:
-                await self._live.create(intent, also=key.bind)
+                await self._live.create(intent, also=bind)
             except UniqueViolation as error:
                 raise IdempotencyKeyReused from error
         crash_point("market.intent_written")

@@ -43,6 +43,7 @@ from node.runtime.port import (
     ContainerSpec,
     ContainerState,
     Image,
+    Login,
     LogLine,
     LogPosition,
     LogStream,
@@ -50,6 +51,7 @@ from node.runtime.port import (
     Outcome,
     Swept,
 )
+from node.runtime.private_images import PrivateImages
 from node.runtime.pulling import Puller
 from node.runtime.sandbox import create_body
 from node.runtime.scratch import Disk, Disks
@@ -89,7 +91,8 @@ class DockerRuntime:
         self._settings = settings
         self._names = Namespace(settings.deployment)
         self._engine = Engine(settings.host)
-        self._puller = Puller(self._engine, settings.private_registries)
+        private_images = PrivateImages(settings.folder / f"private-images-{self._names.tag}")
+        self._puller = Puller(self._engine, settings.private_registries, private_images)
         self._disks = Disks(settings.folder / self._names.tag)
         self._firewall = Firewall(self._names.interfaces, settings.blocked)
         self._hints = ExitHints(self._engine, settings.deployment)
@@ -104,8 +107,10 @@ class DockerRuntime:
         self._ensure_watched(machine)  # also for containers that run since before the node's restart
         return machine.capabilities(self._disks.free_bytes())
 
-    async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:
-        return await self._puller.prepare(reference, digest, max_bytes)
+    async def prepare(
+        self, reference: str, *, digest: str | None = None, max_bytes: int, login: Login | None = None
+    ) -> Image:
+        return await self._puller.prepare(reference, digest, max_bytes, login)
 
     async def start(self, spec: ContainerSpec) -> Container:
         async with self._exclusive(spec.key):

@@ -36,10 +36,13 @@ class Engine:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float = QUICK_S,
     ) -> Any:
         """The decoded JSON answer, None when it is empty. Raises EngineUnavailable, EngineRefused."""
-        async with self.stream(method, path, params=params, body=body, timeout_s=timeout_s) as response:
+        async with self.stream(
+            method, path, params=params, body=body, headers=headers, timeout_s=timeout_s
+        ) as response:
             text = await response.read()
         return json.loads(text) if text else None
 
@@ -51,6 +54,7 @@ class Engine:
         *,
         params: Mapping[str, str] | None = None,
         body: object = None,
+        headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The answer while it comes in; closed at the end. timeout_s: over all, None for endless streams.
@@ -64,6 +68,7 @@ class Engine:
                 method,
                 params=dict(params or {}),
                 data=None if body is None else json.dumps(body),
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=QUICK_S),
             )
             yield response

@@ -34,6 +34,7 @@ from node.runtime.port import (
     ContainerState,
     DiskLimit,
     Image,
+    Login,
     LogLine,
     LogPosition,
     LogStream,
@@ -111,6 +112,7 @@ class FakeProgram:
     runs_for_s: None runs until stopped. obeys_term: False makes a stop wait out its grace and kill.
     vanishes: at its end the container is gone without an exit, as when somebody removes it behind our back.
     prepare_error, start_error: raised instead. files: written to /outputs when it ends by itself.
+    login: the only one with which it may be had.
     """
 
     exit_code: int = 0
@@ -124,6 +126,7 @@ class FakeProgram:
     start_error: EngineError | None = None
     size_bytes: int = 2_000_000
     files: tuple[tuple[str, bytes], ...] = ()
+    login: Login | None = None
 
 
 @dataclass(slots=True)
@@ -270,7 +273,9 @@ class FakeRuntime:
             notes=("This runtime executes nothing: it is for tests.",),
         )
 
-    async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:
+    async def prepare(
+        self, reference: str, *, digest: str | None = None, max_bytes: int, login: Login | None = None
+    ) -> Image:
         self._engine.check()
         name = ImageName.parse(reference)
         program = self._engine.programs.get(reference)
@@ -278,6 +283,8 @@ class FakeRuntime:
             raise ImageUnavailable(ImageFault.NOT_FOUND, f"the image {reference} is unknown")
         if program.prepare_error is not None:
             raise program.prepare_error
+        if program.login is not None and login != program.login:
+            raise ImageUnavailable(ImageFault.DENIED, f"the image {reference} is private")
         found = self._engine.digest(reference)
         if digest not in (None, found):
             raise ImageUnavailable(ImageFault.NOT_FOUND, f"the image {reference} has no version {digest}")

@@ -11,7 +11,7 @@ tests/node/runtime/test_conformance.py. Rules and measured overheads: docs/runti
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -89,6 +89,15 @@ class Image:
     def pinned(self) -> str:
         """`name@digest`: what containers are created from."""
         return f"{self.name}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks a registry for an image. registry: host[:port] that it is for, None for whichever the image names."""
+
+    username: str
+    password: str = field(repr=False)
+    registry: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +265,14 @@ class Runtime(Protocol):
         """What can be offered. Raises EngineUnavailable."""
         ...
 
-    async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:
+    async def prepare(
+        self, reference: str, *, digest: str | None = None, max_bytes: int, login: Login | None = None
+    ) -> Image:
         """Resolve the reference to a digest and make sure that exactly that image is here.
 
         digest: set by later attempts, which must run what the first one ran; then the tag isn't asked again.
-        max_bytes: unpacked size. Raises ImageUnavailable (renter's side), PullFailed (node's side).
+        max_bytes: unpacked size. login: for a private image; one that lies here since an earlier job is given to
+        nobody whom its registry doesn't let in. Raises ImageUnavailable (renter's side), PullFailed (node's side).
         """
         ...
 

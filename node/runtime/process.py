@@ -36,6 +36,7 @@ from node.runtime.port import (
     ContainerState,
     DiskLimit,
     Image,
+    Login,
     LogLine,
     LogPosition,
     LogStream,
@@ -93,7 +94,14 @@ class ProcessRuntime:
             notes=("No limit of memory, processors, disk or network is held: never offer this to strangers.",),
         )
 
-    async def prepare(self, reference: str, *, digest: str | None = None, max_bytes: int) -> Image:  # noqa: ARG002 - a command has no size
+    async def prepare(
+        self,
+        reference: str,
+        *,
+        digest: str | None = None,
+        max_bytes: int,  # noqa: ARG002 - a command has no size
+        login: Login | None = None,  # noqa: ARG002 - nor a registry
+    ) -> Image:
         name = ImageName.parse(reference)
         image = self._images.get(name.name)
         if image is None:

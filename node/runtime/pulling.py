@@ -5,6 +5,7 @@ The registry is asked for the digest first; only that digest is pulled. A regist
 """
 
 import asyncio
+import base64
 import ipaddress
 import json
 import platform
@@ -13,9 +14,11 @@ from typing import Any
 
 import aiohttp
 
+from marketplace.protocol.registries import DOCKER_HUB, registry_name
 from node.runtime.engine import SLOW_S, Engine
 from node.runtime.errors import EngineRefused, ImageFault, ImageUnavailable, PullFailed
-from node.runtime.port import Image
+from node.runtime.port import Image, Login
+from node.runtime.private_images import PrivateImages
 from node.runtime.references import ImageName
 
 PULL_IDLE_S = 60.0  # chosen: a download that moves nothing for a minute is dead
@@ -30,23 +33,29 @@ class Puller:
     such address is refused, or renters could make this machine's engine probe the operator's own network.
     """
 
-    def __init__(self, engine: Engine, private_registries: frozenset[str]) -> None:
+    def __init__(self, engine: Engine, private_registries: frozenset[str], private_images: PrivateImages) -> None:
         self._engine = engine
         self._private = private_registries
+        self._private_images = private_images
 
-    async def prepare(self, reference: str, digest: str | None, max_bytes: int) -> Image:
+    async def prepare(self, reference: str, digest: str | None, max_bytes: int, login: Login | None) -> Image:
         """See `port.Runtime.prepare`."""
         name = ImageName.parse(reference)
         if digest is not None and name.digest not in (None, digest):
             raise ImageUnavailable(ImageFault.INVALID, f"{reference} names another digest than {digest}")
+        if login is not None and not _is_for(login, name):
+            raise ImageUnavailable(ImageFault.DENIED, f"the login is for {login.registry}, not for {reference}")
         await self._check_registry(name)
-        wanted = digest or name.digest or await self._resolve(name)
+        asked = digest is None and name.digest is None
+        wanted = digest or name.digest or await self._resolve(name, login)
         pinned = f"{name.name}@{wanted}"
         present = await self.inspect(pinned)
+        if not asked and (present is None or await self._private_images.holds(pinned)):
+            await self._resolve(ImageName(name.name, name.host, None, wanted), login)
         if present is None:
-            if digest is not None or name.digest is not None:
-                await self._resolve(ImageName(name.name, name.host, None, wanted))
-            await self._pull(pinned, max_bytes)
+            if login is not None:
+                await self._private_images.add(pinned)
+            await self._pull(pinned, max_bytes, login)
             present = await self.inspect(pinned)
             if present is None:
                 raise PullFailed(f"the engine pulled {pinned} and does not have it")
@@ -73,10 +82,11 @@ class Puller:
                 f"the image is for {image['Os']}/{image['Architecture']}, this machine is linux/{_architecture()}",
             )
 
-    async def _resolve(self, name: ImageName) -> str:
+    async def _resolve(self, name: ImageName, login: Login | None) -> str:
         """The digest that the registry has for a name now."""
+        path = f"distribution/{name.tagged}/json"
         try:
-            found = await self._engine.call("GET", f"distribution/{name.tagged}/json", timeout_s=SLOW_S)
+            found = await self._engine.call("GET", path, headers=_headers(name, login), timeout_s=SLOW_S)
         except EngineRefused as refused:
             raise await self._blame(name, refused) from refused
         platforms = found.get("Platforms") or []
@@ -116,13 +126,18 @@ class Puller:
         except (TimeoutError, aiohttp.ClientError, OSError):
             return False
 
-    async def _pull(self, pinned: str, max_bytes: int) -> None:
+    async def _pull(self, pinned: str, max_bytes: int, login: Login | None) -> None:
         """Follow the download and break it off when its layers alone are too large (packed is never larger
         than unpacked by more than a few bytes a block).
         """
         sizes: dict[str, int] = {}
         try:
-            async with self._engine.stream("POST", "images/create", params={"fromImage": pinned}) as answer:
+            async with self._engine.stream(
+                "POST",
+                "images/create",
+                params={"fromImage": pinned},
+                headers=_headers(ImageName.parse(pinned), login),
+            ) as answer:
                 while line := await asyncio.wait_for(answer.content.readline(), PULL_IDLE_S):
                     step = json.loads(line)
                     if "errorDetail" in step or "error" in step:
@@ -151,6 +166,19 @@ class Puller:
             raise PullFailed(f"the registry {name.host} has no address: {error}") from error
         if not all(ipaddress.ip_address(entry[4][0]).is_global for entry in found):
             raise ImageUnavailable(ImageFault.DENIED, f"{name.host} isn't a public registry")
+
+
+def _is_for(login: Login, name: ImageName) -> bool:
+    return login.registry is None or registry_name(login.registry) == registry_name(name.host)
+
+
+def _headers(name: ImageName, login: Login | None) -> dict[str, str] | None:
+    """What carries a login to the engine, which hands it to this registry alone. Source: Docker Engine API v1.41."""
+    if login is None:
+        return None
+    host = "https://index.docker.io/v1/" if registry_name(name.host) == DOCKER_HUB else name.host
+    fields = {"username": login.username, "password": login.password, "serveraddress": host}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}
 
 
 def _split(host: str) -> tuple[str, int]:

@@ -5,10 +5,11 @@ import pytest
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import AttemptState, CommandType
 from marketplace.protocol.digests import LogDigest, voucher_digest
-from marketplace.protocol.terms import RetryTerms
+from marketplace.protocol.terms import RegistryLogin, RetryTerms
 from marketplace.protocol.vouchers import VoucherState
 from node.runtime.errors import PullFailed, StartFailed
 from node.runtime.fake import FakeProgram
+from node.runtime.port import Login
 from tests.node.conftest import Node
 from tests.node.scripted_market import ScriptedMarket, reason, spec
 
@@ -193,3 +194,19 @@ async def test_a_listed_exit_code_leaves_the_escrow_open_while_attempts_are_left
     await node.until_clean()
     assert seen.final is not None
     assert (reason(seen), seen.final.state) == (Reason.APP_ERROR, state)
+
+
+async def test_secrets_and_the_login_reach_the_container_and_the_registry_only(
+    node: Node, market: ScriptedMarket
+) -> None:
+    login = RegistryLogin(username="robot", password="planted-password")
+    node.engine.programs["private"] = FakeProgram(runs_for_s=None, login=Login("robot", "planted-password"))
+    denied = await market.offer(spec("private"), allocation="alloc_denied")
+    await market.until(lambda: denied.exited)
+    assert reason(denied) is Reason.IMAGE_UNAVAILABLE
+    job = spec("private", env={"A": "b"}, secrets={"TOKEN": "planted-secret"}, registry_login=login)
+    seen = await market.offer(job)
+    await market.until(lambda: seen.countersigned)
+    assert [record.spec.env for record in node.engine.records.values()] == [(("A", "b"), ("TOKEN", "planted-secret"))]
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
+    await market.until(lambda: seen.exited)

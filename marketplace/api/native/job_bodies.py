@@ -13,9 +13,7 @@ from marketplace.domain.retries import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields, RetryFields
 
-NOT_YET: Final = frozenset(
-    {"model", "input", "output_config", "checkpoint", "webhook", "kind", "secrets", "registry_auth_id"}
-)
+NOT_YET: Final = frozenset({"model", "input", "output_config", "checkpoint", "webhook", "kind"})
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]

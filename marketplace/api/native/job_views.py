@@ -173,6 +173,7 @@ class JobView(ResponseModel):
     retry: RetryView
     shm_gb: float | None
     ulimits: dict[str, int]
+    registry_auth_id: str | None
 
 
 class JobEntry(ResponseModel):
@@ -305,7 +306,7 @@ class JobViews:
             timeout_seconds=allocation.max_ms // 1000,
             max_minutes=None if rest else minutes,
             env=spec.env,
-            secret_names=[],
+            secret_names=list(spec.secret_names or ()),
             name=allocation.name,
             labels=dict(allocation.labels),
             consumer_id=allocation.consumer_id,
@@ -321,6 +322,7 @@ class JobViews:
             ),
             shm_gb=None if spec.shm_mb is None else spec.shm_mb / 1000,
             ulimits=spec.ulimits or {},
+            registry_auth_id=allocation.registry_auth_id,
         )
 
     def submitted(self, allocation: Allocation) -> SubmitView:

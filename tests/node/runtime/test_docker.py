@@ -1,8 +1,10 @@
 """The sandbox on a real engine: what a stranger's program can't do, and what is left behind."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
+import http.client
 import http.server
 import os
 import socket
@@ -34,6 +36,7 @@ from node.runtime.port import (
     ContainerSpec,
     DiskLimit,
     Image,
+    Login,
     LogStream,
     Network,
 )
@@ -309,6 +312,71 @@ async def test_a_registry_that_wants_a_login_is_the_renters_side(
     with pytest.raises(ImageUnavailable) as caught:
         await runtime.prepare(f"{locked_registry}/private/image:1", max_bytes=MIB)
     assert caught.value.fault is ImageFault.DENIED
+
+
+@pytest.fixture
+def private_registry(registry: str) -> Iterator[str]:
+    """The registry on loopback behind a door that lets `robot` in."""
+
+    class Door(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            wanted = "Basic " + base64.b64encode(b"robot:planted-password").decode()
+            if self.headers.get("Authorization") != wanted:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="private"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            accept = {"Accept": ", ".join(self.headers.get_all("Accept") or ["*/*"])}
+            link = http.client.HTTPConnection(registry)
+            link.request(self.command, self.path, headers=accept)
+            answer = link.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in {"transfer-encoding", "connection"}:
+                    self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+            link.close()
+
+        do_HEAD = do_GET  # noqa: N815 - the name http.server looks for
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in http.server
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_private_image_is_had_with_its_login_and_stays_private(
+    make_docker: DockerMaker, private_registry: str
+) -> None:
+    runtime = make_docker(private_registries=frozenset({private_registry}))
+    reference = f"{private_registry}/reaver/busybox:1"
+    for login in (None, Login("robot", "wrong"), Login("robot", "planted-password", "elsewhere.example")):
+        with pytest.raises(ImageUnavailable) as caught:
+            await runtime.prepare(reference, max_bytes=100 * MIB, login=login)
+        assert caught.value.fault is ImageFault.DENIED
+        assert "planted-password" not in str(caught.value)
+    image = await runtime.prepare(reference, max_bytes=100 * MIB, login=Login("robot", "planted-password"))
+    # It is on the machine now. Whoever knows its digest needs a login all the same, also after a restart.
+    fresh = make_docker(private_registries=frozenset({private_registry}))
+    with pytest.raises(ImageUnavailable) as caught:
+        await fresh.prepare(image.pinned, max_bytes=100 * MIB)
+    assert caught.value.fault is ImageFault.DENIED
+    again = await fresh.prepare(
+        reference, digest=image.digest, max_bytes=100 * MIB, login=Login("robot", "planted-password", private_registry)
+    )
+    assert again.digest == image.digest
 
 
 # Network.
