@@ -7,7 +7,12 @@ import pytest
 from scripts.local_stack import Stack, StackError
 from tests.e2e.test_jobs import TERMINAL, ended, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(240, func_only=True)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(240, func_only=True),
+]
 WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
 
 
