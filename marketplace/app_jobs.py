@@ -15,6 +15,8 @@ from marketplace.api.native.control import ControlChannels, control_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.job_logs import log_routes
+from marketplace.api.native.job_retries import retry_routes
+from marketplace.api.native.job_views import JobViews
 from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
@@ -170,6 +172,7 @@ class JobMarket:
             routes=[
                 *quote_routes(quotes, chain, currency),
                 *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
+                *retry_routes(jobs, JobViews(jobs, lambda node_id: _runtime(registry, node_id))),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),

@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Literal
 
+from marketplace.domain.allocations import Allocation
 from marketplace.domain.catalogue import (
     ANY,
     CLASSES,
@@ -148,6 +150,60 @@ class Order:
         return Millis(self.max_seconds * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a job that is repeated may do otherwise, as given; None where left out."""
+
+    priority: str | None = None
+    timeout_seconds: int | None = None
+    max_price_per_gpu_second: str | None = None
+    max_price_per_hour: str | None = None
+
+
+def repeat_order(
+    allocation: Allocation, attempted: Collection[NodeId], secrets: dict[str, str], changes: Changes, *, decimals: int
+) -> Order:
+    """The order of an ended job once more, at the price of now. Raises Invalid with every wrong field.
+
+    attempted: nodes that its attempts ran on; they are asked again, those that the renter barred are not.
+    """
+    found = _Findings()
+    spec = JobSpec.model_validate_json(allocation.spec)
+    fields = OrderFields(
+        gpu_count=spec.gpu_count,
+        timeout_seconds=allocation.max_ms // 1000 if changes.timeout_seconds is None else changes.timeout_seconds,
+        max_price_per_gpu_second=changes.max_price_per_gpu_second,
+        max_price_per_hour=changes.max_price_per_hour,
+    )
+    seconds = _seconds(fields, found)
+    price = _price(fields, seconds, decimals, found)
+    priority = _priority(allocation.priority.value if changes.priority is None else changes.priority, found)
+    found.raise_any()
+    return Order(
+        spec=spec.model_copy(update={"limit_ms": seconds * 1000}),
+        has_image=True,
+        regions=allocation.regions,
+        priority=priority,
+        max_seconds=seconds,
+        max_price_per_hour=price,
+        quote=None,
+        only_nodes=allocation.only_nodes,
+        exclude_nodes=tuple(node for node in allocation.excluded if node not in attempted),
+        queue_ms=allocation.queue_ms,
+        name=allocation.name,
+        labels=allocation.labels,
+        submitted=allocation.submitted,
+        named=frozenset(),
+        tiers=allocation.classes,
+        min_cuda=allocation.min_cuda,
+        min_reputation_millionths=allocation.min_reputation_millionths,
+        retry=allocation.retry,
+        secrets=secrets,
+        consumer_id=allocation.consumer_id,
+        retry_of=allocation.job_id,
+    )
+
+
 def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Order:
     """Check everything, before any row exists. Raises Invalid with every wrong field."""
     found = _Findings()
@@ -167,11 +223,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
     _check_env(fields, found)
     _check_sandbox(fields, tiers, found)
-    try:
-        priority = Priority(fields.priority)
-    except ValueError:
-        priority = Priority.NORMAL
-        found.add("priority", DetailCode.NOT_ALLOWED, "is none of the priorities", allowed=tuple(Priority))
+    priority = _priority(fields.priority, found)
     for name, text in (("nodes", fields.nodes), ("exclude_nodes", fields.exclude_nodes)):
         if any(not node.startswith("node_") for node in text):
             found.add(name, DetailCode.NOT_ALLOWED, "holds something that is no node id")
@@ -389,6 +441,14 @@ def _regions(fields: OrderFields, found: _Findings) -> tuple[str, ...]:
                 allowed=tuple(REGIONS), suggestions=unknown.suggestions,
             )  # fmt: skip
     return tuple(sorted(set(codes)))
+
+
+def _priority(text: str, found: _Findings) -> Priority:
+    try:
+        return Priority(text)
+    except ValueError:
+        found.add("priority", DetailCode.NOT_ALLOWED, "is none of the priorities", allowed=tuple(Priority))
+        return Priority.NORMAL
 
 
 def _seconds(fields: OrderFields, found: _Findings) -> int:

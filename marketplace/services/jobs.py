@@ -16,7 +16,7 @@ from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
 from marketplace.domain.ids import AccountId, AllocationId, JobId
 from marketplace.domain.instants import instant_text
-from marketplace.domain.lifecycle import AllocationState, JobStatus
+from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.domain.money import format_amount
 from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import Millis, Tokens
@@ -24,6 +24,8 @@ from marketplace.domain.reasons import Reason
 from marketplace.errors import (
     AlreadyTerminal,
     ChainUnavailable,
+    Conflict,
+    Gone,
     IdempotencyKeyReused,
     InsufficientFunds,
     NotFound,
@@ -31,17 +33,18 @@ from marketplace.errors import (
     SignatureRequired,
     UniqueViolation,
 )
-from marketplace.protocol.terms import canonical_json, terms_hash
+from marketplace.protocol.terms import JobSpec, canonical_json, terms_hash
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
 from marketplace.services.idempotency import KeyInUse
-from marketplace.services.job_orders import Order
+from marketplace.services.job_orders import Changes, Order, repeat_order
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.live import Change, Live
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.quotes import QuoteService
 from marketplace.services.scheduler import Scheduler
+from marketplace.services.stored_secrets import Unreadable
 from marketplace.services.transactions import Prepared, TransactionService
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
@@ -136,7 +139,7 @@ class JobService:
         self._live.require_open()
         known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
         if known is not None:
-            if known.body_hash != key.body_sha256:
+            if known.body_hash != key.body_sha256 or known.retry_of != order.retry_of:
                 raise IdempotencyKeyReused
             if known.state is AllocationState.REQUESTED:
                 # Those of a request that nobody paid for long are forgotten; it may still be paid now.
@@ -158,6 +161,29 @@ class JobService:
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft, seal)
+
+    async def retry(self, caller: AccountPrincipal, key: KeyInUse, job_id: JobId, changes: Changes) -> Allocation:
+        """A new job that does once more what an ended one did, with an escrow of its own; as `submit`.
+
+        Raises NotFound, Conflict before the end, Gone where its secrets are forgotten.
+        """
+        self._live.require_open()
+        original = await self.get(caller.account_id, job_id)
+        if not original.terminal:
+            raise Conflict(
+                "it has not ended yet; cancel it or wait",
+                extra={"state": original.status.value, "allowed_from": sorted(TERMINAL_STATUSES)},
+            )
+        secrets: dict[str, str] = {}
+        if JobSpec.model_validate_json(original.spec).secret_names:
+            try:
+                secrets = await self._secrets.get(original.id)
+            except Unreadable as error:
+                raise Gone("its secrets are not kept any more; submit it anew with them") from error
+        attempts = await self._store.read(lambda tx: Attempts(tx).list_for(original.id))
+        attempted = {attempt.node_id for attempt in attempts}
+        order = repeat_order(original, attempted, secrets, changes, decimals=self.decimals)
+        return await self.submit(caller, key, order)
 
     async def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
         """The intent, but for who opens it and its nonce."""

@@ -170,3 +170,35 @@ async def test_jobs_are_found_by_whose_they_are(allowed, add_node):
     assert listed["total"] == 1
     _, job, _ = await allowed("GET", f"/v1/jobs/{listed['jobs'][0]['id']}")
     assert job["consumer_id"] == "team-2"
+
+
+async def test_an_ended_job_is_repeated_with_all_that_it_said(allowed, add_node):
+    node = await add_node("cpu-small")
+    said = {"secrets": {"TOKEN": "planted"}, "labels": {"a": "b"}, "consumer_id": "team", "retry": {"max_attempts": 1}}
+    submitting = asyncio.create_task(submit(allowed, command=["x"], shm_gb=0.5, **said))
+    attempt = await node.take()
+    _, first, _ = await submitting
+    path = f"/v1/jobs/{first['id']}/retry"
+    status, refused, _ = await allowed("POST", path)
+    assert (status, refused["error"], refused["state"]) == (409, "conflict", "assigned")
+    await attempt.report("exited", reason=8)
+    await until(allowed, first["id"], "failed")
+    headers = {"Idempotency-Key": "again"}
+    body = {"timeout_seconds": 60, "priority": "high"}
+    repeating = asyncio.create_task(allowed("POST", path, json=body, headers=headers))
+    again = await node.take()
+    status, second, headers = await repeating
+    assert (status, headers["Location"]) == (201, f"/v1/jobs/{second['id']}")
+    assert (again.spec.command, again.spec.secrets, again.spec.limit_ms) == (("x",), {"TOKEN": "planted"}, 60_000)
+    assert again.request.escrow != attempt.request.escrow
+    job = await until(allowed, second["id"], "assigned")
+    assert (job["retry_of"], job["timeout_seconds"], job["priority"]) == (first["id"], 60, "high")
+    assert {name: job[name] for name in ("labels", "consumer_id", "secret_names", "shm_gb")} == {
+        "labels": {"a": "b"}, "consumer_id": "team", "secret_names": ["TOKEN"], "shm_gb": 0.5,
+    }  # fmt: skip
+    status, replayed, _ = await allowed("POST", path, json=body, headers={"Idempotency-Key": "again"})
+    assert (status, replayed["id"]) == (201, second["id"])
+    status, refused, _ = await allowed("POST", path, json={"priority": "now"})
+    assert (status, refused["details"][0]["field"]) == (422, "priority")
+    await again.report("exited", reason=7)
+    await until(allowed, second["id"], "failed")
