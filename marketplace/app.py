@@ -18,6 +18,7 @@ from aiohttp import web
 
 from marketplace.api.native.accounts import account_routes
 from marketplace.api.native.allowances import allowance_routes
+from marketplace.api.native.api_keys import api_key_routes
 from marketplace.api.native.constants import constants_routes
 from marketplace.api.native.escrows import escrow_routes
 from marketplace.api.native.logins import login_routes
@@ -39,15 +40,17 @@ from marketplace.errors import MarketError, SettingsError
 from marketplace.metrics import Metrics
 from marketplace.objects.storage import ObjectStorage, S3Access
 from marketplace.services.allowances import AllowanceService
+from marketplace.services.api_keys import ApiKeyService
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, SystemRandom
 from marketplace.services.constants import ConstantsService
+from marketplace.services.credentials import Credentials
 from marketplace.services.escrows import EscrowService
 from marketplace.services.idempotency import Idempotency
 from marketplace.services.key_ring import create_key_ring, load_key_ring
 from marketplace.services.logins import LoginService, SignInText
 from marketplace.services.outbox import StoreOutbox
-from marketplace.services.rate_limits import RateLimits, per_minute
+from marketplace.services.rate_limits import RateLimits, Window, per_minute
 from marketplace.services.readiness import Lifecycle, Readiness
 from marketplace.services.stored_secrets import RING_FILE, SecretKeeper
 from marketplace.services.tokens import Tokens
@@ -65,6 +68,8 @@ _CHAIN_REFRESH_S = 60
 """How often deployment and market are read again; chosen: changes of fees and keys are announced a day ahead."""
 _CLEANING_S = 60
 """How often what is past its time is deleted; chosen."""
+_KEY_USES_S = 5
+"""How often it is written when API keys were last used; chosen."""
 
 
 @dataclass
@@ -84,6 +89,7 @@ class Market:
     streams: Streams
     tokens: Tokens
     logins: LoginService
+    api_keys: ApiKeyService
     keys: OperatorKeys
     rpc: RpcClient
     link: ChainLink
@@ -171,6 +177,7 @@ class Market:
             streams=streams,
             tokens=tokens,
             logins=logins,
+            api_keys=ApiKeyService(store, ring, clock, ids),
             keys=keys,
             rpc=rpc,
             link=link,
@@ -212,6 +219,7 @@ class Market:
         return [
             *login_routes(self.logins),
             *account_routes(self.logins, self.vaults),
+            *api_key_routes(self.api_keys, lambda: self.escrows.decimals, self.settings.market.currency),
             *vault_routes(self.vaults),
             *allowance_routes(self.allowances),
             *escrow_routes(self.escrows),
@@ -235,6 +243,7 @@ class Market:
         """What runs beside the listener, by name."""
         return {
             "cleaning": self._clean,
+            "key-uses": self._note_key_uses,
             "sender": self.sender.run,
             "chain": self._follow_chain,
             **self.jobs.duties(),
@@ -245,7 +254,7 @@ class Market:
         return build_application(
             Frame(
                 routes=self.routes,
-                authenticator=self.tokens,
+                authenticator=Credentials(self.tokens, self.api_keys),
                 rate_limits=self.rate_limits,
                 rate_windows=rate_windows(self.settings.limits),
                 idempotency=self.idempotency,
@@ -294,6 +303,7 @@ class Market:
         if self.listener is not None:
             self.listener.close()
         await self.rate_limits.stop()
+        await self.api_keys.flush()
         await self.rpc.close()
         await self.store.close()
         _log.info("market.stopped")
@@ -328,12 +338,18 @@ class Market:
                 pause_s = 0.2
                 await asyncio.sleep(_CHAIN_REFRESH_S)
 
+    async def _note_key_uses(self) -> None:
+        while True:
+            await asyncio.sleep(_KEY_USES_S)
+            await self.api_keys.flush()
+
     async def _clean(self) -> None:
         while True:
             await asyncio.sleep(_CLEANING_S)
             await self.logins.forget_expired()
             await self.idempotency.forget_expired()
             await self.rate_limits.forget_ended()
+            await self.api_keys.forget_days()
             await self.transactions.forget_unsigned()
 
 
@@ -395,6 +411,7 @@ def rate_windows(limits: LimitSettings) -> RateWindows:
     """Windows of api.md section 3 with the configured numbers."""
     return RateWindows(
         wallet=per_minute(limits.wallet),
+        client=(*per_minute(limits.client), Window(3600, limits.client_hour)),
         address=per_minute(limits.address),
         challenge=per_minute(limits.challenge),
         login=per_minute(limits.login),

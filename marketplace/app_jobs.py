@@ -171,8 +171,8 @@ class JobMarket:
             clock=clock,
             routes=[
                 *quote_routes(quotes, chain, currency),
-                *job_routes(jobs, receipts, lambda node_id: _runtime(registry, node_id)),
                 *retry_routes(jobs, JobViews(jobs, lambda node_id: _runtime(registry, node_id))),
+                *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),

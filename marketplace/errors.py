@@ -262,6 +262,12 @@ class WalletRequired(PaymentRequired):
     code = Code.WALLET_REQUIRED
 
 
+class SpendLimitReached(PaymentRequired):
+    """This API key's own spending limit is used up; nothing was spent."""
+
+    code = Code.SPEND_LIMIT
+
+
 class Forbidden(RequestError):
     """This credential doesn't permit that."""
 

@@ -187,9 +187,14 @@ class ObjectSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """Requests per minute of the rate classes (api.md section 3)."""
+    """Requests per minute of the rate classes (api.md section 3).
+
+    client: an API key's; client_hour: the same, per hour.
+    """
 
     wallet: PositiveInt = 120
+    client: PositiveInt = 60
+    client_hour: PositiveInt = 1000
     address: PositiveInt = 60
     challenge: PositiveInt = 20
     login: PositiveInt = 10

@@ -113,6 +113,7 @@ QuoteIdPath = Annotated[str, path_id("quote"), WithJsonSchema({"type": "string",
 RegistryAuthIdPath = Annotated[str, path_id("reg"), WithJsonSchema({"type": "string", "pattern": "^reg_"})]
 FileIdPath = Annotated[str, path_id("file"), WithJsonSchema({"type": "string", "pattern": "^file_"})]
 UploadIdPath = Annotated[str, path_id("upl"), WithJsonSchema({"type": "string", "pattern": "^upl_"})]
+KeyIdPath = Annotated[str, path_id("key"), WithJsonSchema({"type": "string", "pattern": "^key_"})]
 AllocationIdPath = Annotated[str, path_id("alloc"), WithJsonSchema({"type": "string", "pattern": "^alloc_"})]
 
 
@@ -158,7 +159,7 @@ MillisInstant = Annotated[Millis, PlainSerializer(millis_text, return_type=str),
 """An instant shown with milliseconds, everywhere else."""
 
 
-def _instant_text(value: object) -> Millis:
+def instant_of(value: object) -> Millis:
     """RFC 3339 with an offset, as milliseconds since the epoch."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= _MAX_INSTANT else None
@@ -171,7 +172,7 @@ def _instant_text(value: object) -> Millis:
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_INSTANT: Final = 40
-InstantText = Annotated[Millis, PlainValidator(_instant_text), _DATE_TIME]
+InstantText = Annotated[Millis, PlainValidator(instant_of), _DATE_TIME]
 """An instant in a request."""
 
 

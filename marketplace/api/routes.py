@@ -5,7 +5,7 @@
     async def submit(call: Call, body: SubmitRequest) -> Reply[SubmitResponse]: ...
     async def follow(call: Call, job_id: JobIdPath, query: LogsQuery) -> StreamResponse: ...
 
-    Route("GET", "/v1/jobs/{job_id}", get_job, access=scope(Scope.READ), errors=(NotFound,))
+    Route("GET", "/v1/jobs/{job_id}", get_job, access=reading(Scope.JOBS), errors=(NotFound,))
 
 `call` is always there; `query` and `body` are pydantic models; every other parameter is a placeholder of the path,
 with its type's validator. The answer is a response model (with the route's status), `Reply` of one (own status and
@@ -61,12 +61,16 @@ class RateClass(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call. No flag set: nobody but through `open_to_all`. scope: what an account's credential needs."""
+    """Who may call. No flag set: nobody but through `open_to_all`. scope: what an account's credential needs.
+
+    instead: a scope that will do as well, for who may write something may read it.
+    """
 
     accounts: bool = False
     nodes: bool = False
     everybody: bool = False
     scope: Scope | None = None
+    instead: Scope | None = None
 
 
 OPEN: Final = Access(everybody=True)
@@ -80,6 +84,16 @@ LOGGED_IN: Final = Access(accounts=True)
 def scope(wanted: Scope) -> Access:
     """An account whose credential has this scope."""
     return Access(accounts=True, scope=wanted)
+
+
+def reading(owner: Scope) -> Access:
+    """An account whose credential may read everything, or write what is read here."""
+    return Access(accounts=True, scope=Scope.READ, instead=owner)
+
+
+def reading_or_node(owner: Scope) -> Access:
+    """The same, or a node."""
+    return Access(accounts=True, nodes=True, scope=Scope.READ, instead=owner)
 
 
 def scope_or_node(wanted: Scope) -> Access:

@@ -37,9 +37,10 @@ from marketplace.errors import (
     UnsupportedMedia,
 )
 from marketplace.metrics import Metrics
+from marketplace.services.api_keys import is_api_key
 from marketplace.services.clock import Clock
 from marketplace.services.idempotency import Idempotency, KeyInUse, check_key
-from marketplace.services.principals import AccountPrincipal, NodePrincipal, Principal
+from marketplace.services.principals import AccountPrincipal, KeyRate, NodePrincipal, Principal
 from marketplace.services.rate_limits import RateLimitReached, RateLimits, RateState, Window
 from marketplace.store.idempotency import KeyScope, StoredAnswer
 
@@ -63,6 +64,7 @@ class RateWindows:
     """Windows of each rate class."""
 
     wallet: tuple[Window, ...]
+    client: tuple[Window, ...]
     address: tuple[Window, ...]
     challenge: tuple[Window, ...]
     login: tuple[Window, ...]
@@ -247,7 +249,7 @@ class _Server:
             if not route.access.accounts:
                 raise Forbidden("this route takes a node's own login")
             if route.access.scope is not None:
-                principal.require(route.access.scope)
+                principal.require(route.access.scope, route.access.instead)
         return principal
 
     def _arguments(self, route: Route, request: web.Request) -> dict[str, Any]:
@@ -329,7 +331,10 @@ class _Server:
 
     def _count_principal(self, exchange: Exchange, principal: Principal, *, counted: bool) -> None:
         windows = self._frame.rate_windows
-        chosen = windows.node if isinstance(principal, NodePrincipal) else windows.wallet
+        if isinstance(principal, NodePrincipal):
+            chosen = windows.node
+        else:
+            chosen = windows.client if principal.key_rate is KeyRate.CLIENT else windows.wallet
         if counted:
             self._count(exchange, principal.subject, chosen)
         else:
@@ -383,16 +388,20 @@ class _Server:
 
 
 def _credential(request: web.Request) -> str:
-    """The one credential of a request. Raises Unauthenticated for none, two, or another scheme."""
-    given = request.headers.getall("Authorization", []) + request.headers.getall("X-Api-Key", [])
-    if len(given) != 1:
-        raise Unauthenticated(None if not given else "more than one credential was sent; send one")
-    if "X-Api-Key" in request.headers:
-        raise Unauthenticated("this API key is unknown; log in with a wallet")
-    scheme, _, token = given[0].partition(" ")
-    if scheme.lower() != "bearer" or not token or token != token.strip():
-        raise Unauthenticated("send `Authorization: Bearer <token>`")
-    return token
+    """The one credential of a request; it may stand in both headers. Raises Unauthenticated."""
+    found: set[str] = set()
+    for given in request.headers.getall("Authorization", []):
+        scheme, _, token = given.partition(" ")
+        if scheme.lower() != "bearer" or not token or token != token.strip():
+            raise Unauthenticated("send `Authorization: Bearer <token or API key>`")
+        found.add(token)
+    for given in request.headers.getall("X-Api-Key", []):
+        if not is_api_key(given):
+            raise Unauthenticated("X-Api-Key takes an API key, which begins with rk_")
+        found.add(given)
+    if len(found) != 1:
+        raise Unauthenticated("two different credentials were sent; send one" if found else None)
+    return found.pop()
 
 
 def _announced(request: web.Request) -> bytes:

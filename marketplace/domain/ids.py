@@ -15,6 +15,7 @@ TransactionId = NewType("TransactionId", str)
 FileId = NewType("FileId", str)
 UploadId = NewType("UploadId", str)
 RegistryAuthId = NewType("RegistryAuthId", str)
+KeyId = NewType("KeyId", str)
 
 ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BODY_LENGTH: Final = 22

@@ -57,6 +57,7 @@ from marketplace.services.clock import Clock
 from marketplace.services.live import Change, Live, ended
 from marketplace.services.stake_books import Commissions, StakeBooks
 from marketplace.store.allocations import Allocations, Attempts, Contest, Contests
+from marketplace.store.api_keys import KeySpending
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction, Movement, StoredEvent, moved
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.stake import StakeRows
@@ -335,6 +336,8 @@ class ChainEvents:
         allocation = Allocations(tx).find_by_escrow(seen.escrow)
         if allocation is None:
             return
+        if after is not None and after.state == "closed":
+            KeySpending(tx).settle(allocation.id, Tokens(after.paid))
         match seen.event:
             case SettledEvent() as event if settle_attempt:
                 attempt = Attempts(tx).find(allocation.id, event.attempt)

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from marketplace.domain.events import EventType
 from marketplace.domain.ids import AccountId, EventId
-from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.lifecycle import TERMINAL_STATUSES, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import CursorExpired, DetailCode, Invalid
 from marketplace.services.clock import Clock, Ids
@@ -29,11 +29,7 @@ _FORGET_PAGE: Final = 2_000
 """Chosen: what one transaction deletes, so that others wait some milliseconds at most."""
 _POLL_S: Final = 5.0
 """Chosen: how long a lost wake-up can delay an event."""
-_LIVE: Final = tuple(
-    (state, None, None)
-    for state in AllocationState
-    if state not in {AllocationState.REQUESTED, AllocationState.RELEASED, AllocationState.FAILED}
-)
+_LIVE: Final = tuple(status for status in JobStatus if status not in TERMINAL_STATUSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,7 @@ class Feed:
         """The account's jobs that are not over, as of one moment of the feed."""
 
         def read(tx: Transaction) -> Snapshot:
-            wanted = AllocationFilter(account_id=account, states=_LIVE)
+            wanted = AllocationFilter(account_id=account, statuses=_LIVE)
             jobs = [
                 LiveJob(
                     job_id=found.job_id,

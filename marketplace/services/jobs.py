@@ -16,7 +16,7 @@ from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
 from marketplace.domain.ids import AccountId, AllocationId, JobId
 from marketplace.domain.instants import instant_text
-from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
+from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState
 from marketplace.domain.money import format_amount
 from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import Millis, Tokens
@@ -34,6 +34,7 @@ from marketplace.errors import (
     UniqueViolation,
 )
 from marketplace.protocol.terms import JobSpec, canonical_json, terms_hash
+from marketplace.services.api_keys import KeyBudget
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
@@ -282,6 +283,13 @@ class JobService:
             self._require(funds)
         async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
             intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, opener))
+            budget = self._budget(caller)
+
+            def bind(tx: Transaction) -> None:
+                key.bind(tx)
+                if opener is Opener.MARKET:
+                    budget.hold(tx, intent.id, intent.deposit)
+
             try:
                 await self._live.create(intent, also=bind)
             except UniqueViolation as error:
@@ -309,13 +317,13 @@ class JobService:
         funds = await self._funds(known)
         obstacle = funds.obstacle(known.ceiling_per_hour, self._chain.now())
         if obstacle is None and (known.opener is Opener.MARKET or await self._is_dead(caller, key)):
-            await self._let_market_open(known, funds)
+            await self._let_market_open(caller, known, funds)
             return await self._opened(known.id)
         if obstacle is None:
             obstacle = BlockedBy.NO_ALLOWANCE
         self._require(funds)
         if known.opener is Opener.MARKET:
-            known = await self._let_wallet_open(known, funds)
+            known = await self._let_wallet_open(caller, known, funds)
         raise await self._signature_required(caller, key, known, funds, obstacle)
 
     async def _is_dead(self, caller: AccountPrincipal, key: KeyInUse) -> bool:
@@ -370,15 +378,22 @@ class JobService:
             opening=opener is Opener.MARKET,
         )
 
-    async def _let_market_open(self, known: Allocation, funds: Funds) -> None:
-        await self._reopen(known, funds, Opener.MARKET)
+    async def _let_market_open(self, caller: AccountPrincipal, known: Allocation, funds: Funds) -> None:
+        await self._reopen(caller, known, funds, Opener.MARKET)
 
-    async def _let_wallet_open(self, known: Allocation, funds: Funds) -> Allocation:
+    async def _let_wallet_open(self, caller: AccountPrincipal, known: Allocation, funds: Funds) -> Allocation:
         """The market's own try was refused and nothing landed: the wallet's signature pays."""
-        await self._reopen(known, funds, Opener.WALLET)
+        await self._reopen(caller, known, funds, Opener.WALLET)
         return self._live.find(known.id) or known
 
-    async def _reopen(self, known: Allocation, funds: Funds, opener: Opener) -> None:
+    async def _reopen(self, caller: AccountPrincipal, known: Allocation, funds: Funds, opener: Opener) -> None:
+        budget = self._budget(caller)
+
+        def pay(tx: Transaction) -> None:
+            # What an earlier try held was given back when it was refused.
+            if opener is Opener.MARKET:
+                budget.hold(tx, known.id, known.deposit)
+
         async with self._wallet_locks.setdefault(known.wallet, asyncio.Lock()):
             taken = await self._nonces_of(known, opener)
 
@@ -386,10 +401,15 @@ class JobService:
                 if present.state is not AllocationState.REQUESTED or present.opening:
                     return None
                 if present.opener is opener:
-                    return Change(replace(present, opening=opener is Opener.MARKET, error=None), attempt)
-                return Change(replace(self._with_nonce(present, funds, opener, taken), error=None), attempt)
+                    again = replace(present, opening=opener is Opener.MARKET, error=None)
+                else:
+                    again = replace(self._with_nonce(present, funds, opener, taken), error=None)
+                return Change(again, attempt, also=pay)
 
             await self._live.change(known.id, decide)
+
+    def _budget(self, caller: AccountPrincipal) -> KeyBudget:
+        return KeyBudget(caller, self._clock, self.decimals, self.currency)
 
     async def _opened(self, allocation_id: AllocationId) -> Allocation:
         """Wait until the escrow is confirmed. Raises ChainUnavailable when that takes too long or failed."""
@@ -481,7 +501,8 @@ class JobService:
 
         def read(tx: Transaction) -> tuple[list[tuple[Allocation, Sequence[Attempt]]], int]:
             found, total = Allocations(tx).page(wanted, limit=limit, offset=offset)
-            return [(a, Attempts(tx).list_for(a.id) if a.attempt else ()) for a in found], total
+            attempts = Attempts(tx).list_for_each([a.id for a in found])
+            return [(a, attempts[a.id]) for a in found], total
 
         return await self._store.read(read)
 
@@ -517,39 +538,6 @@ class JobService:
 def cost_of(attempts: Sequence[Attempt]) -> Tokens:
     """What is paid or acknowledged so far, over all attempts."""
     return Tokens(sum(max(a.paid, a.amount) for a in attempts))
-
-
-def status_filter(statuses: Sequence[JobStatus]) -> list[tuple[AllocationState, tuple[int, ...] | None, bool | None]]:
-    """The states, reasons and cancelling marks in which a job shows one of these words."""
-    ends: dict[JobStatus, tuple[Reason, ...]] = {
-        JobStatus.COMPLETED: (Reason.COMPLETED,),
-        JobStatus.CANCELLED: (Reason.CANCELLED,),
-        JobStatus.TIMED_OUT: (Reason.TIMEOUT,),
-        JobStatus.EXPIRED: (Reason.QUEUE_EXPIRED,),
-    }
-    named = {reason for reasons in ends.values() for reason in reasons}
-    ends[JobStatus.FAILED] = tuple(reason for reason in Reason if reason not in named)
-    running = (AllocationState.ACTIVE, AllocationState.RELEASING, AllocationState.STOPPED)
-    live = {
-        JobStatus.QUEUED: (AllocationState.REQUESTED, AllocationState.RESERVING),
-        JobStatus.ASSIGNED: (AllocationState.PROVISIONING, AllocationState.VERIFYING),
-        JobStatus.RUNNING: running,
-        JobStatus.CANCELLING: (
-            AllocationState.REQUESTED,
-            AllocationState.RESERVING,
-            AllocationState.PROVISIONING,
-            AllocationState.VERIFYING,
-            *running,
-        ),
-    }
-    found: list[tuple[AllocationState, tuple[int, ...] | None, bool | None]] = []
-    for status in statuses:
-        if status in ends:
-            numbers = tuple(int(reason) for reason in ends[status])
-            found += [(state, numbers, None) for state in (AllocationState.RELEASED, AllocationState.FAILED)]
-        else:
-            found += [(state, None, status is JobStatus.CANCELLING) for state in live.get(status, ())]
-    return found
 
 
 def _duration(limit_ms: int) -> str:

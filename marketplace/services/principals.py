@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from marketplace.domain.ids import AccountId, NodeId
+from marketplace.domain.ids import AccountId, KeyId, NodeId
 from marketplace.errors import Forbidden
 
 
@@ -29,24 +29,44 @@ LOGIN_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
 """A wallet login has all but `admin`."""
 
 
+class KeyRate(StrEnum):
+    """How an API key's requests are counted. Source: api.md sections 3 and 4.5."""
+
+    CLIENT = "client"
+    """By itself, in the narrower windows."""
+    WALLET = "wallet"
+    """As the account's logins are, and together with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountPrincipal:
-    """An account, through one of its logins. wallet: the one that logged in."""
+    """An account, through one of its logins or API keys.
+
+    wallet: the one that logged in; of a key the primary one. login_id: of a key it is empty.
+    key_id, key_rate: None for a login.
+    """
 
     account_id: AccountId
     wallet: str
     login_id: str
     scopes: frozenset[Scope]
+    key_id: KeyId | None = None
+    key_rate: KeyRate | None = None
 
     @property
     def subject(self) -> str:
         """Whose requests are counted together."""
-        return self.account_id
+        return self.key_id if self.key_id is not None and self.key_rate is KeyRate.CLIENT else self.account_id
 
-    def require(self, scope: Scope) -> None:
-        """Raise Forbidden without this scope."""
-        if scope not in self.scopes:
+    def require(self, scope: Scope, instead: Scope | None = None) -> None:
+        """Raise Forbidden with neither this scope nor the one that will do instead."""
+        if self.scopes.isdisjoint({scope, instead}):
             raise Forbidden(f"this credential lacks the scope {scope}", extra={"required_scope": str(scope)})
+
+    def require_login(self, what: str) -> None:
+        """Raise Forbidden for an API key. what: "to make a key", such as a sentence ends with."""
+        if self.key_id is not None:
+            raise Forbidden(f"it needs a login, not a key, {what}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Fixed windows of requests, aligned to the epoch. Source: api.md section 3.
 
-Counting happens in memory; what was counted is added to the store in batches, and read back at start, so that a
-restart forgives nobody. If the store fails, requests pass, the counts wait, and the failure is counted.
+Counting happens in memory; what was counted is added to the store in batches and the sums are read back, so that a
+restart forgives nobody and several limiters over one database count together. What one counts another knows at the
+latest two flushes later: with n of them a subject gets at most what the others let pass within that time beyond its
+limit (1 s with the default of 500 ms). If the store fails, requests pass, the counts wait, and the failure is counted.
 """
 
 import asyncio
@@ -94,7 +96,7 @@ class RateLimits:
         return self._state(subject, windows, self._now_s())
 
     async def flush(self) -> None:
-        """Add what was counted since the last flush to the store, and forget windows that have ended."""
+        """Add what was counted since the last flush to the store, read what others added, forget what has ended."""
         now_s = self._now_s()
         for key in [key for key in self._counts if key.start_s + key.window_s <= now_s]:
             del self._counts[key]
@@ -105,10 +107,18 @@ class RateLimits:
         try:
             await self._store.write(lambda tx: RateCounters(tx).add(increments))
         except StoreError:
-            self._on_failure()
-            _log.warning("rate_limits.flush_failed", action="counted requests wait for the next flush")
+            self._failed("counted requests wait for the next flush")
             for key, count in increments:
                 self._unflushed[key] = self._unflushed.get(key, 0) + count
+            return
+        try:
+            sums = await self._store.read(lambda tx: RateCounters(tx).sums([key for key, _ in increments]))
+        except StoreError:
+            self._failed("what other limiters counted is read with the next flush")
+            return
+        for key, count in sums:
+            # What came in meanwhile is in no sum yet.
+            self._counts[key] = count + self._unflushed.get(key, 0)
 
     async def forget_ended(self) -> int:
         """Delete stored counters of windows that have ended; how many."""
@@ -119,6 +129,10 @@ class RateLimits:
         while True:
             await asyncio.sleep(self._flush_ms / 1000)
             await self.flush()
+
+    def _failed(self, action: str) -> None:
+        self._on_failure()
+        _log.warning("rate_limits.flush_failed", action=action)
 
     def _now_s(self) -> int:
         return self._clock.now() // 1000

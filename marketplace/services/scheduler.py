@@ -36,6 +36,7 @@ from marketplace.services.clock import Clock, RandomSource
 from marketplace.services.live import Change, Live
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.settlement import Settlement
+from marketplace.store.api_keys import KeySpending
 
 _log = structlog.get_logger(__name__)
 
@@ -241,7 +242,11 @@ class Scheduler:
         def give_up(present: Allocation, latest: Attempt | None) -> Change | None:
             if present.state is not AllocationState.REQUESTED:
                 return None
-            return Change(replace(present, opening=False, error=refused.name or str(refused)), latest)
+            return Change(
+                replace(present, opening=False, error=refused.name or str(refused)),
+                latest,
+                also=lambda tx: KeySpending(tx).settle(present.id, Tokens(0)),
+            )
 
         await self._live.change(allocation.id, give_up)
 

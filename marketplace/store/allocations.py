@@ -1,34 +1,48 @@
 """Allocations, attempts, open contests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import insert, select, update
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
 from marketplace.domain.ids import AccountId, AllocationId
-from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
-from marketplace.store.records import from_row, plain, to_values
+from marketplace.store.records import from_row, to_values
 from marketplace.store.tables.jobs import AllocationRow, AttemptRow, ContestRow
 
 _ALLOCATIONS: Final = AllocationRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
 _ATTEMPTS: Final = AttemptRow.__table__  # type: ignore[attr-defined]
 _CONTESTS: Final = ContestRow.__table__  # type: ignore[attr-defined]
+_Id = TypeVar("_Id", bound=str)
+_AT_ONCE: Final = 1_000
+"""Ids in one statement; chosen: more than any page, far fewer than the parameters that a database takes."""
 _TERMINAL: Final = (AllocationState.RELEASED.value, AllocationState.FAILED.value)
 
 
 @dataclass(frozen=True, slots=True)
 class AllocationFilter:
-    """What a list of allocations is narrowed to. states: None for all; unfunded ones are never listed."""
+    """What a list of allocations is narrowed to. statuses: None for all; unfunded ones are never listed.
+
+    ended_from_ms, ended_until_ms: when they ended, the second exclusive. With either the list is of ended ones, by
+    when they ended.
+    """
 
     account_id: AccountId
-    states: Sequence[tuple[AllocationState, tuple[int, ...] | None, bool | None]] | None = None
+    statuses: Sequence[JobStatus] | None = None
     class_id: str | None = None
     label: tuple[str, str] | None = None
     consumer_id: str | None = None
+    ended_from_ms: int | None = None
+    ended_until_ms: int | None = None
+
+    @property
+    def history(self) -> bool:
+        """Whether the list is of what has ended."""
+        return self.ended_from_ms is not None or self.ended_until_ms is not None
 
 
 class Allocations:
@@ -39,7 +53,16 @@ class Allocations:
 
     def create(self, allocation: Allocation) -> None:
         """Raises UniqueViolation when the key, the nonce or the escrow is taken."""
-        self._tx.execute(insert(_ALLOCATIONS), to_values(allocation))
+        self._tx.execute(insert(_ALLOCATIONS), _values(allocation))
+        if allocation.labels:
+            self._tx.change_many(
+                "INSERT INTO job_labels (allocation_id, name, value, account_id)"
+                " VALUES (:allocation, :name, :value, :account)",
+                [
+                    {"allocation": allocation.id, "name": name, "value": value, "account": allocation.account_id}
+                    for name, value in allocation.labels
+                ],
+            )
 
     def update(self, allocation: Allocation) -> Allocation:
         """Write it back and return it with its new version. Raises StaleLease when somebody wrote it meanwhile."""
@@ -47,7 +70,7 @@ class Allocations:
         statement = (
             update(_ALLOCATIONS)
             .where(_ALLOCATIONS.c.id == allocation.id, _ALLOCATIONS.c.version == allocation.version)
-            .values(**to_values(following))
+            .values(**_values(following))
         )
         if self._tx.execute(statement).rowcount != 1:
             raise StaleLease(f"allocation {allocation.id} was changed by somebody else")
@@ -72,17 +95,16 @@ class Allocations:
         return [from_row(Allocation, row) for row in rows]
 
     def page(self, wanted: AllocationFilter, *, limit: int, offset: int) -> tuple[list[Allocation], int]:
-        """One page, newest first, and how many match in all."""
-        condition = self._condition(wanted)
-        total = self._tx.execute(select(func.count()).select_from(_ALLOCATIONS).where(condition)).scalar_one()
-        rows = self._tx.execute(
-            select(_ALLOCATIONS)
-            .where(condition)
-            .order_by(_ALLOCATIONS.c.created_at_ms.desc(), _ALLOCATIONS.c.id.desc())
-            .limit(limit)
-            .offset(offset)
-        ).mappings()
-        return [from_row(Allocation, row) for row in rows], int(total)
+        """One page, the latest first, and how many match in all. Three statements, whatever the page."""
+        pages = AllocationPages(wanted)
+        values = pages.values | {"limit": limit, "offset": offset, "most": limit + offset}
+        total = self._tx.row(pages.count, pages.values)
+        ids = [str(row[0]) for row in self._tx.rows(pages.ids, values)]
+        found: dict[str, Allocation] = {}
+        for some in _in_parts(ids):
+            rows = self._tx.execute(select(_ALLOCATIONS).where(_ALLOCATIONS.c.id.in_(some))).mappings()
+            found |= {row["id"]: from_row(Allocation, row) for row in rows}
+        return [found[each] for each in ids], int(total[0]) if total else 0
 
     def list_nonces(self, wallet: str, opener: Opener) -> set[int]:
         """Nonces of this wallet and opener that intents hold here."""
@@ -94,39 +116,72 @@ class Allocations:
 
     def count_unfinished(self, account_id: AccountId) -> int:
         """Funded allocations of an account that are not terminal."""
-        row = self._tx.row(
-            "SELECT count(*) FROM allocations WHERE account_id = :account"
-            " AND state NOT IN ('released', 'failed', 'requested')",
-            {"account": account_id},
-        )
+        row = self._tx.row(COUNT_UNFINISHED, {"account": account_id})
         return int(row[0]) if row else 0
 
     def _one(self, condition: Any) -> Allocation | None:
         row = self._tx.execute(select(_ALLOCATIONS).where(condition)).mappings().first()
         return None if row is None else from_row(Allocation, row)
 
-    def _condition(self, wanted: AllocationFilter) -> Any:
-        condition = (_ALLOCATIONS.c.account_id == wanted.account_id) & (
-            (_ALLOCATIONS.c.state != AllocationState.REQUESTED.value) | _ALLOCATIONS.c.funded_at_ms.is_not(None)
-        )
-        if wanted.class_id is not None:
-            condition &= _ALLOCATIONS.c.class_id == wanted.class_id
-        if wanted.consumer_id is not None:
-            condition &= _ALLOCATIONS.c.consumer_id == wanted.consumer_id
+
+def _in_parts(ids: Sequence[_Id]) -> Iterator[Sequence[_Id]]:
+    """Parts of a size that any statement takes."""
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+
+
+def _values(allocation: Allocation) -> dict[str, Any]:
+    return to_values(allocation) | {"status": allocation.status.value}
+
+
+_LIVE_WORDS: Final = ", ".join(f"'{word}'" for word in JobStatus if word not in TERMINAL_STATUSES)
+_ENDED_WORDS: Final = ", ".join(f"'{word}'" for word in sorted(TERMINAL_STATUSES))
+COUNT_UNFINISHED: Final = (
+    "SELECT count(*) FROM allocations WHERE account_id = :account AND funded_at_ms IS NOT NULL"  # noqa: S608 - ours
+    f" AND status IN ({_LIVE_WORDS})"
+)
+
+
+class AllocationPages:
+    """The statements of one list. Each status is walked by itself in the index's order, so that a page reads no more
+    rows than it and those before it have, however many ended long ago.
+    """
+
+    def __init__(self, wanted: AllocationFilter) -> None:
+        statuses = None if wanted.statuses is None else list(dict.fromkeys(wanted.statuses))
+        self.values: dict[str, Any] = {"account": wanted.account_id}
+        conditions = ["account_id = :account", "funded_at_ms IS NOT NULL"]
+        if wanted.history:
+            conditions += ["completed_at_ms IS NOT NULL", f"status IN ({_ENDED_WORDS})"]
+        for column, value in (
+            ("class_id = :class_id", wanted.class_id),
+            ("consumer_id = :consumer_id", wanted.consumer_id),
+            ("completed_at_ms >= :ended_from", wanted.ended_from_ms),
+            ("completed_at_ms < :ended_until", wanted.ended_until_ms),
+        ):
+            if value is not None:
+                conditions.append(column)
+                self.values[column.rpartition(":")[2]] = value
         if wanted.label is not None:
-            # A pair's JSON is found in no other place of the list's: within a string its quotes would be escaped.
-            condition &= func.replace(_ALLOCATIONS.c.labels, plain(wanted.label), "") != _ALLOCATIONS.c.labels
-        if wanted.states is not None:
-            any_of: Any = _ALLOCATIONS.c.id.is_(None)
-            for state, reasons, cancelling in wanted.states:
-                one = _ALLOCATIONS.c.state == state.value
-                if reasons is not None:
-                    one &= _ALLOCATIONS.c.reason.in_(reasons)
-                if cancelling is not None:
-                    one &= _ALLOCATIONS.c.cancelling.is_(cancelling)
-                any_of |= one
-            condition &= any_of
-        return condition
+            conditions.append(
+                "id IN (SELECT allocation_id FROM job_labels"
+                " WHERE account_id = :account AND name = :label AND value = :label_value)"
+            )
+            self.values |= {"label": wanted.label[0], "label_value": wanted.label[1]}
+        at = "completed_at_ms" if wanted.history else "created_at_ms"
+        where = " AND ".join(conditions)
+        order = f"ORDER BY {at} DESC, id DESC"
+        names = [f":status{n}" for n in range(len(statuses or ()))]
+        self.values |= {name[1:]: status.value for name, status in zip(names, statuses or (), strict=True)}
+        narrowed = where if statuses is None else f"{where} AND status IN ({', '.join(names) or 'NULL'})"
+        self.count = f"SELECT count(*) FROM allocations WHERE {narrowed}"  # noqa: S608 - values are parameters
+        plain = f"SELECT id FROM allocations WHERE {narrowed} {order} LIMIT :limit OFFSET :offset"  # noqa: S608
+        each = " UNION ALL ".join(
+            f"SELECT * FROM (SELECT id, created_at_ms FROM allocations WHERE {where} AND status = {name} {order}"  # noqa: S608
+            f" LIMIT :most) AS s{n}"
+            for n, name in enumerate(names)
+        )
+        by_status = f"SELECT id FROM ({each}) AS every {order} LIMIT :limit OFFSET :offset"  # noqa: S608
+        self.ids = by_status if len(names) > 1 and not wanted.history else plain
 
 
 class Attempts:
@@ -164,6 +219,18 @@ class Attempts:
         ).mappings()
         return [from_row(Attempt, row) for row in rows]
 
+    def list_for_each(self, allocation_ids: Sequence[AllocationId]) -> dict[AllocationId, list[Attempt]]:
+        """All attempts of some allocations, first to last: a page's in one statement."""
+        found: dict[AllocationId, list[Attempt]] = {allocation_id: [] for allocation_id in allocation_ids}
+        for some in _in_parts(allocation_ids):
+            rows = self._tx.execute(
+                select(_ATTEMPTS).where(_ATTEMPTS.c.allocation_id.in_(some)).order_by(_ATTEMPTS.c.number)
+            ).mappings()
+            for row in rows:
+                attempt = from_row(Attempt, row)
+                found[attempt.allocation_id].append(attempt)
+        return found
+
     def delete(self, allocation_id: AllocationId, number: int) -> None:
         """Forget an attempt that never came to the chain: its number is given again."""
         self._tx.change(
@@ -180,7 +247,8 @@ class Attempts:
         """Billed milliseconds of an account's last completed runs of an image."""
         rows = self._tx.rows(
             "SELECT t.billed_ms FROM attempts t JOIN allocations a ON a.id = t.allocation_id AND a.attempt = t.number"
-            " WHERE a.account_id = :account AND a.image = :image AND a.state = 'released' AND a.reason = 1"
+            " WHERE a.account_id = :account AND a.image = :image AND a.status = 'completed'"
+            " AND a.funded_at_ms IS NOT NULL"
             " ORDER BY a.created_at_ms DESC LIMIT :limit",
             {"account": account_id, "image": image, "limit": limit},
         )

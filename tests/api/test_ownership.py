@@ -95,9 +95,12 @@ async def belongings(renter) -> dict[str, str]:
         status, login, _ = await renter("POST", "/v1/registry-auth", json=auth)
         assert status == 201, login
         logins.append(login["id"])
+    status, key, _ = await renter("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"]})
+    assert status == 201, key
     return {
         "registry_auth_id": logins[0],
         "auth_id": logins[1],
+        "key_id": key["id"],
         "file_id": file["file_id"],
         "upload_id": upload["upload_id"],
         "number": "1",

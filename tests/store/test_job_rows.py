@@ -9,7 +9,6 @@ from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.lifecycle import AllocationState, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import StaleLease, UniqueViolation
-from marketplace.services.jobs import status_filter
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts, Contest, Contests
 from marketplace.store.books import Books, ChainEscrow, Movement, StoredEvent
 from marketplace.store.leases import Leases
@@ -78,9 +77,9 @@ async def test_lists_narrow_by_word_class_and_label_and_never_show_the_unfunded(
         return [a.id for a in page]
 
     assert await ids() == ["alloc_3", "alloc_2", "alloc_1"]
-    assert await ids(states=status_filter([JobStatus.QUEUED])) == ["alloc_1"]
-    assert await ids(states=status_filter([JobStatus.COMPLETED])) == ["alloc_2"]
-    assert await ids(states=status_filter([JobStatus.FAILED, JobStatus.QUEUED])) == ["alloc_3", "alloc_1"]
+    assert await ids(statuses=[JobStatus.QUEUED]) == ["alloc_1"]
+    assert await ids(statuses=[JobStatus.COMPLETED]) == ["alloc_2"]
+    assert await ids(statuses=[JobStatus.FAILED, JobStatus.QUEUED]) == ["alloc_3", "alloc_1"]
     assert await ids(label=("team", "a")) == ["alloc_3", "alloc_1"]
     assert await ids(label=("team", "b")) == []
     assert await ids(class_id="a100") == []

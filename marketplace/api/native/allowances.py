@@ -2,7 +2,7 @@
 
 from marketplace.api.fields import AmountText, DecimalText, InstantText, RequestModel, ResponseModel, SecondsInstant
 from marketplace.api.native.prepared import PreparedResponse, prepared_response
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.domain.money import format_amount
 from marketplace.errors import ChainUnavailable, Invalid, NotFound, Starting, TransactionRejected
 from marketplace.services.allowances import AllowanceService, AllowanceView, RequestedAllowance
@@ -79,7 +79,7 @@ def allowance_routes(allowances: AllowanceService) -> list[Route]:
 
     chain = (ChainUnavailable, Starting)
     return [
-        Route("GET", "/v1/allowance", list_allowances, "Allowances of the wallet", scope(Scope.READ), errors=chain),
+        Route("GET", "/v1/allowance", list_allowances, "Allowances of the wallet", reading(Scope.MONEY), errors=chain),
         Route(
             "POST",
             "/v1/allowance",

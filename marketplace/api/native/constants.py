@@ -12,6 +12,7 @@ from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
 from marketplace.errors import Starting
+from marketplace.services.api_keys import MAX_KEYS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
 
 
@@ -69,6 +70,7 @@ class RateConstants(ResponseModel):
     """Requests per minute."""
 
     wallet: int
+    client: int
     address: int
     challenge: int
     login: int
@@ -76,7 +78,11 @@ class RateConstants(ResponseModel):
 
 
 class LimitConstants(ResponseModel):
+    """requests_per_hour: of an API key in class `client`."""
+
     requests_per_minute: RateConstants
+    requests_per_hour: int
+    api_keys: int
     body_bytes: int
     json_depth: int
     page: int
@@ -227,11 +233,14 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
         limits=LimitConstants(
             requests_per_minute=RateConstants(
                 wallet=windows.wallet[0].limit,
+                client=windows.client[0].limit,
                 address=windows.address[0].limit,
                 challenge=windows.challenge[0].limit,
                 login=windows.login[0].limit,
                 node=windows.node[0].limit,
             ),
+            requests_per_hour=windows.client[-1].limit,
+            api_keys=MAX_KEYS,
             body_bytes=MAX_BODY_BYTES,
             json_depth=MAX_DEPTH,
             page=PAGE_LIMIT,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from marketplace.api.fields import Address, DecimalText, MillisInstant, Page, ResponseModel
 from marketplace.api.native.prepared import PreparedResponse, prepared_response
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.domain.money import format_amount
 from marketplace.errors import ChainUnavailable, Conflict, NotFound, Starting, TransactionRejected
 from marketplace.services.escrows import EscrowService, EscrowView
@@ -89,8 +89,10 @@ def escrow_routes(escrows: EscrowService) -> list[Route]:
 
     chain = (ChainUnavailable, Starting)
     return [
-        Route("GET", "/v1/escrows", list_escrows, "Escrows of the wallet", scope(Scope.READ), errors=chain),
-        Route("GET", "/v1/escrows/{address}", get_escrow, "One escrow", scope(Scope.READ), errors=(NotFound, *chain)),
+        Route("GET", "/v1/escrows", list_escrows, "Escrows of the wallet", reading(Scope.MONEY), errors=chain),
+        Route(
+            "GET", "/v1/escrows/{address}", get_escrow, "One escrow", reading(Scope.MONEY), errors=(NotFound, *chain)
+        ),
         Route(
             "POST",
             "/v1/escrows/{address}/cancel",

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from marketplace.api.fields import CommaList, Flag, JobIdPath, MillisInstant, QueryModel, ResponseModel
 from marketplace.api.json_bodies import dump_model
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading
 from marketplace.api.streams import ServerEvent, Streams
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.events import UnknownPattern, matching_types
@@ -106,12 +106,12 @@ def event_routes(feed: Feed, jobs: JobService, streams: Streams) -> list[Route]:
     return [
         Route(
             "GET", "/v1/events", list_events, "What happened, of the last 30 days, or as it happens",
-            scope(Scope.READ), errors=(Invalid, CursorExpired), produces=("application/json", EVENT_STREAM),
+            reading(Scope.WEBHOOKS), errors=(Invalid, CursorExpired), produces=("application/json", EVENT_STREAM),
             documents=EventList,
         ),
         Route(
             "GET", "/v1/jobs/{job_id}/events", list_job_events, "What happened to a job and its escrow",
-            scope(Scope.READ), errors=(NotFound, Invalid, CursorExpired),
+            reading(Scope.JOBS), errors=(NotFound, Invalid, CursorExpired),
             produces=("application/json", EVENT_STREAM), documents=EventList,
         ),
     ]  # fmt: skip

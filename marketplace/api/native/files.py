@@ -19,7 +19,7 @@ from marketplace.api.fields import (
     field_error,
 )
 from marketplace.api.problems import invalid
-from marketplace.api.routes import Call, Reply, Route, scope
+from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.api.uploads import OCTETS, body_chunks, form_file, media_type
 from marketplace.domain.ids import FileId, UploadId
 from marketplace.domain.quantities import Millis
@@ -139,17 +139,17 @@ def file_routes(files: FileService) -> list[Route]:
     async def delete_file(call: Call, file_id: FileIdPath) -> None:
         await files.delete(call.account_id, FileId(file_id))
 
-    access = scope(Scope.FILES)
+    access, read = scope(Scope.FILES), reading(Scope.FILES)
     return [
         Route(
             "POST", "/v1/files", create, "Upload a file: a form with a part `file`, or its bytes with ?name=", access,
             status=201, idempotent=True, takes=(_FORM, OCTETS), errors=_WRITING,
         ),
-        Route("GET", "/v1/files", list_files, "Files of the account", access),
+        Route("GET", "/v1/files", list_files, "Files of the account", read),
         *_upload_routes(files),
-        Route("GET", "/v1/files/{file_id}", get_file, "A file", access, errors=_MINE),
+        Route("GET", "/v1/files/{file_id}", get_file, "A file", read, errors=_MINE),
         Route(
-            "GET", "/v1/files/{file_id}/content", get_content, "A file's bytes, or a Range of them", access,
+            "GET", "/v1/files/{file_id}/content", get_content, "A file's bytes, or a Range of them", read,
             errors=(*_MINE, RangeNotSatisfiable, ObjectsUnavailable), produces=(OCTETS,),
         ),
         Route("DELETE", "/v1/files/{file_id}", delete_file, "Delete a file", access, errors=(*_MINE, InUse)),
@@ -180,14 +180,14 @@ def _upload_routes(files: FileService) -> list[Route]:
     async def abandon(call: Call, upload_id: UploadIdPath) -> None:
         await files.abandon(call.account_id, UploadId(upload_id))
 
-    access = scope(Scope.FILES)
+    access, read = scope(Scope.FILES), reading(Scope.FILES)
     return [
         Route(
             "POST", "/v1/files/uploads", begin, "Begin an upload by parts", access, status=201, idempotent=True,
             errors=_WRITING,
         ),
         Route(
-            "GET", "/v1/files/uploads/{upload_id}", get_upload, "An upload, and the parts held", access, errors=_MINE
+            "GET", "/v1/files/uploads/{upload_id}", get_upload, "An upload, and the parts held", read, errors=_MINE
         ),
         Route(
             "PUT", "/v1/files/uploads/{upload_id}/parts/{number}", put_part,

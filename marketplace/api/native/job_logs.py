@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketplace.api.fields import Flag, InstantText, JobIdPath, QueryModel
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading
 from marketplace.api.streams import ServerEvent, Streams
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import JobId
@@ -83,7 +83,7 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
 
     return [
         Route(
-            "GET", "/v1/jobs/{job_id}/logs", get_logs, "What the job printed", scope(Scope.READ),
+            "GET", "/v1/jobs/{job_id}/logs", get_logs, "What the job printed", reading(Scope.JOBS),
             errors=(NotFound, Invalid, Gone),
             produces=("text/plain", "application/x-ndjson", "text/event-stream"),
         ),

@@ -9,6 +9,7 @@ from marketplace.api.routes import OPEN, Access, Call, RateClass, Route
 from marketplace.errors import ChallengeExpired, InvalidSignature, Malformed, RefreshReused, Unauthenticated
 from marketplace.services.idempotency import check_key
 from marketplace.services.logins import LoginService, Purpose, Session
+from marketplace.services.principals import AccountPrincipal
 
 _ANY_LOGIN = Access(accounts=True, nodes=True)
 
@@ -99,6 +100,8 @@ def login_routes(logins: LoginService) -> list[Route]:
         return _session(await logins.refresh(body.refresh_token, check_key(keys[0]) if keys else None))
 
     async def logout(call: Call) -> None:
+        if isinstance(call.principal, AccountPrincipal):
+            call.principal.require_login("to log out; an API key ends by DELETE /v1/api-keys/{id}")
         await logins.log_out(call.caller.login_id)
 
     return [

@@ -27,7 +27,7 @@ from marketplace.api.native.stake_bodies import (
     PreparedStakeResponse,
     StakeShapes,
 )
-from marketplace.api.routes import Call, Reply, Route, scope, scope_or_node
+from marketplace.api.routes import Call, Reply, Route, reading_or_node, scope, scope_or_node
 from marketplace.domain.catalogue import UnknownName, find_class, find_region
 from marketplace.domain.ids import NodeId
 from marketplace.domain.money import (
@@ -264,20 +264,20 @@ def node_routes(nodes: NodeService, records: ReputationService, actions: StakeAc
 
     chain = (ChainUnavailable, Starting)
     return [
-        Route("GET", "/v1/nodes", list_nodes, "Nodes", scope_or_node(Scope.READ), errors=(Invalid,)),
+        Route("GET", "/v1/nodes", list_nodes, "Nodes", reading_or_node(Scope.NODES), errors=(Invalid,)),
         Route(
             "POST", "/v1/nodes/register", register, "Register a node; the bond is signed by its operator",
             scope(Scope.NODES), status=201, idempotent=True, keep_answer=False,
             errors=(Invalid, Forbidden, AlreadyExists, Conflict, SignatureRequired, ChainUnavailable),
         ),
-        Route("GET", "/v1/nodes/{node_id}", get_node, "A node", scope_or_node(Scope.READ), errors=(NotFound,)),
+        Route("GET", "/v1/nodes/{node_id}", get_node, "A node", reading_or_node(Scope.NODES), errors=(NotFound,)),
         Route(
             "GET", "/v1/nodes/{node_id}/pool", get_pool, "A node's pool, by its id or its account's address",
-            scope_or_node(Scope.READ), errors=(NotFound, *chain),
+            reading_or_node(Scope.NODES), errors=(NotFound, *chain),
         ),
         Route(
             "GET", "/v1/nodes/{node_id}/reputation", get_reputation, "Every term of a node's reputation",
-            scope_or_node(Scope.READ), errors=(NotFound, *chain),
+            reading_or_node(Scope.NODES), errors=(NotFound, *chain),
         ),
         Route(
             "PATCH", "/v1/nodes/{node_id}", set_commission, "Announce another commission; to be signed by the operator",

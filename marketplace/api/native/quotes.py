@@ -14,7 +14,7 @@ from marketplace.api.fields import (
 )
 from marketplace.api.json_bodies import dump_model
 from marketplace.api.native.job_bodies import QuoteRequest
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.ids import QuoteId
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
@@ -152,11 +152,11 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
 
     return [
         Route(
-            "POST", "/v1/quote", quote, "What a job would cost, and who could take it", scope(Scope.READ),
+            "POST", "/v1/quote", quote, "What a job would cost, and who could take it", reading(Scope.JOBS),
             errors=(Invalid,),
         ),
         Route(
-            "GET", "/v1/quotes/{quote_id}", get_quote, "A quote as it was given", scope(Scope.READ),
+            "GET", "/v1/quotes/{quote_id}", get_quote, "A quote as it was given", reading(Scope.JOBS),
             errors=(NotFound,),
         ),
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from marketplace.api.fields import MillisInstant, Page, RegistryAuthIdPath, RequestModel, ResponseModel, millis_text
-from marketplace.api.routes import Call, Family, Reply, Route, scope
+from marketplace.api.routes import Call, Family, Reply, Route, reading, scope
 from marketplace.domain.ids import RegistryAuthId
 from marketplace.domain.quantities import Millis
 from marketplace.errors import AlreadyExists, InUse, Invalid, NotFound, QuotaExceeded
@@ -86,13 +86,13 @@ def registry_auth_routes(secrets: SecretService) -> list[Route]:
 
     creating = (Invalid, AlreadyExists, QuotaExceeded)
     deleting = (NotFound, InUse)
-    may, instances = scope(Scope.COMPUTE), Family.INSTANCES
+    may, read, instances = scope(Scope.COMPUTE), reading(Scope.COMPUTE), Family.INSTANCES
     return [
         Route(
             "POST", "/v1/registry-auth", create, "Keep a login at an image registry", may,
             status=201, idempotent=True, errors=creating,
         ),
-        Route("GET", "/v1/registry-auth", list_auths, "Logins at image registries", may, errors=(Invalid,)),
+        Route("GET", "/v1/registry-auth", list_auths, "Logins at image registries", read, errors=(Invalid,)),
         Route(
             "DELETE", "/v1/registry-auth/{registry_auth_id}", delete, "Forget a login", may, status=204,
             errors=deleting,
@@ -101,7 +101,7 @@ def registry_auth_routes(secrets: SecretService) -> list[Route]:
             "POST", "/registry-auth", create_001, "Keep a login at an image registry", may,
             status=201, idempotent=True, errors=creating, family=instances,
         ),
-        Route("GET", "/registry-auth", list_001, "Logins at image registries", may, family=instances),
+        Route("GET", "/registry-auth", list_001, "Logins at image registries", read, family=instances),
         Route(
             "DELETE", "/registry-auth/{auth_id}", delete_001, "Forget a login", may, status=204,
             errors=deleting, family=instances,

@@ -21,7 +21,7 @@ from marketplace.api.native.stake_bodies import (
     UnbondRequest,
     WithdrawRequest,
 )
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.errors import (
     ChainUnavailable,
     Conflict,
@@ -81,7 +81,7 @@ def _accounts_read(stake: StakeService) -> list[Route]:
         )
 
     chain = (ChainUnavailable, Starting)
-    read = scope(Scope.READ)
+    read = reading(Scope.STAKE)
     return [
         Route("GET", "/v1/stake/positions", positions, "A wallet's positions and their rewards", read, errors=chain),
         Route("GET", "/v1/stake/pools", pools, "Pools to stake on", read, errors=(Starting,)),
@@ -123,7 +123,7 @@ def _epochs_read(stake: StakeService) -> list[Route]:
         return shapes().simulated(await stake.simulate(body.node_id, body.amount, body.epochs))
 
     chain = (ChainUnavailable, Starting)
-    read = scope(Scope.READ)
+    read = reading(Scope.STAKE)
     return [
         Route("GET", "/v1/stake/epochs", epochs, "Epochs of the emission", read, errors=chain),
         Route("GET", "/v1/stake/epochs/{epoch}", epoch, "An epoch with its weights", read, errors=(NotFound, *chain)),

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from marketplace.api.fields import RequestModel, ResponseModel, SignatureText
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.errors import (
     ChainUnavailable,
     NotFound,
@@ -67,7 +67,7 @@ def transaction_routes(transactions: TransactionService) -> list[Route]:
             "/v1/transactions/{signature}",
             get_transaction,
             "Where a sent transaction stands",
-            scope(Scope.READ),
+            reading(Scope.MONEY),
             errors=(NotFound,),
         ),
     ]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from marketplace.api.fields import All, AmountText, DecimalText, RequestModel, ResponseModel
 from marketplace.api.native.prepared import PreparedResponse, prepared_response
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.domain.money import format_amount
 from marketplace.errors import (
     ChainUnavailable,
@@ -82,7 +82,7 @@ def vault_routes(vaults: VaultService) -> list[Route]:
 
     chain = (ChainUnavailable, Starting)
     return [
-        Route("GET", "/v1/vault", get_vault, "The wallet's vault", scope(Scope.READ), errors=chain),
+        Route("GET", "/v1/vault", get_vault, "The wallet's vault", reading(Scope.MONEY), errors=chain),
         Route(
             "POST",
             "/v1/vault/deposit",

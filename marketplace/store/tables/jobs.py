@@ -1,20 +1,33 @@
 """Allocations, their attempts, their log lines, open contests, and quotes."""
 
+from typing import Final
+
 from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
+
+from marketplace.store.tables.partial import partial
 
 _RETRIED = "[8,9,10,18,19,20,21]"
 """Reasons that rows of before `retry` were retried for."""
 
 
+_FUNDED: Final = partial("funded_at_ms IS NOT NULL")
+_COMPLETED: Final = partial("completed_at_ms IS NOT NULL")
+
+
 class AllocationRow(SQLModel, table=True):
-    """One renter's use of capacity; columns mirror `domain.allocations.Allocation`. Lists are JSON text."""
+    """One renter's use of capacity; columns mirror `domain.allocations.Allocation`. Lists are JSON text.
+
+    status: the word that is shown, kept so that lists are read from an index.
+    """
 
     __tablename__ = "allocations"
     __table_args__ = (
         UniqueConstraint("account_id", "key", name="uq_allocations_account_key"),
         UniqueConstraint("wallet", "opener", "nonce", name="uq_allocations_wallet_opener_nonce"),
-        Index("ix_allocations_account_created", "account_id", "created_at_ms", "id"),
+        Index("ix_allocations_listed", "account_id", "created_at_ms", "id", **_FUNDED),
+        Index("ix_allocations_status", "account_id", "status", "created_at_ms", "id", **_FUNDED),
+        Index("ix_allocations_ended", "account_id", "completed_at_ms", "id", **_COMPLETED),
     )
 
     id: str = Field(primary_key=True)
@@ -60,6 +73,7 @@ class AllocationRow(SQLModel, table=True):
     completed_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     error: str | None = None
     opening: bool
+    status: str
     version: int = Field(sa_type=BigInteger)
     tiers: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
     min_cuda: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
@@ -70,6 +84,18 @@ class AllocationRow(SQLModel, table=True):
     retry_of: str | None = None
     consumer_id: str | None = None
     registry_auth_id: str | None = Field(default=None, index=True)
+
+
+class JobLabelRow(SQLModel, table=True):
+    """One label of a job, for the lists that it narrows."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (Index("ix_job_labels_value", "account_id", "name", "value", "allocation_id"),)
+
+    allocation_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    value: str
+    account_id: str
 
 
 class AttemptRow(SQLModel, table=True):

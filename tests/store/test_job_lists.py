@@ -1,0 +1,155 @@
+"""Lists of jobs: what they show, how many statements they take, and that none reads more than it has to."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketplace.domain.ids import AccountId, AllocationId
+from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
+from marketplace.domain.reasons import Reason
+from marketplace.store.allocations import COUNT_UNFINISHED, AllocationFilter, AllocationPages, Allocations, Attempts
+from marketplace.store.engine import is_postgres
+from tests.services.test_meter import ALLOCATION
+from tests.store.test_hot_queries import postgres_scans
+
+ME = AccountId("acct_me")
+ENDS = {
+    JobStatus.COMPLETED: Reason.COMPLETED, JobStatus.CANCELLED: Reason.CANCELLED, JobStatus.TIMED_OUT: Reason.TIMEOUT,
+    JobStatus.EXPIRED: Reason.QUEUE_EXPIRED, JobStatus.FAILED: Reason.NODE_LOST,
+}  # fmt: skip
+
+
+def job(number, *, ended=None, **fields):
+    """Number `number`, created in that millisecond; ended: its last word, a hundred milliseconds later."""
+    name = f"alloc_{number:03}"
+    row = replace(
+        ALLOCATION, id=AllocationId(name), account_id=ME, key=name, nonce=number, escrow=name, created_at_ms=number,
+        funded_at_ms=number, state=AllocationState.RESERVING, **fields,
+    )  # fmt: skip
+    if ended is not None:
+        row = replace(row, state=AllocationState.RELEASED, reason=ENDS[ended], completed_at_ms=number + 100)
+    return row
+
+
+async def fill(store, rows):
+    def write(tx):
+        for row in rows:
+            Allocations(tx).create(row)
+
+    await store.write(write)
+
+
+async def page(store, limit=100, offset=0, **fields):
+    found, total = await store.read(
+        lambda tx: Allocations(tx).page(AllocationFilter(account_id=ME, **fields), limit=limit, offset=offset)
+    )
+    return [int(a.id[-3:]) for a in found], total
+
+
+async def test_pages_of_any_mixture_of_words_are_one_order_and_totals_are_totals(store):
+    words = [None, *ENDS]
+    await fill(store, [job(n, ended=words[n % 6]) for n in range(60)])
+    everything = list(range(59, -1, -1))
+    assert await page(store) == (everything, 60)
+    assert await page(store, limit=7, offset=50) == (everything[50:57], 60)
+    assert await page(store, limit=7, offset=60) == ([], 60)
+    for chosen in ((JobStatus.QUEUED,), (JobStatus.COMPLETED, JobStatus.QUEUED), tuple(ENDS), (JobStatus.RUNNING,)):
+        wanted = [n for n in everything if (words[n % 6] or JobStatus.QUEUED) in chosen]
+        assert await page(store, statuses=chosen) == (wanted, len(wanted))
+        assert await page(store, statuses=chosen, limit=3, offset=5) == (wanted[5:8], len(wanted))
+    assert await page(store, statuses=[]) == ([], 0)
+
+
+async def test_a_word_changes_with_the_job(store):
+    await fill(store, [job(1)])
+    row = await store.lookup(lambda tx: Allocations(tx).find(AllocationId("alloc_001")))
+    cancelling = await store.write(lambda tx: Allocations(tx).update(replace(row, cancelling=True)))
+    assert await page(store, statuses=[JobStatus.CANCELLING]) == ([1], 1)
+    over = replace(cancelling, state=AllocationState.RELEASED, reason=Reason.CANCELLED, completed_at_ms=9)
+    await store.write(lambda tx: Allocations(tx).update(over))
+    assert await page(store, statuses=[JobStatus.CANCELLING]) == ([], 0)
+    assert await page(store, statuses=[JobStatus.CANCELLED]) == ([1], 1)
+
+
+async def test_the_history_is_of_ended_jobs_by_their_end_and_its_span_has_two_edges(store):
+    await fill(store, [job(n, ended=JobStatus.COMPLETED if n % 2 else None) for n in range(10)])
+    assert await page(store, ended_from_ms=0, ended_until_ms=1_000) == ([9, 7, 5, 3, 1], 5)
+    assert await page(store, ended_from_ms=103, ended_until_ms=107) == ([5, 3], 2)
+    assert await page(store, ended_from_ms=0, ended_until_ms=1_000, statuses=[JobStatus.FAILED]) == ([], 0)
+
+
+async def test_labels_consumers_and_classes_narrow_together(store):
+    await fill(
+        store,
+        [job(n, labels=(("team", f"t{n % 2}"), ("é", '"x"')), consumer_id=f"c{n % 3}") for n in range(12)],
+    )
+    assert await page(store, label=("team", "t1")) == ([11, 9, 7, 5, 3, 1], 6)
+    assert await page(store, label=("é", '"x"'), limit=1) == ([11], 12)
+    assert await page(store, label=("team", "t1"), consumer_id="c0") == ([9, 3], 2)
+    assert await page(store, label=("team", "t1"), class_id="h100") == ([], 0)
+
+
+class Counting:
+    """A transaction that counts its statements."""
+
+    def __init__(self, tx):
+        self._tx = tx
+        self.statements = 0
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.statements += 1
+            return getattr(self._tx, name)(*arguments)
+
+        return call if name in {"rows", "execute", "change"} else getattr(self._tx, name)
+
+    def row(self, sql, parameters=None):
+        return next(iter(self.rows(sql, parameters)), None)
+
+
+async def test_a_page_takes_four_statements_whatever_it_holds(store):
+    await fill(store, [job(n, ended=JobStatus.COMPLETED) for n in range(80)])
+
+    def read(tx):
+        counting = Counting(tx)
+        found, _ = Allocations(counting).page(AllocationFilter(account_id=ME), limit=50, offset=10)
+        Attempts(counting).list_for_each([a.id for a in found])
+        return len(found), counting.statements
+
+    assert await store.read(read) == (50, 4)
+
+
+LISTS = {
+    "every job": {},
+    "one word": {"statuses": [JobStatus.RUNNING]},
+    "several words": {"statuses": [JobStatus.RUNNING, JobStatus.COMPLETED]},
+    "a label": {"label": ("a", "b")},
+    "history": {"ended_from_ms": 1, "ended_until_ms": 2},
+    "words of the history": {"ended_from_ms": 1, "ended_until_ms": 2, "statuses": [JobStatus.FAILED]},
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_no_list_scans_and_no_page_sorts_what_its_account_has(store, location, name):
+    pages = AllocationPages(AllocationFilter(account_id=ME, **LISTS[name]))
+    values = pages.values | {"limit": 20, "offset": 0, "most": 20}
+    for sql in (pages.ids, pages.count):
+        text = sql
+        for key in sorted(values, key=len, reverse=True):
+            value = values[key]
+            text = text.replace(f":{key}", str(value) if isinstance(value, int) else f"'{value}'")
+        if is_postgres(location):
+            assert await store.read(lambda tx, text=text: postgres_scans(tx, text)) == []
+            continue
+        plan = [row[3] for row in await store.read(lambda tx, text=text: tx.rows("EXPLAIN QUERY PLAN " + text))]
+        tables = [step for step in plan if "allocations" in step or "job_labels" in step]
+        assert tables
+        assert all(step.startswith("SEARCH") for step in tables), plan
+        if len(LISTS[name].get("statuses", [])) < 2:
+            assert not any("B-TREE" in step for step in plan), plan
+
+
+async def test_live_jobs_are_counted_by_their_words(store):
+    await fill(store, [job(n, ended=JobStatus.COMPLETED if n % 2 else None) for n in range(10)])
+    assert await store.lookup(lambda tx: Allocations(tx).count_unfinished(ME)) == 5
+    assert not any(f"'{word}'" in COUNT_UNFINISHED for word in TERMINAL_STATUSES)
