@@ -191,6 +191,7 @@ class Market:
                 quote_key=str(keys.quote.pubkey()),
                 currency=currency,
                 heartbeat_s=settings.market.heartbeat_s,
+                pause_s=settings.market.pause_s,
             ),
             jobs=JobMarket.build(
                 settings,

@@ -16,6 +16,7 @@ from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.job_retries import retry_routes
+from marketplace.api.native.job_time import job_time_routes
 from marketplace.api.native.job_views import JobViews
 from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
@@ -42,6 +43,7 @@ from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
+from marketplace.services.extensions import ExtensionService
 from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
 from marketplace.services.job_secrets import SecretService
@@ -130,11 +132,24 @@ class JobMarket:
         events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, books, observe=watcher.observed)
         settlement = Settlement(store, chain, registry, events)
         secrets = SecretService(store, keeper, clock, ids)
-        scheduler = Scheduler(live, chain, registry, Claims(chain, registry, secrets), settlement, clock, random)
+        extensions = ExtensionService(store, chain, live, events, transactions, clock, currency)
+        pause_ms = settings.market.pause_s * 1000
+        scheduler = Scheduler(
+            live, chain, registry, Claims(chain, registry, secrets), settlement, clock, random, extensions,
+            pause_ms=pause_ms,
+        )  # fmt: skip
         meters = MeterKeys(keys.meter, load_retired_meters(settings.market.keys))
         meter = Meter(store, chain, live, clock, meters)
         control = NodeControl(
-            store, chain, live, registry, meter, scheduler, clock, heartbeat_ms=settings.market.heartbeat_s * 1000
+            store,
+            chain,
+            live,
+            registry,
+            meter,
+            scheduler,
+            clock,
+            heartbeat_ms=settings.market.heartbeat_s * 1000,
+            pause_ms=pause_ms,
         )
         logs = JobLogs(store, live, clock)
         channels = ControlChannels(control, logs)
@@ -173,6 +188,7 @@ class JobMarket:
                 *quote_routes(quotes, chain, currency),
                 *retry_routes(jobs, JobViews(jobs, lambda node_id: _runtime(registry, node_id))),
                 *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
+                *job_time_routes(jobs, extensions, lambda node_id: _runtime(registry, node_id)),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),

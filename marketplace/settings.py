@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from marketplace.domain.timing import PAUSE_LIMIT_MS
 from marketplace.errors import SettingsError
 
 DEFAULT_FILE = Path("localnet.toml")
@@ -77,6 +78,7 @@ class MarketSettings(_Section):
     cluster: chain ID in the login text. currency: symbol of the payment token.
     heartbeat_s: seconds between a node's heartbeats; nodes obey.
     fee_bps: the market's own fee, for `init`; the profile's where absent.
+    pause_s: how long a job is held at its time limit for more time, unbilled; 0 ends it at once.
     trust_hardware: GPU classes become active without a benchmark; for tests.
     crank: move epochs on, close contests and dead escrows, sweep the protocol's fees; paid by the meter's key.
     """
@@ -88,6 +90,7 @@ class MarketSettings(_Section):
     currency: str = "USDC"
     heartbeat_s: PositiveInt = 15
     fee_bps: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    pause_s: Annotated[int, Field(ge=0, le=PAUSE_LIMIT_MS // 1000)] = PAUSE_LIMIT_MS // 1000
     trust_hardware: bool = False
     crank: bool = True
 

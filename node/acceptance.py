@@ -74,9 +74,9 @@ def examine(
     _check_frame(request, policy, identity)
     spec = open_spec(request, key)
     _check(
-        spec.class_id == request.class_id and spec.limit_ms >= request.max_ms and spec.gpu_count >= 1,
+        spec.class_id == request.class_id and spec.gpu_count >= 1,
         RefuseCode.TERMS,
-        "class or time of the specification is not the request's",
+        "class or slots of the specification is not the request's",
     )
     _check(spec.gpu_count <= free_slots, RefuseCode.CAPACITY, f"{spec.gpu_count} slots asked, {free_slots} free")
     floor = hourly_from_gpu_second(policy.floor_per_gpu_second, spec.gpu_count, policy.decimals, ceiling=False)

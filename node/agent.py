@@ -18,6 +18,7 @@ import structlog
 from marketplace.crash import crash_point
 from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.reasons import Reason
+from marketplace.domain.timing import PAUSE_LIMIT_MS
 from marketplace.protocol.control import Capabilities as Announced
 from marketplace.protocol.control import (
     ClaimRequest,
@@ -324,7 +325,11 @@ class Agent:
             chain=self._chain,
             beat_soon=self._soon,
             chain_clock=self._chain_clock,
+            pause_ms=self._pause_ms,
         )
+
+    def _pause_ms(self) -> int:
+        return self._welcome.pause_ms if self._welcome is not None else PAUSE_LIMIT_MS
 
     def _terms(self) -> Terms:
         return Terms(

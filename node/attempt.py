@@ -34,6 +34,7 @@ from marketplace.protocol.control import (
     SignedVoucher,
     StateAck,
     StateReport,
+    Used,
 )
 from marketplace.protocol.digests import LogDigest
 from marketplace.protocol.terms import JobSpec
@@ -68,6 +69,9 @@ _CHAIN_RETRY_S: Final = 1.0
 _CHAIN_LAG_S: Final = 0.1
 # Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
 _LOG_END_S: Final = 60.0
+
+# Chosen: finer than most heartbeats and coarse enough to cost nothing.
+_MEASURE_S: Final = 5.0
 
 _LEASE_LOST: Final = "lease_lost"
 _CLOCK: Final = "clock"
@@ -108,7 +112,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every attempt works with; one set per daemon."""
+    """What every attempt works with; one set per daemon. pause_ms: how long a job is held at its limit."""
 
     journal: Journal
     runtime: Runtime
@@ -119,6 +123,7 @@ class Tools:
     chain: Chain | None
     beat_soon: Callable[[], None]
     chain_clock: ChainClock
+    pause_ms: Callable[[], int]
 
 
 class AttemptRunner:
@@ -129,7 +134,7 @@ class AttemptRunner:
         self._spec = spec
         self._tools = tools
         self._terms = terms
-        self._usage = Usage(tools.identity, tools.key, Bounds.of(record.request))
+        self._usage = Usage(tools.identity, tools.key, _bounds(record))
         self._reports = Reports(
             tools.journal,
             tools.channel,
@@ -151,6 +156,8 @@ class AttemptRunner:
         )
         self._assigned = asyncio.Event()
         self._ordered = asyncio.Event()
+        self._extended = asyncio.Event()
+        self._used: Used | None = None
         self._settled = asyncio.Event()
         self._abandoned = asyncio.Event()
         if record.assigned:
@@ -190,6 +197,8 @@ class AttemptRunner:
             self._assigned.set()
         elif command.type is CommandType.STOP:
             self.stop(Stop(ordered_reason(command.reason), command.grace_ms, command.final))
+        elif command.type is CommandType.EXTEND and command.extended_ms > self._record.extended_ms:
+            self._spawn(self._take_extension(command))
         elif command.type is CommandType.SETTLED and not self._disowned:
             # Should the work still run, its account is closed: nobody pays for more of it.
             self.stop(_OVER)
@@ -229,6 +238,8 @@ class AttemptRunner:
             lease_token=record.lease_token,
             state=self.state,
             voucher=self._record.voucher if metering else None,
+            extended_ms=self._record.extended_ms,
+            used=self._used,
         )
 
     def on_countersigned(self, countersignature: Countersignature) -> None:
@@ -449,26 +460,108 @@ class AttemptRunner:
         key = self._record.key
         exited = asyncio.create_task(self._engine(partial(self._tools.runtime.wait, key)))
         ordered = asyncio.create_task(self._ordered.wait())
-        limit = asyncio.create_task(self._until_limit())
+        measuring = asyncio.create_task(self._measure_for_ever())
         try:
-            await asyncio.wait({exited, ordered, limit}, return_when=asyncio.FIRST_COMPLETED)
-            if exited.done():
-                return await self._natural(exited.result())
+            while True:
+                await self._until_limit(exited, ordered)
+                if exited.done():
+                    return await self._natural(exited.result())
+                if ordered.done() or not await self._held(exited, ordered):
+                    break
             reason = Reason.OUT_OF_FUNDS if self._usage.bounds.ends_for_want_of_funds else Reason.TIMEOUT
             self.stop(Stop(reason, self._spec.stop_grace_s * 1000, final=True))  # an earlier order goes before
             return await self._obey_stop()
         finally:
-            for task in (exited, ordered, limit):
+            for task in (exited, ordered, measuring):
                 task.cancel()
-            await asyncio.gather(exited, ordered, limit, return_exceptions=True)
+            await asyncio.gather(exited, ordered, measuring, return_exceptions=True)
 
-    async def _until_limit(self) -> None:
-        while (left := self._limit_left_ms()) > 0:  # noqa: ASYNC110 - a concession of the meter moves the limit
-            await asyncio.sleep(left / 1000)
+    async def _until_limit(self, *before: asyncio.Task[Any]) -> None:
+        """Until the limit is reached, or one of these is done. A concession or an extension moves the limit."""
+        while (left := self._usage.series.limit_at_ms - self._now_ms()) > 0 and self._record.paused_at_ms is None:
+            self._extended.clear()
+            await self._any_of(*before, timeout_ms=left)
+            if any(task.done() for task in before):
+                return
 
-    def _limit_left_ms(self) -> int:
+    async def _held(self, *before: asyncio.Task[Any]) -> bool:
+        """At the limit: hold the container, unbilled, until there is more time. False: there was none in time.
+
+        True also when one of `before` was done first. Written down before it is done: a daemon that dies in between
+        finds it held, or holds it, and the market hears of it.
+        """
+        key, runtime = self._record.key, self._tools.runtime
+        window_ms = self._tools.pause_ms()
+        if self._record.paused_at_ms is None:
+            if window_ms <= 0:
+                return False
+            at_ms = self._usage.series.limit_at_ms
+            self._usage.pause(at_ms)
+            self._report(AttemptState.PAUSED, paused_at_ms=at_ms)
+            _log.info("held at its limit", action="paused", **self._names)
+        if not await self._engine(lambda: runtime.pause(key)):
+            # It has just ended, or nothing can be held here.
+            found = await self._engine(lambda: runtime.find(key))
+            return found is None or found.outcome is not None
+        until_ms = (self._record.paused_at_ms or 0) + window_ms
+        while self._usage.bounds.limit_ms <= self._limit_held_at():
+            left = until_ms - self._now_ms()
+            if left <= 0:
+                return False
+            self._extended.clear()
+            await self._any_of(*before, timeout_ms=left)
+            if any(task.done() for task in before):
+                return True
+        await self._engine(lambda: runtime.resume(key))
+        self._usage.go_on(self._now_ms())
         series = self._usage.series
-        return series.started_at_ms + series.conceded_ms + self._usage.bounds.limit_ms - self._now_ms()
+        self._report(AttemptState.RUNNING, paused_at_ms=None, paused_ms=series.paused_ms)
+        self._tools.beat_soon()
+        _log.info("goes on", action="resumed", paused_ms=series.paused_ms, **self._names)
+        return True
+
+    def _limit_held_at(self) -> int:
+        """Billed milliseconds at which it was held."""
+        series = self._usage.series
+        return (self._record.paused_at_ms or 0) - series.started_at_ms - series.conceded_ms - series.paused_ms
+
+    async def _any_of(self, *tasks: asyncio.Task[Any], timeout_ms: int) -> None:
+        """Until one is done, more time came, or this time has passed. The tasks go on."""
+        more = asyncio.create_task(self._extended.wait())
+        try:
+            await asyncio.wait({*tasks, more}, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            more.cancel()
+            await asyncio.gather(more, return_exceptions=True)
+
+    async def _take_extension(self, command: Command) -> None:
+        """More time and deposit: by the escrow's word where it can be asked, by the market's where it can't."""
+        if self._tools.chain is not None:
+            try:
+                assignment = await self._tools.chain.look(self._record)
+            except (ChainSilent, ChainRefused):
+                return  # the next heartbeat's answer says it again
+            if assignment.deposit < self._record.request.deposit + command.extended_deposit:
+                return
+        if command.extended_ms > self._record.extended_ms:
+            self._save(extended_ms=command.extended_ms, extended_deposit=command.extended_deposit)
+            self._usage.extend(_bounds(self._record))
+            self._extended.set()
+            self._tools.beat_soon()
+
+    async def _measure_for_ever(self) -> None:
+        """What the container uses, looked at now and then for the heartbeats; a look that fails is left out."""
+        while True:
+            with contextlib.suppress(EngineUnavailable):
+                used = await self._tools.runtime.measure(self._record.key)
+                if used is not None:
+                    self._used = Used(
+                        cpu_ms=used.cpu_ms,
+                        memory_bytes=used.memory_bytes,
+                        received_bytes=used.received_bytes,
+                        sent_bytes=used.sent_bytes,
+                    )
+            await asyncio.sleep(_MEASURE_S)
 
     async def _obey_stop(self) -> Ending:
         stop = self._record.stop
@@ -727,6 +820,10 @@ class AttemptRunner:
             for each in (task, ordered):
                 each.cancel()
             await asyncio.gather(task, ordered, return_exceptions=True)
+
+
+def _bounds(record: Attempt) -> Bounds:
+    return Bounds.of(record.request, record.extended_ms, record.extended_deposit)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -44,12 +44,14 @@ class Assignment:
     """An escrow as one attempt sees it.
 
     price_per_hour, meter_key, assigned_at_ms (chain time): of the assignment; 0 and empty unless ASSIGNED.
+    deposit: what it may be paid at most.
     """
 
     standing: Standing
     price_per_hour: int = 0
     meter_key: bytes = b""
     assigned_at_ms: int = 0
+    deposit: int = 0
 
 
 class Chain(Protocol):

@@ -46,4 +46,5 @@ def announced(settings: Settings, found: Capabilities) -> Announced:
         egress=Network.EGRESS in found.networks,
         disk_limit=found.scratch_limit is DiskLimit.ENFORCED,
         max_disk_gb=most_disk_gb(settings, found),
+        pause=True,
     )

@@ -21,7 +21,7 @@ from marketplace.protocol.vouchers import VoucherMessage
 from node.clock import Anchor
 from node.runtime.port import AttemptKey
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE attempt (
@@ -49,6 +49,10 @@ CREATE TABLE attempt (
     log_next_seq INTEGER NOT NULL,
     stop TEXT,
     ending TEXT,
+    extended_ms INTEGER NOT NULL DEFAULT 0,
+    extended_deposit INTEGER NOT NULL DEFAULT 0,
+    paused_ms INTEGER NOT NULL DEFAULT 0,
+    paused_at_ms INTEGER,
     PRIMARY KEY (allocation_id, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE report (
@@ -59,6 +63,17 @@ CREATE TABLE report (
     PRIMARY KEY (allocation_id, attempt, sequence)
 ) WITHOUT ROWID;
 """
+
+
+_UPGRADES: Final = {
+    1: (
+        "ALTER TABLE attempt ADD COLUMN extended_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempt ADD COLUMN extended_deposit INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempt ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE attempt ADD COLUMN paused_at_ms INTEGER",
+    ),
+}
+"""What brings a journal of a version to the next one."""
 
 
 class JournalUnusable(Exception):
@@ -126,6 +141,8 @@ class Attempt:
     start_limit_ms: from claim to ready, as the market said at the claim.
     meter_key: who countersigns this attempt, 32 bytes.
     log_next_seq: number of the first line that the market does not have.
+    extended_ms, extended_deposit: what was added to the escrow since the claim.
+    paused_at_ms: chain time at which it reached its limit, while it is held there. paused_ms: held before, in all.
     """
 
     request: ClaimRequest
@@ -147,6 +164,10 @@ class Attempt:
     log_next_seq: int = 1
     stop: Stop | None = None
     ending: Ending | None = None
+    extended_ms: int = 0
+    extended_deposit: int = 0
+    paused_ms: int = 0
+    paused_at_ms: int | None = None
     key: AttemptKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,7 +196,13 @@ class Journal:
                 for statement in filter(str.strip, _SCHEMA.split(";")):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version != SCHEMA_VERSION:
+        while 0 < version < SCHEMA_VERSION:
+            with self._transaction():
+                for statement in _UPGRADES[version]:
+                    self._db.execute(statement)
+                version += 1
+                self._db.execute(f"PRAGMA user_version = {version}")
+        if version > SCHEMA_VERSION:
             self.close()
             raise JournalUnusable(f"{path} has version {version}, this reaver-node writes {SCHEMA_VERSION}")
 
@@ -296,13 +323,18 @@ def _to_row(record: Attempt) -> dict[str, object]:
         "log_next_seq": record.log_next_seq,
         "stop": json.dumps(asdict(record.stop)) if record.stop else None,
         "ending": json.dumps(asdict(record.ending)) if record.ending else None,
+        "extended_ms": record.extended_ms,
+        "extended_deposit": record.extended_deposit,
+        "paused_ms": record.paused_ms,
+        "paused_at_ms": record.paused_at_ms,
     }
 
 
 _COLUMNS: Final = (
     "request, request_frame, claim_at_ms, claim_signature, anchor, start_limit_ms, step, lease_token, assigned, "
     "meter_key, image_digest, started_at_ms, conceded_ms, voucher_fields, voucher_signature, accepted_fields, "
-    "accepted_signature, accepted_countersignature, report_sequence, log_next_seq, stop, ending"
+    "accepted_signature, accepted_countersignature, report_sequence, log_next_seq, stop, ending, "
+    "extended_ms, extended_deposit, paused_ms, paused_at_ms"
 )
 
 
@@ -342,6 +374,10 @@ def _from_row(row: sqlite3.Row) -> Attempt:
         log_next_seq=row["log_next_seq"],
         stop=_read_stop(row["stop"]),
         ending=_read_ending(row["ending"]),
+        extended_ms=row["extended_ms"],
+        extended_deposit=row["extended_deposit"],
+        paused_ms=row["paused_ms"],
+        paused_at_ms=row["paused_at_ms"],
     )
 
 

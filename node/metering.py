@@ -40,9 +40,13 @@ class Bounds:
     deposit: Tokens
 
     @classmethod
-    def of(cls, request: ClaimRequest) -> "Bounds":
-        """The bounds to which the claim consented."""
-        return cls(Tokens(request.price_per_hour), Millis(request.max_ms), Tokens(request.deposit))
+    def of(cls, request: ClaimRequest, extended_ms: int = 0, extended_deposit: int = 0) -> "Bounds":
+        """The bounds to which the claim consented, and what was added to the escrow since."""
+        return cls(
+            Tokens(request.price_per_hour),
+            Millis(request.max_ms + extended_ms),
+            Tokens(request.deposit + extended_deposit),
+        )
 
     @property
     def limit_ms(self) -> Millis:
@@ -69,6 +73,7 @@ class Series:
 
     started_at_ms: ready, chain time; the same in every voucher.
     conceded_ms: time since ready that the market could not have seen and refused; never billed.
+    paused_ms: time since ready that it was held at its limit; never billed. paused_at_ms: since when it is held now.
     """
 
     identity: Identity
@@ -81,13 +86,22 @@ class Series:
     at_ms: int = 0
     billed_ms: int = 0
     conceded_ms: int = 0
+    paused_ms: int = 0
+    paused_at_ms: int | None = None
+
+    @property
+    def limit_at_ms(self) -> int:
+        """Chain time at which the limit is reached, unless it is held before."""
+        return self.started_at_ms + self.conceded_ms + self.paused_ms + self.bounds.limit_ms
 
     def next(
         self, now_ms: int, digest: bytes, state: VoucherState = VoucherState.RUNNING, reason: Reason = Reason.RUNNING
     ) -> tuple[VoucherMessage, "Series"]:
         """The voucher for the usage up to `now_ms` (chain time), and the series that follows it."""
         at = max(now_ms, self.at_ms, self.started_at_ms)
-        billed = max(self.bounds.billed(at - self.started_at_ms - self.conceded_ms), self.billed_ms)
+        ran_until = at if self.paused_at_ms is None else min(at, self.paused_at_ms)
+        ran_ms = ran_until - self.started_at_ms - self.conceded_ms - self.paused_ms
+        billed = max(self.bounds.billed(ran_ms), self.billed_ms)
         voucher = VoucherMessage(
             program_id=self.identity.program_id,
             genesis_hash=self.identity.genesis_hash,
@@ -105,6 +119,17 @@ class Series:
             digest=digest,
         )
         return voucher, replace(self, sequence=voucher.sequence, at_ms=at, billed_ms=billed)
+
+    def pause(self, at_ms: int) -> "Series":
+        """From this moment nothing is billed."""
+        return replace(self, paused_at_ms=at_ms)
+
+    def resume(self, at_ms: int) -> "Series":
+        """From this moment it is billed again, from where it was held."""
+        if self.paused_at_ms is None:
+            return self
+        held = max(0, at_ms - self.paused_at_ms)
+        return replace(self, paused_ms=self.paused_ms + held, paused_at_ms=None)
 
     def concede(self, unseen_ms: int, countersigned: VoucherMessage | None) -> "Series":
         """The series after the meter refused it: time it could not have seen is given up.

@@ -97,7 +97,9 @@ class SolanaChain:
             ours = running.node == self._codec_node()
             if not ours or escrow.terms_hash != attempt.request.terms_hash:
                 return Assignment(Standing.OVER)
-            return Assignment(Standing.ASSIGNED, running.price, bytes(running.meter), running.assigned_at)
+            return Assignment(
+                Standing.ASSIGNED, running.price, bytes(running.meter), running.assigned_at, running.exposure
+            )
         if escrow.state != EscrowState.CLOSING and running.number < number:
             return Assignment(Standing.WAITING)
         return Assignment(Standing.OVER)

@@ -47,6 +47,8 @@ class Usage:
             at_ms=floor.at_ms if floor else 0,
             billed_ms=floor.billed_ms if floor else 0,
             conceded_ms=record.conceded_ms,
+            paused_ms=record.paused_ms,
+            paused_at_ms=record.paused_at_ms,
         )
         if last is not None and record.voucher is not None:
             self._recent[last.sequence] = record.voucher
@@ -71,6 +73,20 @@ class Usage:
         while len(self._recent) > _REMEMBERED_VOUCHERS:
             self._recent.popitem(last=False)
         return voucher
+
+    def extend(self, bounds: Bounds) -> None:
+        """There is more time and deposit."""
+        self.bounds = bounds
+        if self._series is not None:
+            self._series = replace(self._series, bounds=bounds)
+
+    def pause(self, at_ms: int) -> None:
+        """Bill nothing from this moment on."""
+        self._series = self.series.pause(at_ms)
+
+    def go_on(self, at_ms: int) -> None:
+        """Bill again from this moment on."""
+        self._series = self.series.resume(at_ms)
 
     def find_accepted(self, countersignature: Countersignature, meter_key: bytes) -> Accepted | None:
         """The voucher of ours that it countersigns; None for one we don't know. Raises NotTheMeter."""

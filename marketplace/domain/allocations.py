@@ -62,6 +62,9 @@ class Attempt:
     voucher, node_signature, meter_signature: the latest countersigned voucher.
     settled_*: what the chain's events say was settled of this attempt.
     report_sequence: highest state report taken. class_id: of the node; "" in rows of before it was kept.
+    report_sequence: highest state report taken.
+    extended_ms, extended_deposit: what extensions added beside max_ms and deposit. extended_at_ms: when, the last time.
+    paused_at_ms: when we heard that it was paused, while it is. paused_ms: time since ready of which nothing is billed.
     """
 
     allocation_id: AllocationId
@@ -101,6 +104,43 @@ class Attempt:
     settled_chain_ms: int | None = None
     meter_key: str | None = None
     class_id: str = ""
+    extended_ms: Millis = _NO_TIME
+    extended_deposit: Tokens = _NOTHING
+    extended_at_ms: int | None = None
+    paused_at_ms: int | None = None
+    paused_ms: Millis = _NO_TIME
+
+    @property
+    def limit_ms(self) -> Millis:
+        """Most billed time, extensions included."""
+        return Millis(self.max_ms + self.extended_ms)
+
+    @property
+    def limit_amount(self) -> Tokens:
+        """Most that it may be paid, extensions included."""
+        return Tokens(self.deposit + self.extended_deposit)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is paused and nothing was added since."""
+        return self.paused_at_ms is not None and (
+            self.extended_at_ms is None or self.extended_at_ms < self.paused_at_ms
+        )
+
+    def unbilled_ms(self, now_ms: int) -> Millis:
+        """Time since ready during which it was paused, by our own clock: from when we heard of the pause to when time
+        was added. So it is never more than the pause, and what the node takes to hear of either is no dispute.
+        """
+        if self.paused_at_ms is None:
+            return self.paused_ms
+        until = now_ms if self.held else self.extended_at_ms or now_ms
+        return Millis(self.paused_ms + max(0, until - self.paused_at_ms))
+
+    def left_ms(self, now_ms: int) -> int:
+        """Time left by our own clock; never below zero. All of it before it is ready."""
+        if self.meter_at_ms is None:
+            return self.limit_ms
+        return max(0, self.limit_ms - (now_ms - self.meter_at_ms - self.unbilled_ms(now_ms)))
 
     @property
     def live(self) -> bool:
@@ -120,6 +160,8 @@ class Allocation:
     opening: the market may open the escrow itself: from the intent until it landed or was refused.
     class_id: the one class that was asked for, or `any` where `tiers` names several.
     retry_on, retry_exit_codes: ends that another attempt follows. retry_at_ms: it begins no earlier.
+    auto_extend_ms: how much time the market may add by itself, in all. auto_extended_ms: how much of it it has added.
+    warned: bits of the warnings of little time left that were given (`domain.timing`).
     version: rises with each write; a write names the version it read.
     """
 
@@ -167,6 +209,9 @@ class Allocation:
     error: str | None = None
     opening: bool = False
     version: int = 0
+    auto_extend_ms: Millis = _NO_TIME
+    auto_extended_ms: Millis = _NO_TIME
+    warned: int = 0
     tiers: tuple[tuple[str, ...], ...] = ()
     min_cuda: int = 0
     min_reputation_millionths: int = 0

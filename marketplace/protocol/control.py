@@ -88,6 +88,9 @@ class AttemptState(StrEnum):
     READY = "ready"
     """The container runs: the meter is on."""
     RUNNING = "running"
+    """Reported after a pause: the meter goes on."""
+    PAUSED = "paused"
+    """Held at its time limit, unbilled: more time resumes it."""
     UPLOADING = "uploading"
     EXITED = "exited"
     """Over, for the reason in the report; the last voucher, if it ever was ready, is attached."""
@@ -107,12 +110,15 @@ class Capabilities(Message):
     """What the node's runtime can do; the scheduler sends nothing else.
 
     runtime: docker, podman, process or fake. egress: it can fence a job off its private networks.
+    pause: it can hold a job at its limit. exec: it can run a command beside a job.
     """
 
     runtime: str
     egress: bool
     disk_limit: bool
     max_disk_gb: int = Field(ge=0)
+    pause: bool = False
+    exec: bool = False
 
 
 class Hello(Message):
@@ -142,6 +148,7 @@ class Holding(Message):
 class Welcome(Message):
     """The market's answer to `hello`: what the node obeys while connected.
 
+    pause_ms: how long a job is held at its limit for more time.
     forget: attempts of `holding` that the market knows as over; the node stops and removes them.
     market, meter_key, program_id, genesis_hash: base58.
     """
@@ -150,6 +157,7 @@ class Welcome(Message):
     heartbeat_ms: int = Field(ge=100)
     max_unacked_ms: int = Field(ge=0)
     start_limit_ms: int = Field(ge=0)
+    pause_ms: int = Field(default=0, ge=0)
     market: str
     meter_key: str
     program_id: str
@@ -165,7 +173,11 @@ class SignedVoucher(Message):
 
 
 class AllocationBeat(Message):
-    """State of one attempt in a heartbeat. voucher: latest cumulative one, None before ready."""
+    """State of one attempt in a heartbeat.
+
+    voucher: latest cumulative one, None before ready. extended_ms: added time that the node knows of.
+    used: what it has used since its start, where that was measured.
+    """
 
     allocation_id: str
     attempt: int = Field(ge=1)
@@ -173,6 +185,17 @@ class AllocationBeat(Message):
     state: AttemptState = Field(strict=False)
     progress: int | None = Field(default=None, ge=0, le=100)
     voucher: SignedVoucher | None = None
+    extended_ms: int = Field(default=0, ge=0)
+    used: "Used | None" = None
+
+
+class Used(Message):
+    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now."""
+
+    cpu_ms: int = Field(ge=0, lt=1 << 62)
+    memory_bytes: int = Field(ge=0, lt=1 << 62)
+    received_bytes: int = Field(ge=0, lt=1 << 62)
+    sent_bytes: int = Field(ge=0, lt=1 << 62)
 
 
 class Heartbeat(Message):
@@ -211,6 +234,8 @@ class CommandType(StrEnum):
     """The chain confirmed the assignment: the work may start (pulling may have begun before)."""
     STOP = "stop"
     """End the attempt with the given reason: TERM, grace, KILL, then the last voucher."""
+    EXTEND = "extend"
+    """The escrow has more time and deposit: so much was added since the claim, in all."""
     SETTLED = "settled"
     """The attempt's money is settled: the node forgets it."""
     DRAIN = "drain"
@@ -224,6 +249,7 @@ class Command(Message):
 
     id: dedupes a command that is sent again. reason: number, for `stop`. transaction: for `assigned`, `settled`.
     final: for `stop`: whether the last voucher is `final` (the escrow closes) or `ended`.
+    extended_ms, extended_deposit: for `extend`.
     """
 
     id: str
@@ -234,6 +260,8 @@ class Command(Message):
     grace_ms: int = Field(default=10_000, ge=0)
     final: bool = True
     transaction: str | None = None
+    extended_ms: int = Field(default=0, ge=0)
+    extended_deposit: int = Field(default=0, ge=0)
 
 
 class HeartbeatAck(Message):

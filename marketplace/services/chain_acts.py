@@ -52,6 +52,7 @@ from marketplace.services.chain_port import (
     CancelEscrow,
     CloseContest,
     EscrowView,
+    Extend,
     Landed,
     MarketTerms,
     NodeView,
@@ -397,6 +398,8 @@ class SolanaChain:
             return [calls.open_escrow(escrow, signer, _terms(act))]
         if isinstance(act, CancelEscrow):
             return [calls.cancel_escrow(escrow, signer)]
+        if isinstance(act, Extend):
+            return [await self._extend(act, escrow, signer)]
         node = await self._node_ref(act.node_key)
         match act:
             case Assign():
@@ -414,6 +417,10 @@ class SolanaChain:
                 return _with_checks(calls.release_node(escrow, node, signer, int(act.reason), None, check_at=at))
             case CloseContest():
                 return [calls.close_contest(escrow, node, signer)]
+
+    async def _extend(self, act: Extend, escrow: EscrowRef, opener: Pubkey) -> Step:
+        node = None if act.node_key is None else await self._node_ref(act.node_key)
+        return self._builder.extend_escrow(escrow, opener, act.added_deposit, act.added_time, node)
 
     def _new_ref(self, act: OpenEscrow) -> EscrowRef:
         return EscrowRef(
@@ -445,6 +452,13 @@ class SolanaChain:
             steps.append(self._builder.deposit(wallet, wallet, deposit_gap))
         steps.append(self._builder.open_escrow(escrow, wallet, _terms(act)))
         return steps
+
+    async def extend_steps(self, act: Extend, *, deposit_gap: Tokens) -> Sequence[Step]:
+        wallet = Pubkey.from_string(act.wallet)
+        async with _asking():
+            call = await self._extend(act, await self._ref(act.escrow), wallet)
+        deposit = [self._builder.deposit(wallet, wallet, deposit_gap)] if deposit_gap else []
+        return [*deposit, call]
 
     def register_steps(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Sequence[Step]:
         owner = Pubkey.from_string(operator)

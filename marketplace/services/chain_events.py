@@ -8,7 +8,7 @@ one transaction, so a kill between them leaves neither.
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,9 +47,10 @@ from marketplace.chain.watcher import (
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import AllocationState
-from marketplace.domain.quantities import Tokens
+from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import pause_before_next
+from marketplace.domain.timing import rearmed
 from marketplace.errors import UniqueViolation
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.chain_port import ChainPort
@@ -60,6 +61,7 @@ from marketplace.store.allocations import Allocations, Attempts, Contest, Contes
 from marketplace.store.api_keys import KeySpending
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction, Movement, StoredEvent, moved
 from marketplace.store.engine import Store, Transaction
+from marketplace.store.extensions import Extension, Extensions, ExtensionState
 from marketplace.store.stake import StakeRows
 
 _log = structlog.get_logger(__name__)
@@ -294,10 +296,14 @@ class ChainEvents:
         if isinstance(seen.event, EscrowOpenedEvent):
             # Confirmed and not yet recorded, whether our act or the watcher saw it first.
             crash_point("market.after_confirm")
+        intents: list[Extension] = []
+        if isinstance(seen.event, EscrowExtendedEvent):
+            # Written before its act: what this event fulfils is there by now.
+            intents = await self._store.read(lambda tx: Extensions(tx).list_for(allocation.id))
 
         def decide(present: Allocation, attempt: Attempt | None) -> Change:
             current = attempt is not None and attempt.number == getattr(seen.event, "attempt", None)
-            change = self._consequence(seen, present, attempt) or Change(present, attempt)
+            change = self._consequence(seen, present, attempt, intents) or Change(present, attempt)
             also = change.also
 
             def write(tx: Transaction) -> None:
@@ -309,10 +315,14 @@ class ChainEvents:
 
         await self._live.change(allocation.id, decide)
 
-    def _consequence(self, seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Change | None:
+    def _consequence(  # noqa: PLR0911 - one return for each kind of event
+        self, seen: _Seen, allocation: Allocation, attempt: Attempt | None, intents: Sequence[Extension]
+    ) -> Change | None:
         match seen.event:
             case EscrowOpenedEvent():
                 return _opened(seen, allocation, attempt)
+            case EscrowExtendedEvent() as event:
+                return _extended(seen, event, allocation, attempt, _fulfilled(intents, event))
             case AssignedEvent() as event:
                 return _assigned(seen, event, allocation, attempt)
             case SettledEvent() as event:
@@ -364,6 +374,56 @@ def _opened(seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Cha
         open_signature=seen.signature,
     )
     return Change(funded, attempt, ("job.queued",))
+
+
+def _fulfilled(intents: Sequence[Extension], event: EscrowExtendedEvent) -> Extension | None:
+    """The oldest intent that this event fulfils; None where the wallet extended by itself."""
+    return next(
+        (
+            e
+            for e in intents
+            if e.state is not ExtensionState.LANDED
+            and (e.added_ms, e.added_deposit) == (event.added_time, event.added_deposit)
+        ),
+        None,
+    )
+
+
+def _extended(
+    seen: _Seen,
+    event: EscrowExtendedEvent,
+    allocation: Allocation,
+    attempt: Attempt | None,
+    extension: Extension | None,
+) -> Change:
+    """There is more time, whoever added it: the running attempt may use it, and is told by node_control.
+
+    What the node consented to in its claim stays as it was: the chain holds the assignment against that.
+    """
+    more = attempt
+    if attempt is not None and attempt.phase not in (AttemptPhase.ENDED, AttemptPhase.EXITED, AttemptPhase.LOST):
+        more = replace(
+            attempt,
+            extended_ms=Millis(attempt.extended_ms + event.added_time),
+            extended_deposit=Tokens(attempt.extended_deposit + event.added_deposit),
+            extended_at_ms=seen.at_ms,
+        )
+    automatic = event.added_time if extension is not None and extension.automatic else 0
+    left = event.max_time if more is None else more.left_ms(seen.at_ms)
+    extended = replace(
+        allocation,
+        max_ms=Millis(event.max_time),
+        deposit=Tokens(event.deposit),
+        auto_extended_ms=Millis(allocation.auto_extended_ms + automatic),
+        warned=rearmed(Millis(event.max_time), left, allocation.warned),
+    )
+
+    def landed(tx: Transaction) -> None:
+        if extension is not None:
+            Extensions(tx).mark(allocation.id, extension.number, ExtensionState.LANDED)
+
+    said = {"added_seconds": event.added_time // 1000, "timeout_seconds": event.max_time // 1000}
+    return Change(extended, more, ("escrow.extended",), said, also=landed)
 
 
 def _assigned(seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:

@@ -275,7 +275,22 @@ class CloseContest:
     node_key: str
 
 
-Act = OpenEscrow | Assign | Settle | ReleaseLost | ReleaseUnstarted | CancelEscrow | CloseContest
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """Add deposit and time to an escrow under the wallet's allowance; signed by the matcher.
+
+    node_key: of the running attempt, None while none runs.
+    """
+
+    escrow: str
+    wallet: str
+    opener: Opener
+    node_key: str | None
+    added_deposit: Tokens
+    added_time: Millis
+
+
+Act = OpenEscrow | Extend | Assign | Settle | ReleaseLost | ReleaseUnstarted | CancelEscrow | CloseContest
 
 
 class ChainPort(Protocol):
@@ -325,6 +340,10 @@ class ChainPort(Protocol):
 
     def open_steps(self, act: OpenEscrow, *, deposit_gap: Tokens, open_vault: bool) -> Sequence[Step]:
         """[open_vault] + [deposit of the gap] + open_escrow, to be signed by the wallet."""
+        ...
+
+    async def extend_steps(self, act: Extend, *, deposit_gap: Tokens) -> Sequence[Step]:
+        """[deposit of the gap] + extend_escrow, to be signed by the wallet that opened the escrow."""
         ...
 
     def register_steps(self, operator: str, node_key: str, class_id: str, bond: Stake) -> Sequence[Step]:

@@ -72,6 +72,7 @@ class Constants:
     node_share_bps: int
     classes: tuple[ClassTerms, ...]
     heartbeat_s: int
+    pause_s: int
     missed: int
     lost_after_ms: int
     ready_limit_ms: int
@@ -106,11 +107,12 @@ class Constants:
 class ConstantsService:
     """Publishes them."""
 
-    def __init__(self, link: ChainLink, *, quote_key: str, currency: str, heartbeat_s: int) -> None:
+    def __init__(self, link: ChainLink, *, quote_key: str, currency: str, heartbeat_s: int, pause_s: int) -> None:
         self._link = link
         self._quote_key = quote_key
         self._currency = currency
         self._heartbeat_s = heartbeat_s
+        self._pause_s = pause_s
 
     def get(self) -> Constants:
         """As of the last look at the chain. Raises Starting before the first."""
@@ -135,6 +137,7 @@ class ConstantsService:
             node_share_bps=params.node_share_bps,
             classes=tuple(self._classes()),
             heartbeat_s=self._heartbeat_s,
+            pause_s=self._pause_s,
             missed=MISSED_HEARTBEATS,
             lost_after_ms=params.lost_after,
             ready_limit_ms=params.ready_limit,

@@ -33,6 +33,7 @@ from marketplace.domain.retries import MAX_EXIT_CODES, RETRIED, RetryPolicy
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms, canonical_json
 
+_NO_TIME: Final = Millis(0)
 DEFAULT_SECONDS: Final = 3_600
 MAX_SECONDS: Final = 86_400
 MAX_ENV_BYTES: Final = 64 << 10
@@ -104,6 +105,7 @@ class OrderFields:
     min_vcpu: int | None = None
     min_cuda: str | None = None
     min_reputation: str | None = None
+    auto_extend_seconds: int = 0
     retry: RetryFields | None = None
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     registry_auth_id: str | None = None
@@ -117,7 +119,7 @@ class Order:
     """A checked request.
 
     tiers: classes that will do, those preferred first. secrets: by name, nowhere else in the order.
-    retry_of: the job that this one repeats.
+    retry_of: the job that this one repeats. auto_extend_ms: how much the market may add by itself.
     max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none.
     named: fields of the request that were given, where one thing has several names.
     """
@@ -143,6 +145,7 @@ class Order:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     consumer_id: str | None = None
     retry_of: JobId | None = None
+    auto_extend_ms: Millis = _NO_TIME
 
     @property
     def limit(self) -> Millis:
@@ -200,6 +203,7 @@ def repeat_order(
         retry=allocation.retry,
         secrets=secrets,
         consumer_id=allocation.consumer_id,
+        auto_extend_ms=allocation.auto_extend_ms,
         retry_of=allocation.job_id,
     )
 
@@ -276,6 +280,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         retry=retry,
         secrets=dict(fields.secrets),
         consumer_id=fields.consumer_id,
+        auto_extend_ms=Millis(fields.auto_extend_seconds * 1000),
     )
 
 

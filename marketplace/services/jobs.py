@@ -25,9 +25,11 @@ from marketplace.errors import (
     AlreadyTerminal,
     ChainUnavailable,
     Conflict,
+    DetailCode,
     Gone,
     IdempotencyKeyReused,
     InsufficientFunds,
+    Invalid,
     NotFound,
     QuotaExceeded,
     SignatureRequired,
@@ -233,6 +235,7 @@ class JobService:
             retry_on=tuple(sorted(order.retry.on)),
             retry_exit_codes=tuple(sorted(order.retry.exit_codes)),
             retry_of=order.retry_of,
+            auto_extend_ms=order.auto_extend_ms,
             consumer_id=order.consumer_id,
         )
 
@@ -280,6 +283,12 @@ class JobService:
             obstacle = BlockedBy.UNASSIGNED
         opener = Opener.MARKET if obstacle is None else Opener.WALLET
         if obstacle is not None:
+            if draft.auto_extend_ms:
+                raise Invalid.field(
+                    "auto_extend",
+                    DetailCode.CONFLICT,
+                    f"needs an allowance that covers the job ({obstacle.value}): the market extends only what it opens",
+                )
             self._require(funds)
         async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
             intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, opener))

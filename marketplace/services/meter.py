@@ -83,7 +83,9 @@ def objection(
     market: MarketTerms, allocation: Allocation, attempt: Attempt, voucher: VoucherMessage, reading: Reading
 ) -> Objection | None:
     """The first reason not to countersign, None when every field is right. The signature is checked apart."""
-    since_ready = 0 if attempt.meter_at_ms is None else reading.now_ms - attempt.meter_at_ms + TOLERANCE_MS
+    since_ready = 0
+    if attempt.meter_at_ms is not None:
+        since_ready = reading.now_ms - attempt.meter_at_ms - attempt.unbilled_ms(reading.now_ms) + TOLERANCE_MS
     before = VoucherMessage.from_fields(attempt.voucher) if attempt.voucher is not None else None
     last_at = before.at_ms if before is not None else voucher.started_at_ms
     # The program: assigned - skew ≤ started_at. The assignment's own time is known from its event or account.
@@ -109,9 +111,9 @@ def objection(
         (attempt.billed_ms <= voucher.billed_ms <= voucher.at_ms - voucher.started_at_ms, Objection.CLOCK),
         (voucher.billed_ms - attempt.billed_ms <= voucher.at_ms - last_at, Objection.CLOCK),
         (voucher.billed_ms <= since_ready, Objection.CLOCK),
-        (voucher.billed_ms <= attempt.max_ms, Objection.TIME_LIMIT),
+        (voucher.billed_ms <= attempt.limit_ms, Objection.TIME_LIMIT),
         (voucher.amount == _due(attempt.price_per_hour, voucher.billed_ms), Objection.AMOUNT),
-        (attempt.amount <= voucher.amount <= attempt.deposit, Objection.AMOUNT),
+        (attempt.amount <= voucher.amount <= attempt.limit_amount, Objection.AMOUNT),
         # Last: only what is right otherwise is worth waiting for. A chain under load may lag by minutes.
         (voucher.at_ms <= reading.chain_ms + market.skew, Objection.AHEAD),
     )

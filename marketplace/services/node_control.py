@@ -15,7 +15,9 @@ import structlog
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
 from marketplace.errors import AlreadyAssigned, Malformed, MarketError, NotReady, StaleLease, VoucherInvalid
 from marketplace.protocol.control import (
@@ -67,6 +69,7 @@ class _Told:
     node_id: NodeId
     number: int
     phase: AttemptPhase
+    extended_ms: Millis
 
 
 class NodeControl:
@@ -83,6 +86,7 @@ class NodeControl:
         clock: Clock,
         *,
         heartbeat_ms: int,
+        pause_ms: int,
     ) -> None:
         self._store = store
         self._chain = chain
@@ -92,6 +96,7 @@ class NodeControl:
         self._scheduler = scheduler
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
+        self._pause_ms = pause_ms
         self._told: dict[AllocationId, _Told] = {}
         self._ahead_since_ms: dict[AllocationId, tuple[int, int]] = {}
         self._watched_ms: int | None = None
@@ -122,6 +127,7 @@ class NodeControl:
             heartbeat_ms=self._heartbeat_ms,
             max_unacked_ms=MAX_UNACKED_MS,
             start_limit_ms=terms.ready_limit,
+            pause_ms=self._pause_ms,
             market=terms.market,
             meter_key=terms.meter_key,
             program_id=base58.b58encode(terms.program_id).decode(),
@@ -182,6 +188,12 @@ class NodeControl:
         match report.state:
             case AttemptState.READY:
                 await self._live.change(allocation_id, self._ready(report))
+                return StateAck()
+            case AttemptState.PAUSED:
+                await self._live.change(allocation_id, self._paused(report))
+                return StateAck()
+            case AttemptState.RUNNING:
+                await self._live.change(allocation_id, self._resumed(report))
                 return StateAck()
             case AttemptState.EXITED:
                 return await self._exited(allocation_id, report)
@@ -276,6 +288,31 @@ class NodeControl:
                 image_digest=allocation.image_digest or report.image_digest,
             )
             return Change(active, running, ("job.running",), {"node_id": attempt.node_id})
+
+        return decide
+
+    def _paused(self, report: StateReport) -> Decide:
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or attempt.number != report.attempt or attempt.phase is not AttemptPhase.READY:
+                raise StaleLease
+            now = self._clock.now()
+            held = replace(attempt, report_sequence=report.sequence, paused_at_ms=now)
+            until = instant_text(Millis(now + self._pause_ms))
+            return Change(allocation, held, ("allocation.paused",), {"paused_until": until})
+
+        return decide
+
+    def _resumed(self, report: StateReport) -> Decide:
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or attempt.number != report.attempt or attempt.phase is not AttemptPhase.READY:
+                raise StaleLease
+            seen = replace(attempt, report_sequence=report.sequence)
+            if attempt.paused_at_ms is None:
+                return Change(allocation, seen)
+            now = self._clock.now()
+            running = replace(seen, paused_at_ms=None, paused_ms=attempt.unbilled_ms(now))
+            left = {"seconds_left": running.left_ms(now) // 1000}
+            return Change(allocation, running, ("allocation.resumed",), left)
 
         return decide
 
@@ -397,6 +434,10 @@ class NodeControl:
             holding = Holding(allocation_id=entry.allocation_id, attempt=entry.attempt, state=entry.state)
             if not self._holds(node_id, holding):
                 commands.append(_settled(entry.allocation_id, entry.attempt))
+                continue
+            attempt = self._live.attempt(AllocationId(entry.allocation_id))
+            if attempt is not None and attempt.live and attempt.extended_ms > entry.extended_ms:
+                commands.append(_extend(attempt))
         return commands
 
     def _changed(self, allocation: Allocation) -> None:
@@ -408,7 +449,7 @@ class NodeControl:
         if allocation.terminal:
             self._told.pop(allocation.id, None)
         elif attempt is not None:
-            self._told[allocation.id] = _Told(attempt.node_id, attempt.number, attempt.phase)
+            self._told[allocation.id] = _Told(attempt.node_id, attempt.number, attempt.phase, attempt.extended_ms)
         over = (
             told is not None
             and told.phase is not AttemptPhase.ENDED
@@ -429,6 +470,14 @@ class NodeControl:
             and (told is None or told.phase is not AttemptPhase.ASSIGNED or told.number != attempt.number)
         ):
             self._push(attempt.node_id, _assigned(attempt))
+        if (
+            attempt is not None
+            and attempt.live
+            and told is not None
+            and told.number == attempt.number
+            and told.extended_ms < attempt.extended_ms
+        ):
+            self._push(attempt.node_id, _extend(attempt))
 
     def _push(self, node_id: NodeId, command: Command) -> None:
         presence = self._registry.find(node_id)
@@ -474,6 +523,17 @@ def _assigned(attempt: Attempt) -> Command:
         type=CommandType.ASSIGNED,
         allocation_id=attempt.allocation_id,
         attempt=attempt.number,
+    )
+
+
+def _extend(attempt: Attempt) -> Command:
+    return Command(
+        id=f"extend:{attempt.allocation_id}:{attempt.number}:{attempt.extended_ms}:{attempt.extended_deposit}",
+        type=CommandType.EXTEND,
+        allocation_id=attempt.allocation_id,
+        attempt=attempt.number,
+        extended_ms=attempt.extended_ms,
+        extended_deposit=attempt.extended_deposit,
     )
 
 

@@ -58,6 +58,7 @@ class Presence:
     node: Node
     slots: int
     egress: bool = False
+    pause: bool = False
     max_disk_gb: int = 0
     cuda: int = 0
     link: NodeLink | None = None
@@ -100,8 +101,9 @@ class NodeRegistry:
         nodes, away = await self._store.read(read)
         for node in nodes:
             self._nodes[node.id] = Presence(
-                node, slots=node.slots, egress=_egress(node), last_beat_ms=self._clock.monotonic_ms(),
-                draining=node.status is NodeStatus.DRAINING, lost=node.id in away,
+                node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"),
+                last_beat_ms=self._clock.monotonic_ms(), draining=node.status is NodeStatus.DRAINING,
+                lost=node.id in away,
             )  # fmt: skip
             self._by_address[node.address] = node.id
         await self.refresh()
@@ -147,7 +149,7 @@ class NodeRegistry:
 
     def add(self, node: Node) -> None:
         """A node that was just registered."""
-        self._nodes[node.id] = Presence(node, slots=node.slots, egress=_egress(node))
+        self._nodes[node.id] = Presence(node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"))
         self._by_address[node.address] = node.id
 
     def find(self, node_id: NodeId) -> Presence | None:
@@ -160,6 +162,11 @@ class NodeRegistry:
 
     def __iter__(self) -> Iterator[Presence]:
         return iter(list(self._nodes.values()))
+
+    def can_pause(self, node_id: NodeId) -> bool:
+        """Whether the node holds a job at its limit, by its own word."""
+        presence = self._nodes.get(node_id)
+        return presence is not None and presence.pause
 
     async def connect(self, node_id: NodeId, link: NodeLink, hello: Hello) -> None:
         """The node is here: what it measured counts from now; an older connection of it is closed."""
@@ -285,6 +292,7 @@ class NodeRegistry:
             _log.info("node stays pending", action="nodes.measure", node=presence.node.id, fitting=fitting)
         presence.slots = slots
         presence.egress = capabilities.egress
+        presence.pause = capabilities.pause
         presence.max_disk_gb = capabilities.max_disk_gb
         presence.cuda = _cuda(hardware.cuda_version)
         presence.node = replace(
@@ -307,8 +315,8 @@ def _cuda(text: str | None) -> int:
         return 0
 
 
-def _egress(node: Node) -> bool:
+def _can(node: Node, what: str) -> bool:
     if node.capabilities is None:
         return False
     capabilities: Mapping[str, object] = orjson.loads(node.capabilities)
-    return bool(capabilities.get("egress", False))
+    return bool(capabilities.get(what, False))

@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -29,6 +29,7 @@ from marketplace.domain.pricing import with_priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import RETRIED
+from marketplace.domain.timing import TimeWarning, due_warnings, extension_lead_ms, next_warning_ms
 from marketplace.errors import MarketError, StaleLease
 from marketplace.services.chain_port import ActPending, ActRefused, Assign, ChainPort, Landed, OpenEscrow
 from marketplace.services.claims import Claims, SignedClaim, Terms, claim_message
@@ -54,7 +55,18 @@ STOP_PATIENCE_MS: Final = 30_000
 """Chosen: how long beyond its grace a node may take to end an attempt before it counts as silent."""
 
 
+PAUSE_SLACK_MS: Final = 5_000
+"""Chosen: the node ends a pause itself; only one that does not is told to."""
+AUTO_RETRY_MS: Final = 15_000
+"""Chosen: how often an extension that something is in the way of is tried again."""
+
 _WAITED_TOO_LONG: Final = frozenset({"ClaimStale", "ClaimFromFuture"})
+
+
+class Extender(Protocol):
+    """Adds time inside what a renter allowed; `ExtensionService` is it."""
+
+    async def extend_by_itself(self, allocation: Allocation) -> bool: ...
 
 
 class Scheduler:
@@ -69,7 +81,12 @@ class Scheduler:
         settlement: Settlement,
         clock: Clock,
         random: RandomSource,
+        extender: Extender,
+        *,
+        pause_ms: int,
     ) -> None:
+        self._extender = extender
+        self._pause_ms = pause_ms
         self._live = live
         self._chain = chain
         self._registry = registry
@@ -445,16 +462,44 @@ class Scheduler:
                 await self._exit_unstarted(allocation.id, attempt.number, Reason.START_TIMEOUT)
                 return 0
         else:
-            limit = (attempt.meter_at_ms or now) + attempt.max_ms
+            limit = self._stop_at(attempt, now)
         wanted = Reason.CANCELLED if allocation.cancelling else Reason.TIMEOUT if now >= limit else None
         if wanted is None:
-            return max(1, limit - now)
+            waits = [limit - now]
+            if attempt.phase is AttemptPhase.READY:
+                waits += [await self._warn(allocation, attempt), await self._top_up(allocation, attempt)]
+            return max(1, min(waits))
         stopping_since = self._stopping_since(allocation, limit)
         if now >= stopping_since + allocation.stop_grace_ms + STOP_PATIENCE_MS:
             await self._lose(allocation.id, attempt.number)
             return 0
         await self._settlement.command_stop(allocation, attempt, wanted)
         return STOP_REPEAT_MS
+
+    def _stop_at(self, attempt: Attempt, now: int) -> int:
+        """When the market itself ends an attempt for its time: after the pause that its node may hold it in."""
+        if attempt.held:
+            return (attempt.paused_at_ms or now) + self._pause_ms + PAUSE_SLACK_MS
+        limit = (attempt.meter_at_ms or now) + attempt.limit_ms + attempt.unbilled_ms(now)
+        return limit + self._pause_ms + PAUSE_SLACK_MS if self._registry.can_pause(attempt.node_id) else limit
+
+    async def _warn(self, allocation: Allocation, attempt: Attempt) -> int:
+        """Tell the renter that little time is left, each threshold once; in how many ms the next is due."""
+        now = self._clock.now()
+        for warning in due_warnings(allocation.max_ms, attempt.left_ms(now), allocation.warned):
+            await self._live.change(allocation.id, _warned(warning, attempt.left_ms(now)))
+        present = self._live.find(allocation.id) or allocation
+        wait = next_warning_ms(present.max_ms, attempt.left_ms(now), present.warned)
+        return _FAR_MS if wait is None else wait
+
+    async def _top_up(self, allocation: Allocation, attempt: Attempt) -> int:
+        """Extend what its renter allowed to be extended, shortly before its limit or once it is held there."""
+        if allocation.auto_extended_ms >= allocation.auto_extend_ms:
+            return _FAR_MS
+        wait = attempt.left_ms(self._clock.now()) - extension_lead_ms(attempt.limit_ms)
+        if wait > 0:
+            return wait
+        return 1 if await self._extender.extend_by_itself(allocation) else AUTO_RETRY_MS
 
     def _stopping_since(self, allocation: Allocation, limit: int) -> int:
         return min(limit, allocation.cancelling_at_ms or limit)
@@ -522,6 +567,21 @@ class Scheduler:
 
 def _classes(allocation: Allocation) -> frozenset[str]:
     return frozenset(class_id for tier in allocation.classes for class_id in tier)
+
+
+_FAR_MS: Final = 3_600_000
+
+
+def _warned(warning: TimeWarning, left_ms: int) -> Callable[[Allocation, Attempt | None], Change | None]:
+    def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        if allocation.warned & warning.bit or allocation.terminal:
+            return None
+        said = {"threshold": warning.code, "seconds_left": left_ms // 1000}
+        return Change(
+            replace(allocation, warned=allocation.warned | warning.bit), attempt, ("allocation.funds_low",), said
+        )
+
+    return decide
 
 
 def exit_attempt(

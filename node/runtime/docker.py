@@ -32,7 +32,7 @@ from node.runtime.errors import (
 from node.runtime.exits import ExitHints
 from node.runtime.firewall import Firewall
 from node.runtime.frames import frames
-from node.runtime.inspection import container_of, is_gone, moment
+from node.runtime.inspection import container_of, is_gone, moment, usage_of
 from node.runtime.lines import LineReader
 from node.runtime.machine import Machine, examine
 from node.runtime.naming import DEPLOYMENT, ROOT_LIMIT, SPEC, Namespace, fingerprint
@@ -50,6 +50,7 @@ from node.runtime.port import (
     Network,
     Outcome,
     Swept,
+    Usage,
 )
 from node.runtime.private_images import PrivateImages
 from node.runtime.pulling import Puller
@@ -203,8 +204,30 @@ class DockerRuntime:
                 raise ContainerVanished from refused
             raise
 
+    async def pause(self, key: AttemptKey) -> bool:
+        name = self._names.name(key)
+        with contextlib.suppress(EngineRefused):  # held already, ended, gone, or no freezer: the next look tells
+            await self._engine.call("POST", f"containers/{name}/pause")
+        found = await self._inspect(key)
+        return found is not None and found["State"]["Status"] == "paused"
+
+    async def resume(self, key: AttemptKey) -> None:
+        found = await self._inspect(key)
+        if found is not None and found["State"]["Status"] == "paused":
+            with contextlib.suppress(EngineRefused):  # let go in between
+                await self._engine.call("POST", f"containers/{self._names.name(key)}/unpause")
+
+    async def measure(self, key: AttemptKey) -> Usage | None:
+        path = f"containers/{self._names.name(key)}/stats"
+        try:
+            found = await self._engine.get(path, stream="false", **{"one-shot": "true"})
+        except EngineRefused:
+            return None
+        return usage_of(found)
+
     async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
         with self._in_flight(key):
+            await self.resume(key)
             await self._signal(key, "SIGTERM")
             try:
                 return await asyncio.wait_for(self.wait(key), grace_s)

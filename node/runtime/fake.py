@@ -41,6 +41,7 @@ from node.runtime.port import (
     Network,
     Outcome,
     Swept,
+    Usage,
 )
 from node.runtime.references import ImageName
 
@@ -140,13 +141,15 @@ class FakeContainer:
     created_at: datetime
     started_at: datetime
     outcome: Outcome | None = None
+    paused_at: datetime | None = None
+    paused_for: timedelta = timedelta(0)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def ends_at(self) -> datetime | None:
-        if self.program.runs_for_s is None:
+        if self.program.runs_for_s is None or self.paused_at is not None:
             return None
-        return self.started_at + timedelta(seconds=self.program.runs_for_s)
+        return self.started_at + timedelta(seconds=self.program.runs_for_s) + self.paused_for
 
 
 class FakeEngine:
@@ -167,6 +170,7 @@ class FakeEngine:
         self.networks = networks
         self.max_disk_bytes = max_disk_bytes
         self.available = True
+        self.can_pause = True
         self._folder = folder
         self.records: dict[str, FakeContainer] = {}
 
@@ -357,7 +361,36 @@ class FakeRuntime:
             await _either(record.changed, engine.clock, record.ends_at)
             engine.record(record.name)
 
+    async def pause(self, key: AttemptKey) -> bool:
+        record = self._engine.record(self._names.name(key))
+        if record is None or record.outcome is not None or not self._engine.can_pause:
+            return False
+        if record.paused_at is None:
+            record.paused_at = self._engine.clock.now()
+            self._wake(record)
+        return True
+
+    async def resume(self, key: AttemptKey) -> None:
+        record = self._engine.record(self._names.name(key))
+        if record is not None and record.paused_at is not None:
+            record.paused_for += self._engine.clock.now() - record.paused_at
+            record.paused_at = None
+            self._wake(record)
+
+    def _wake(self, record: FakeContainer) -> None:
+        """Whoever waits for its end computes it anew."""
+        record.changed.set()
+        record.changed = asyncio.Event()
+
+    async def measure(self, key: AttemptKey) -> Usage | None:
+        record = self._engine.record(self._names.name(key))
+        if record is None or record.outcome is not None:
+            return None
+        ran = (record.paused_at or self._engine.clock.now()) - record.started_at - record.paused_for
+        return Usage(int(ran.total_seconds() * 1000), 64 << 20, 0, 0)
+
     async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
+        await self.resume(key)
         engine, name = self._engine, self._names.name(key)
         record = engine.record(name)
         if record is None:

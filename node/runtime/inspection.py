@@ -11,6 +11,7 @@ from node.runtime.port import (
     Container,
     ContainerState,
     Outcome,
+    Usage,
 )
 from node.runtime.scratch import Disk
 
@@ -60,6 +61,24 @@ def container_of(key: AttemptKey, found: dict[str, Any], *, disk: Disk | None, d
         outcome=outcome,
         outputs=disk.outputs if disk else None,
         scratch=disk.scratch if disk else None,
+    )
+
+
+def usage_of(found: dict[str, Any]) -> Usage | None:
+    """An engine's statistics of a container; None of one that isn't running."""
+    cpu = (found.get("cpu_stats") or {}).get("cpu_usage") or {}
+    memory = found.get("memory_stats") or {}
+    if "total_usage" not in cpu or "usage" not in memory:
+        return None
+    details = memory.get("stats") or {}
+    # What could be dropped at once is no use of it: inactive_file on cgroup 2, total_inactive_file on 1.
+    cache = int(details.get("inactive_file", details.get("total_inactive_file", 0)))
+    networks = (found.get("networks") or {}).values()
+    return Usage(
+        cpu_ms=int(cpu["total_usage"]) // 1_000_000,
+        memory_bytes=max(0, int(memory["usage"]) - cache),
+        received_bytes=sum(int(network.get("rx_bytes", 0)) for network in networks),
+        sent_bytes=sum(int(network.get("tx_bytes", 0)) for network in networks),
     )
 
 

@@ -219,6 +219,16 @@ class LogLine:
     position: LogPosition
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now, no caches."""
+
+    cpu_ms: int
+    memory_bytes: int
+    received_bytes: int
+    sent_bytes: int
+
+
 class DiskLimit(StrEnum):
     """How a disk limit is held. ENFORCED: writes fail with ENOSPC. WATCHED: looked at every few seconds,
     the container is killed beyond it. NONE: not held at all.
@@ -309,6 +319,21 @@ class Runtime(Protocol):
 
     async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
         """TERM, then KILL after grace_s. An ended container answers its outcome. Raises ContainerVanished."""
+        ...
+
+    async def pause(self, key: AttemptKey) -> bool:
+        """Hold every process of the container where it is; whether it is held. Held already is success.
+
+        False: it has ended, or this machine can't.
+        """
+        ...
+
+    async def resume(self, key: AttemptKey) -> None:
+        """Let it go on. One that isn't held, or has ended, is left as it is. `stop` does this first."""
+        ...
+
+    async def measure(self, key: AttemptKey) -> Usage | None:
+        """What the running container has used; None where that can't be told."""
         ...
 
     async def remove(self, key: AttemptKey) -> None:

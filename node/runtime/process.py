@@ -43,6 +43,7 @@ from node.runtime.port import (
     Network,
     Outcome,
     Swept,
+    Usage,
 )
 from node.runtime.references import ImageName
 from node.runtime.supervisor import FRAME, start_ticks, write_whole
@@ -180,7 +181,19 @@ class ProcessRuntime:
                     return
                 await asyncio.sleep(_LOOK_S)
 
+    async def pause(self, key: AttemptKey) -> bool:
+        self._signal(key, signal.SIGSTOP)
+        found = await self.find(key)
+        return found is not None and found.state is ContainerState.RUNNING
+
+    async def resume(self, key: AttemptKey) -> None:
+        self._signal(key, signal.SIGCONT)
+
+    async def measure(self, key: AttemptKey) -> Usage | None:  # noqa: ARG002 - the port's signature
+        return None  # processes of one user are not told apart here
+
     async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
+        await self.resume(key)
         self._signal(key, signal.SIGTERM)
         try:
             return await asyncio.wait_for(self.wait(key), grace_s)
@@ -277,12 +290,12 @@ class ProcessRuntime:
         return (place / "started.json").exists() or (place / "exit.json").exists()
 
     def _signal(self, key: AttemptKey, number: signal.Signals) -> None:
-        """TERM to the command itself, KILL to all of its session; never to a process that got its number later."""
+        """TERM to the command itself, others to all of its session; never to a process that got its number later."""
         started = _load(self._place(key) / "started.json")
         if started is None or started["ticks"] is None or start_ticks(started["pid"]) != started["ticks"]:
             return
         with contextlib.suppress(ProcessLookupError):  # it ended in between
-            if number is signal.SIGKILL:
+            if number is not signal.SIGTERM:
                 os.killpg(started["pid"], number)
             else:
                 os.kill(started["pid"], number)

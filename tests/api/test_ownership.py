@@ -25,7 +25,11 @@ PUBLIC = {
     "GET /v1/stake/epochs/{epoch}",
 }  # fmt: skip
 """Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""
-BODIES = {"POST /v1/nodes/{node_id}/drain": {"drain": True}, "PATCH /v1/nodes/{node_id}": {"commission_bps": 100}}
+BODIES = {
+    "POST /v1/nodes/{node_id}/drain": {"drain": True},
+    "PATCH /v1/nodes/{node_id}": {"commission_bps": 100},
+    "POST /v1/jobs/{job_id}/extend": {"additional_seconds": 60},
+}
 """Bodies of routes that need one: what is refused must be the id."""
 NODE_ID = NodeId(new_id("node", 1, 1))
 NODE_KEY = SigningKey.generate()

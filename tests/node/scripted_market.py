@@ -105,6 +105,7 @@ class ScriptedMarket:
         self.heartbeat_ms = heartbeat_ms
         self.max_unacked_ms = 60_000
         self.start_limit_ms = 30_000
+        self.pause_ms = 0
         self.program_id = base58.b58encode(identity.program_id).decode()
         self.drop_answers: Counter[FrameType] = Counter()
         """How many frames of a type are taken but not answered."""
@@ -307,6 +308,7 @@ class ScriptedMarket:
             heartbeat_ms=self.heartbeat_ms,
             max_unacked_ms=self.max_unacked_ms,
             start_limit_ms=self.start_limit_ms,
+            pause_ms=self.pause_ms,
             market=base58.b58encode(self.identity.market).decode(),
             meter_key=self.meter.address,
             program_id=self.program_id,

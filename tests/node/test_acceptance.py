@@ -52,7 +52,6 @@ def test_a_fair_request_is_accepted_with_the_renters_specification() -> None:
         ({"fee_bps": 1001}, RefuseCode.FEE),
         ({"price_per_hour": 3599}, RefuseCode.PRICE),
         ({"deposit": 999}, RefuseCode.DEPOSIT),
-        ({"max_ms": 3_600_001}, RefuseCode.TERMS),
         ({"sealed_spec": b"not sealed at all"}, RefuseCode.TERMS),
         ({"sealed_spec": sealing.seal(generate().public, b"{}")}, RefuseCode.TERMS),
         ({"sealed_spec": sealing.seal(KEY.public, b'{"image": 3}')}, RefuseCode.TERMS),

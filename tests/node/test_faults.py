@@ -309,6 +309,7 @@ class ScriptedChain:
     silent: bool = False
     price: int = 3_600_000
     meter: bytes = b""
+    deposit: int = 0
     settled: list[Accepted] = field(default_factory=list)
     quits: list[Accepted | None] = field(default_factory=list)
     now_ms: Callable[[], int] = lambda: 0
@@ -324,7 +325,7 @@ class ScriptedChain:
     async def look(self, attempt: Attempt) -> Assignment:
         if self.silent:
             raise ChainSilent
-        return Assignment(self.standing, self.price, self.meter)
+        return Assignment(self.standing, self.price, self.meter, deposit=self.deposit)
 
     async def settle(self, attempt: Attempt, accepted: Accepted) -> str:
         self.settled.append(accepted)

@@ -123,7 +123,7 @@ class NothingLive:
 def watched():
     clock = ManualClock()
     registry = Registry(clock)
-    control = NodeControl(None, None, NothingLive(), registry, None, None, clock, heartbeat_ms=BEAT_MS)
+    control = NodeControl(None, None, NothingLive(), registry, None, None, clock, heartbeat_ms=BEAT_MS, pause_ms=0)
     return clock, registry.presence, control
 
 

@@ -64,6 +64,7 @@ class TimingConstants(ResponseModel):
     unbonding_s: ExactNumber
     epoch_s: ExactNumber
     quote_s: int
+    pause_s: int
 
 
 class RateConstants(ResponseModel):
@@ -229,6 +230,7 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             unbonding_s=_seconds(all_of.unbonding_ms),
             epoch_s=_seconds(all_of.epoch_ms),
             quote_s=QUOTE_S,
+            pause_s=all_of.pause_s,
         ),
         limits=LimitConstants(
             requests_per_minute=RateConstants(

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from marketplace.api.fields import AmountText, RequestModel, field_error
 from marketplace.domain.retries import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
+from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields, RetryFields
 
@@ -53,6 +54,12 @@ class Retry(RequestModel):
         return RetryFields(self.max_attempts, None if self.on is None else tuple(self.on), tuple(self.exit_codes))
 
 
+class AutoExtend(RequestModel):
+    """up_to_seconds: how much time the market may add by itself, in all, beyond the time limit."""
+
+    up_to_seconds: int = Field(ge=1, le=MAX_TOTAL_MS // 1000)
+
+
 class JobRequest(RequestModel):
     """A container job."""
 
@@ -79,6 +86,7 @@ class JobRequest(RequestModel):
     network: Literal["egress", "none"] = "egress"
     name: Label | None = None
     labels: Annotated[dict[Label, Label], AfterValidator(_labels)] = Field(default_factory=dict)
+    auto_extend: AutoExtend | None = None
     retry: Retry | None = None
     secrets: dict[str, str] = Field(default_factory=dict, max_length=1024, repr=False)
     registry_auth_id: str | None = Field(default=None, max_length=64)
@@ -132,6 +140,7 @@ class JobRequest(RequestModel):
             min_cuda=self.requirements.min_cuda,
             # repr is the shortest text of the number, so what was written is what is meant.
             min_reputation=None if self.requirements.min_reputation is None else repr(self.requirements.min_reputation),
+            auto_extend_seconds=0 if self.auto_extend is None else self.auto_extend.up_to_seconds,
             retry=None if self.retry is None else self.retry.fields(),
             secrets=self.secrets,
             registry_auth_id=self.registry_auth_id,

@@ -12,11 +12,12 @@ from marketplace.api.fields import (
     ResponseModel,
     SecondsInstant,
 )
-from marketplace.domain.allocations import Allocation, Attempt
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import JobStatus
 from marketplace.domain.money import deposit_for, format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import MEANINGS, Reason
+from marketplace.domain.timing import extension_lead_ms
 from marketplace.protocol.terms import JobSpec
 from marketplace.services.jobs import JobDetails, JobService, cost_of
 
@@ -119,6 +120,13 @@ class RequirementsView(ResponseModel):
     min_reputation: float | None
 
 
+class AutoExtendView(ResponseModel):
+    """up_to_seconds: as submitted. used_seconds: what was added of it."""
+
+    up_to_seconds: int
+    used_seconds: int
+
+
 class RetryView(ResponseModel):
     """extend: whether a later attempt gets the full time again."""
 
@@ -168,12 +176,15 @@ class JobView(ResponseModel):
     assigned_at: MillisInstant | None
     estimated_cost: ExactNumber
     estimated_time_seconds: int
-    extends_at: None = None
+    extends_at: MillisInstant | None
     retry_of: str | None
     retry: RetryView
     shm_gb: float | None
     ulimits: dict[str, int]
     registry_auth_id: str | None
+    auto_extend: AutoExtendView | None
+    limit_at: MillisInstant | None
+    paused_at: MillisInstant | None
 
 
 class JobEntry(ResponseModel):
@@ -323,6 +334,16 @@ class JobViews:
             shm_gb=None if spec.shm_mb is None else spec.shm_mb / 1000,
             ulimits=spec.ulimits or {},
             registry_auth_id=allocation.registry_auth_id,
+            auto_extend=(
+                AutoExtendView(
+                    up_to_seconds=allocation.auto_extend_ms // 1000, used_seconds=allocation.auto_extended_ms // 1000
+                )
+                if allocation.auto_extend_ms
+                else None
+            ),
+            extends_at=_extends_at(allocation, latest),
+            limit_at=_limit_at(latest),
+            paused_at=_at(latest.paused_at_ms if latest is not None and latest.live and latest.held else None),
         )
 
     def submitted(self, allocation: Allocation) -> SubmitView:
@@ -373,6 +394,20 @@ def _requirements(allocation: Allocation, spec: JobSpec) -> RequirementsView:
         min_cuda=spec.min_cuda,
         min_reputation=None if spec.min_reputation is None else float(spec.min_reputation),
     )
+
+
+def _limit_at(attempt: Attempt | None) -> Millis | None:
+    """When running work reaches its limit; None while it is held there."""
+    if attempt is None or attempt.phase is not AttemptPhase.READY or attempt.meter_at_ms is None or attempt.held:
+        return None
+    return Millis(attempt.meter_at_ms + attempt.limit_ms + attempt.unbilled_ms(attempt.meter_at_ms))
+
+
+def _extends_at(allocation: Allocation, attempt: Attempt | None) -> Millis | None:
+    limit_at = _limit_at(attempt)
+    if attempt is None or limit_at is None or allocation.auto_extended_ms >= allocation.auto_extend_ms:
+        return None
+    return Millis(limit_at - extension_lead_ms(attempt.limit_ms))
 
 
 def _queue(details: JobDetails) -> QueueView | None:

@@ -84,6 +84,9 @@ class AllocationRow(SQLModel, table=True):
     retry_of: str | None = None
     consumer_id: str | None = None
     registry_auth_id: str | None = Field(default=None, index=True)
+    auto_extend_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    auto_extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    warned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
 class JobLabelRow(SQLModel, table=True):
@@ -141,6 +144,11 @@ class AttemptRow(SQLModel, table=True):
     settled_chain_ms: int | None = Field(default=None, sa_type=BigInteger)
     meter_key: str | None = None
     class_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
+    extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    extended_deposit: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    extended_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    paused_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    paused_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
 
 class LogChunkRow(SQLModel, table=True):

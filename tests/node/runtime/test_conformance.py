@@ -74,6 +74,34 @@ async def test_a_stop_ends_a_polite_container_within_its_grace(stage: Stage) -> 
     assert (await stage.runtime.stop(spec.key, grace_s=60)).exit_code == 143
 
 
+async def test_a_held_container_stands_still_goes_on_and_is_stopped_politely(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.CHATS)
+    await stage.runtime.start(spec)
+    await anext(aiter(stage.runtime.logs(spec.key)))
+    assert await stage.runtime.pause(spec.key)
+    assert await stage.runtime.pause(spec.key), "held already is success"
+    found = await stage.again(None).find(spec.key)
+    assert found is not None
+    assert found.state is ContainerState.RUNNING
+    await stage.runtime.resume(spec.key)
+    await stage.runtime.resume(spec.key)
+    assert await stage.runtime.pause(spec.key)
+    # a stop lets it go on first: it hears TERM
+    assert (await stage.runtime.stop(spec.key, grace_s=60)).exit_code == 143
+    assert not await stage.runtime.pause(spec.key)
+
+
+async def test_what_a_running_container_uses_is_told_or_declined(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.CHATS)
+    await stage.runtime.start(spec)
+    await anext(aiter(stage.runtime.logs(spec.key)))
+    used = await stage.runtime.measure(spec.key)
+    assert used is None or (used.cpu_ms >= 0 and used.memory_bytes > 0)
+    assert used is not None or not stage.enforces
+    await stage.runtime.stop(spec.key, grace_s=1)
+    assert await stage.runtime.measure(spec.key) is None
+
+
 async def test_a_stop_kills_a_stubborn_container_after_its_grace(stage: Stage) -> None:
     spec = await stage.spec(Behaviour.STUBBORN)
     await stage.runtime.start(spec)
