@@ -29,6 +29,7 @@ from marketplace.api.routes import Route
 from marketplace.api.server import Frame, RateWindows, build_application
 from marketplace.api.streams import Streams
 from marketplace.app_jobs import JobMarket
+from marketplace.app_webhooks import WebhookMarket
 from marketplace.chain.addresses import Addresses, parse_address
 from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.chain.errors import ChainError
@@ -46,6 +47,7 @@ from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, Sy
 from marketplace.services.constants import ConstantsService
 from marketplace.services.credentials import Credentials
 from marketplace.services.escrows import EscrowService
+from marketplace.services.feed import Feed
 from marketplace.services.idempotency import Idempotency
 from marketplace.services.key_ring import create_key_ring, load_key_ring
 from marketplace.services.logins import LoginService, SignInText
@@ -100,6 +102,7 @@ class Market:
     escrows: EscrowService
     constants: ConstantsService
     jobs: JobMarket
+    webhooks: WebhookMarket
     routes: list[Route] = field(default_factory=list)
     _runner: web.AppRunner | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -161,6 +164,10 @@ class Market:
         readiness.add("store", store_answers, vital=True)
         readiness.add("objects", storage.check, vital=False)
         readiness.add("chain", link.check, vital=False)
+        feed = Feed(store, clock, ids)
+        webhooks = WebhookMarket.build(
+            settings, store=store, feed=feed, keeper=keeper, clock=clock, random=random, ids=ids, metrics=metrics
+        )
         market = cls(
             settings=settings,
             listener=listener,
@@ -208,9 +215,11 @@ class Market:
                 outbox=outbox,
                 transactions=transactions,
                 streams=streams,
+                feed=feed,
                 storage=storage,
                 keeper=keeper,
             ),
+            webhooks=webhooks,
         )
         market.routes = market._routes()
         return market
@@ -226,6 +235,7 @@ class Market:
             *escrow_routes(self.escrows),
             *transaction_routes(self.transactions),
             *self.jobs.routes,
+            *self.webhooks.routes,
             *constants_routes(
                 self.constants,
                 rate_windows(self.settings.limits),
@@ -248,6 +258,7 @@ class Market:
             "sender": self.sender.run,
             "chain": self._follow_chain,
             **self.jobs.duties(),
+            **self.webhooks.duties(),
         }
 
     def application(self) -> web.Application:
@@ -291,6 +302,7 @@ class Market:
         self.readiness.lifecycle = Lifecycle.STOPPED
         await self.streams.stop()
         await self.jobs.stop()
+        await self.webhooks.stop()
         for task in self._tasks:
             task.cancel()
         # What one of them can't write any more (a full disk) must not keep the rest from ending in order.

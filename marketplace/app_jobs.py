@@ -119,12 +119,12 @@ class JobMarket:
         streams: Streams,
         storage: ObjectStorage,
         keeper: SecretKeeper,
+        feed: Feed,
     ) -> "JobMarket":
         """Everything, constructed and not yet started."""
         currency = settings.market.currency
         chain = SolanaChain(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
-        feed = Feed(store, clock, ids)
         live.on_change(lambda allocation: feed.wake(allocation.account_id))
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)

@@ -34,6 +34,12 @@ class Metrics:
         self.logins = Counter(
             "reaver_logins", "Logins and refreshes, by outcome.", ("outcome",), registry=self.registry
         )
+        self.webhook_requests = Counter(
+            "reaver_webhook_requests",
+            "Requests to webhooks, by outcome: delivered, or why not.",
+            ("outcome",),
+            registry=self.registry,
+        )
 
     def exposition(self) -> tuple[bytes, str]:
         """The page for a scraper, and its content type."""

@@ -79,25 +79,33 @@ class Outgoing:
         connections_per_host: int = 10,
     ) -> None:
         self.reach = reach
-        self._connector = _GuardedConnector(
-            reach,
-            resolver=_GuardedResolver(reach, resolver or _SystemResolver()),
-            use_dns_cache=False,
-            limit=connections,
-            limit_per_host=connections_per_host,
-            ssl=trust if trust is not None else True,
-            socket_factory=_SocketGuard(reach),
-        )
-        self._session = aiohttp.ClientSession(
-            connector=self._connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-        )
+        self._trust = trust
+        self._resolver = resolver
+        self._connections = (connections, connections_per_host)
+        self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Connections belong to the running loop, so they are made at the first request and not before."""
+        if self._session is None:
+            connector = _GuardedConnector(
+                self.reach,
+                resolver=_GuardedResolver(self.reach, self._resolver or _SystemResolver()),
+                use_dns_cache=False,
+                limit=self._connections[0],
+                limit_per_host=self._connections[1],
+                ssl=self._trust if self._trust is not None else True,
+                socket_factory=_SocketGuard(self.reach),
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+            )
+        return self._session
 
     @asynccontextmanager
     async def request(
@@ -119,7 +127,7 @@ class Outgoing:
         """
         asked = check_url(url, self.reach)
         timeout = aiohttp.ClientTimeout(total=total_s, connect=_WAIT_S, sock_connect=_CONNECT_S, sock_read=silence_s)
-        async with self._session.request(
+        async with self._opened().request(
             method,
             asked,
             headers={"Accept-Encoding": "identity", **(headers or {})},

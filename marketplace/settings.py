@@ -189,6 +189,15 @@ class ObjectSettings(_Section):
         return self
 
 
+class OutgoingSettings(_Section):
+    """Requests to addresses that renters name: webhooks, storage services.
+
+    loopback: they may go to this machine as well, by http; for a local chain only, where everything is one machine.
+    """
+
+    loopback: bool = False
+
+
 class LimitSettings(_Section):
     """Requests per minute of the rate classes (api.md section 3).
 
@@ -224,8 +233,15 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     store: StoreSettings = StoreSettings()
     objects: ObjectSettings = ObjectSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _check_outgoing(self) -> "Settings":
+        if self.outgoing.loopback and not self.market.local:
+            raise ValueError("outgoing.loopback: on a public cluster a renter must not reach this machine through us")
+        return self
 
     @property
     def database(self) -> Path | str:

@@ -176,7 +176,7 @@ async def test_nothing_of_the_environment_or_of_earlier_answers_goes_along(recei
 async def test_the_socket_itself_is_refused_where_the_checks_above_were_passed_by():
     """The last line: even a resolver that lies to the check gets no socket to an address that is not public."""
     outgoing = Outgoing(Reach.PUBLIC)
-    outgoing._connector._resolver = ScriptedNames(hooks_test=[["127.0.0.1"]])
+    outgoing._opened().connector._resolver = ScriptedNames(hooks_test=[["127.0.0.1"]])
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
         await ask(outgoing, "https://hooks.test/")
     assert isinstance(refused.value.os_error, PermissionError)

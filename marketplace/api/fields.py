@@ -109,6 +109,7 @@ def path_id(prefix: str) -> AfterValidator:
 
 JobIdPath = Annotated[str, path_id("job"), WithJsonSchema({"type": "string", "pattern": "^job_"})]
 NodeIdPath = Annotated[str, path_id("node"), WithJsonSchema({"type": "string", "pattern": "^node_"})]
+WebhookIdPath = Annotated[str, path_id("wh"), WithJsonSchema({"type": "string", "pattern": "^wh_"})]
 QuoteIdPath = Annotated[str, path_id("quote"), WithJsonSchema({"type": "string", "pattern": "^quote_"})]
 RegistryAuthIdPath = Annotated[str, path_id("reg"), WithJsonSchema({"type": "string", "pattern": "^reg_"})]
 FileIdPath = Annotated[str, path_id("file"), WithJsonSchema({"type": "string", "pattern": "^file_"})]

@@ -5,13 +5,14 @@ restarts: the cursor rises in the order of commits, and a wake-up only shortens 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
 from marketplace.domain.events import EventType
 from marketplace.domain.ids import AccountId, EventId
+from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import CursorExpired, DetailCode, Invalid
@@ -60,6 +61,19 @@ class Snapshot:
     cursor: int
 
 
+def event_object(event: Event) -> dict[str, object]:
+    """The event as its readers have it, in pages, streams and webhooks."""
+    return {
+        "id": event.id,
+        "cursor": str(event.cursor),
+        "type": event.type,
+        "timestamp": instant_text(event.at),
+        "account": event.account,
+        "data": dict(event.data),
+        "resource": event.resource,
+    }
+
+
 class Feed:
     """Appends, pages, follows, forgets."""
 
@@ -68,7 +82,7 @@ class Feed:
         self._clock = clock
         self._ids = ids
         self._arrived: WeakValueDictionary[AccountId, asyncio.Event] = WeakValueDictionary()
-        self._listeners: list[asyncio.Event] = []
+        self._listeners: list[Callable[[], None]] = []
 
     def append(
         self, tx: Transaction, account: AccountId, kind: EventType, resource: str, data: Mapping[str, object]
@@ -85,13 +99,11 @@ class Feed:
         if arrived is not None:
             arrived.set()
         for listener in self._listeners:
-            listener.set()
+            listener()
 
-    def listen(self) -> asyncio.Event:
-        """An event that is set whenever anything may have been appended; for as long as the process lives."""
-        listener = asyncio.Event()
+    def on_append(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever anything may have been appended, on the event loop. It must not block."""
         self._listeners.append(listener)
-        return listener
 
     async def require_kept(self, after: int) -> None:
         """Raises CursorExpired for a cursor that is past the retention, Invalid for one that was never given out."""

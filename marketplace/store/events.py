@@ -142,6 +142,19 @@ class EventFilter:
     types: tuple[str, ...] | None = None
 
 
+def events_of(tx: Transaction, cursors: Sequence[int]) -> list[Event]:
+    """The events with these cursors that are still kept; at most a page of them."""
+    if not cursors:
+        return []
+    names = {f"c{n}": cursor for n, cursor in enumerate(cursors)}
+    rows = tx.rows(
+        "SELECT cursor, id, account, type, resource, data, at_ms FROM events"  # noqa: S608 - names are ours
+        f" WHERE cursor IN ({', '.join(':' + name for name in names)}) ORDER BY cursor",
+        names,
+    )
+    return [_event(row) for row in rows]
+
+
 def _event(row: tuple[Any, ...]) -> Event:
     return Event(
         cursor=row[0],

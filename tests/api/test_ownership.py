@@ -29,6 +29,7 @@ BODIES = {
     "POST /v1/nodes/{node_id}/drain": {"drain": True},
     "PATCH /v1/nodes/{node_id}": {"commission_bps": 100},
     "POST /v1/jobs/{job_id}/extend": {"additional_seconds": 60},
+    "POST /v1/webhooks/{webhook_id}/replay": {"after": "0"},
 }
 """Bodies of routes that need one: what is refused must be the id."""
 NODE_ID = NodeId(new_id("node", 1, 1))
@@ -101,9 +102,12 @@ async def belongings(renter) -> dict[str, str]:
         logins.append(login["id"])
     status, key, _ = await renter("POST", "/v1/api-keys", json={"name": "k", "scopes": ["read"]})
     assert status == 201, key
+    status, webhook, _ = await renter("POST", "/v1/webhooks", json={"url": "https://hooks.test/x"})
+    assert status == 201, webhook
     return {
         "registry_auth_id": logins[0],
         "auth_id": logins[1],
+        "webhook_id": webhook["id"],
         "key_id": key["id"],
         "file_id": file["file_id"],
         "upload_id": upload["upload_id"],

@@ -17,6 +17,13 @@ HOT = {
     "events of an account by type": "SELECT id FROM events WHERE cursor > 0 AND type IN ('a', 'b') AND account = '' ORDER BY cursor LIMIT 10",
     "events of a job and its escrow": "SELECT id FROM events WHERE cursor > 0 AND resource IN ('a', 'b') AND account || '' = '' ORDER BY cursor LIMIT 10",
     "events past their time": "SELECT cursor FROM events WHERE at_ms < 1 ORDER BY at_ms, cursor LIMIT 10",
+    "webhooks of an account": "SELECT id FROM webhooks WHERE account = '' AND job_id IS NULL",
+    "deliveries that are due": "SELECT webhook_id, cursor FROM webhook_deliveries WHERE due_at_ms <= 1 AND webhook_id NOT IN ('a') ORDER BY due_at_ms, webhook_id, cursor LIMIT 10",
+    "when a delivery is due next": "SELECT min(due_at_ms) FROM webhook_deliveries WHERE due_at_ms > 1",
+    "a delivery": "UPDATE webhook_deliveries SET token = '' WHERE webhook_id = '' AND cursor = 1 AND token = ''",
+    "deliveries of a webhook": "SELECT cursor FROM webhook_deliveries WHERE webhook_id = '' ORDER BY cursor DESC LIMIT 10",
+    "old deliveries": "SELECT webhook_id FROM webhook_deliveries WHERE created_at_ms < 1 AND state != 'pending' LIMIT 10",
+    "news for webhooks": "SELECT e.cursor FROM events e WHERE e.cursor > 1 AND EXISTS (SELECT 1 FROM webhooks w WHERE w.account = e.account AND w.active) ORDER BY e.cursor LIMIT 10",
     "built transaction by message": "SELECT id FROM built_transactions WHERE message_sha256 = x''",
     "built transaction by signature": "SELECT id FROM built_transactions WHERE signature = ''",
     "built transaction of a request": "SELECT id FROM built_transactions WHERE account_id = '' AND operation = '' ORDER BY built_at_ms DESC LIMIT 1",
@@ -42,7 +49,7 @@ async def test_no_hot_query_scans(store, location, name):
     else:
         plan = await store.read(lambda tx: tx.rows("EXPLAIN QUERY PLAN " + HOT[name]))
         steps = [row[3] for row in plan]
-        assert all(step.startswith("SEARCH") or "B-TREE" in step for step in steps), steps
+        assert all(step.startswith(("SEARCH", "CORRELATED")) or "B-TREE" in step for step in steps), steps
 
 
 def postgres_scans(tx, query):

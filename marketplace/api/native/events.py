@@ -9,9 +9,9 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from aiohttp import web
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from marketplace.api.fields import CommaList, Flag, JobIdPath, MillisInstant, QueryModel, ResponseModel
+from marketplace.api.fields import CommaList, Flag, JobIdPath, QueryModel, ResponseModel
 from marketplace.api.json_bodies import dump_model
 from marketplace.api.routes import Call, Route, reading
 from marketplace.api.streams import ServerEvent, Streams
@@ -20,7 +20,7 @@ from marketplace.domain.events import UnknownPattern, matching_types
 from marketplace.domain.ids import JobId
 from marketplace.domain.reasons import Reason
 from marketplace.errors import CursorExpired, DetailCode, Invalid, NotFound
-from marketplace.services.feed import MAX_PAGE, Feed, Snapshot
+from marketplace.services.feed import MAX_PAGE, Feed, Snapshot, event_object
 from marketplace.services.jobs import JobService
 from marketplace.services.principals import Scope
 from marketplace.store.events import Event, EventFilter
@@ -52,7 +52,7 @@ class EventView(ResponseModel):
     id: str
     cursor: str
     type: str
-    timestamp: MillisInstant
+    timestamp: Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
     account: str
     data: dict[str, Any]
     resource: str
@@ -67,16 +67,8 @@ class EventList(ResponseModel):
 
 
 def event_view(event: Event) -> EventView:
-    """The event object, as pages, streams and webhooks have it."""
-    return EventView(
-        id=event.id,
-        cursor=str(event.cursor),
-        type=event.type,
-        timestamp=event.at,
-        account=event.account,
-        data=dict(event.data),
-        resource=event.resource,
-    )
+    """The event object."""
+    return EventView.model_validate(event_object(event))
 
 
 def event_routes(feed: Feed, jobs: JobService, streams: Streams) -> list[Route]:
