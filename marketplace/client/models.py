@@ -249,6 +249,13 @@ TERMINAL_STATUSES = frozenset({"completed", "failed", "cancelled", "timed_out", 
 """Words of a job that is over; api.md section 9."""
 
 
+class WhoPays(Answer):
+    """Who pays what for a job that ended as it did."""
+
+    renter: str
+    node: str
+
+
 class Job(Answer):
     """A job as its renter sees it."""
 
@@ -265,6 +272,7 @@ class Job(Answer):
     currency: str
     reason: str | None = None
     reason_text: str | None = None
+    who_pays: WhoPays | None = None
     exit_code: int | None = None
     error: JobError | None = None
     queue: QueuePlace | None = None

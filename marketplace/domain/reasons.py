@@ -116,3 +116,25 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.POLICY: Meaning("stopped by the market for abuse", _USED, _PAID),
     Reason.MARKET_ERROR: Meaning("the market's own fault", "0 for the faulty span", "the market bears it"),
 }
+
+JOB_REASONS: Final = frozenset(
+    {
+        Reason.COMPLETED, Reason.APP_ERROR, Reason.CANCELLED, Reason.TIMEOUT, Reason.QUEUE_EXPIRED,
+        Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.OOM, Reason.DISK_FULL,
+        Reason.INPUT_UNAVAILABLE, Reason.OUTPUT_DELIVERY_FAILED, Reason.OUTPUT_TOO_LARGE, Reason.OUT_OF_FUNDS,
+        Reason.NODE_LOST, Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED, Reason.OVERCLAIM,
+        Reason.MARKET_ERROR,
+    }
+)  # fmt: skip
+"""Reasons for which a job, or an attempt of one, can end. The others belong to instances, workers and suppliers."""
+
+
+def reasons_table() -> str:
+    """Every reason with who pays what, as the Markdown table of docs/reasons.md."""
+    lines = ["| n | code | meaning | renter pays | node, pool | jobs |", "| --- | --- | --- | --- | --- | --- |"]
+    for reason, meaning in MEANINGS.items():
+        jobs = "yes" if reason in JOB_REASONS else ""
+        lines.append(
+            f"| {int(reason)} | `{reason.code}` | {meaning.text} | {meaning.renter_pays} | {meaning.node} | {jobs} |"
+        )
+    return "\n".join(lines) + "\n"

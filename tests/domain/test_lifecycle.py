@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from marketplace.domain.lifecycle import (
@@ -9,7 +11,9 @@ from marketplace.domain.lifecycle import (
     job_status,
     may_follow,
 )
-from marketplace.domain.reasons import MEANINGS, Reason
+from marketplace.domain.reasons import MEANINGS, Reason, reasons_table
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_state_can_reach_an_end():
@@ -34,6 +38,11 @@ def test_every_reason_ends_a_job_in_a_terminal_word_and_says_who_pays(reason):
     assert final_status(reason) in TERMINAL_STATUSES
     assert MEANINGS[reason].renter_pays
     assert reason.code == reason.name.lower()
+
+
+def test_the_page_of_reasons_is_what_the_code_says():
+    """Written anew by scripts/generate-reasons."""
+    assert (ROOT / "docs/reasons.md").read_text().endswith("\n\n" + reasons_table())
 
 
 def test_a_job_that_is_being_ended_says_so_until_it_has():

@@ -106,6 +106,13 @@ class SettlementView(ResponseModel):
     settled_at: MillisInstant | None
 
 
+class WhoPays(ResponseModel):
+    """The row of the reason in docs/reasons.md."""
+
+    renter: str
+    node: str
+
+
 class RequirementsView(ResponseModel):
     """As submitted, resolved; what was not asked for is null."""
 
@@ -185,6 +192,7 @@ class JobView(ResponseModel):
     auto_extend: AutoExtendView | None
     limit_at: MillisInstant | None
     paused_at: MillisInstant | None
+    who_pays: WhoPays | None
 
 
 class JobEntry(ResponseModel):
@@ -344,6 +352,7 @@ class JobViews:
             extends_at=_extends_at(allocation, latest),
             limit_at=_limit_at(latest),
             paused_at=_at(latest.paused_at_ms if latest is not None and latest.live and latest.held else None),
+            who_pays=None if reason is None else _who_pays(reason),
         )
 
     def submitted(self, allocation: Allocation) -> SubmitView:
@@ -380,6 +389,10 @@ class JobViews:
 
 def _at(at_ms: int | None) -> Millis | None:
     return None if at_ms is None else Millis(at_ms)
+
+
+def _who_pays(reason: Reason) -> WhoPays:
+    return WhoPays(renter=MEANINGS[reason].renter_pays, node=MEANINGS[reason].node)
 
 
 def _requirements(allocation: Allocation, spec: JobSpec) -> RequirementsView:

@@ -16,6 +16,7 @@ def show_job(output: Output, job: "Job") -> None:
             ("name", job.name),
             ("status", job.status),
             ("reason", job.reason_text or job.reason),
+            ("who pays", None if job.who_pays is None else f"renter: {job.who_pays.renter}; node: {job.who_pays.node}"),
             ("error", None if job.error is None else job.error.message),
             ("exit code", None if job.exit_code is None else str(job.exit_code)),
             ("image", job.image),
