@@ -214,7 +214,9 @@ def test_attempts_of_an_older_database_get_the_meter_of_their_assignment(tmp_pat
         command.upgrade(older, "0003")
     engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO allocations (" + _filled(db, "allocations", id="'alloc_1'", escrow="'escrow_1'"))
+        db.execute(
+            "INSERT INTO allocations (" + _filled(db, "allocations", id="'alloc_1'", escrow="'escrow_1'", labels="'[]'")
+        )
         for number in (1, 2):
             db.execute(
                 "INSERT INTO attempts (" + _filled(db, "attempts", allocation_id="'alloc_1'", number=str(number))
