@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, from the same declarations that serve the requests."""
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Literal
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from marketplace.api.fields import NoBody
+from marketplace.api.problems import status_in
 from marketplace.api.routes import Family, RateClass, Route
 from marketplace.errors import (
     Code,
@@ -29,6 +31,30 @@ from marketplace.errors import (
 )
 
 _REF: Final = "#/components/schemas/{model}"
+_DESCRIPTION: Final = (
+    "HEAD is answered wherever GET is, with the same headers. Errors are a closed table of codes: the body's `error` "
+    "(`error_type` of operations routes) is for programs, the rest for people."
+)
+_DETAILS: Final = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["field", "code", "message"],
+        "properties": {
+            "field": {"type": "string"},
+            "code": {"type": "string", "enum": [code.value for code in DetailCode]},
+            "message": {"type": "string"},
+            "allowed": {"type": "array", "items": {"type": "string"}},
+            "suggestions": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}
+_PROBLEMS: Final = {
+    Family.NATIVE: "Problem",
+    Family.INSTANCES: "InstancesProblem",
+    Family.OPERATIONS: "OperationsProblem",
+}
+"""Each family's schema of an error."""
 _RATE_HEADERS: Final = {
     name: {"schema": {"type": "integer"}, "description": text}
     for name, text in (
@@ -48,20 +74,23 @@ def build_openapi(
     schema_of, definitions = models_json_schema(models, ref_template=_REF)
     schemas: dict[str, Any] = dict(definitions.get("$defs", {}))
     schemas["Problem"] = _native_problem()
+    schemas["InstancesProblem"] = _instances_problem()
     schemas["OperationsProblem"] = _operations_problem()
     paths: dict[str, Any] = {}
+    problems: dict[str, Any] = {}
     for route in chosen:
-        operation = _operation(route, {key: schema_of[key] for key in models})
-        paths.setdefault(route.path, {})[route.method.lower()] = operation
-        if route.method == "GET":
-            paths[route.path]["head"] = {**operation, "operationId": f"{operation['operationId']}_head"}
+        operation = _operation(route, {key: schema_of[key] for key in models}, problems)
+        paths.setdefault(_plain_path(route.path), {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
+        "info": {"title": title, "version": version, "description": _DESCRIPTION},
         "servers": [{"url": server_url}],
+        "tags": [{"name": name} for name in sorted({_subject(route) for route in chosen})],
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "responses": problems,
+            "headers": _RATE_HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -80,13 +109,25 @@ def _models(routes: Sequence[Route]) -> list[_Keyed]:
     return list(models)
 
 
-def _operation(route: Route, schema_of: Mapping[_Keyed, Any]) -> dict[str, Any]:
+def _plain_path(path: str) -> str:
+    """`{name:.+}` is `{name}` to readers: OpenAPI knows no expressions in a path."""
+    return re.sub(r"\{(\w+):[^{}]+\}", r"{\1}", path)
+
+
+def _subject(route: Route) -> str:
+    """What the route is about, for readers: the first word of its path after the version."""
+    words = [word for word in route.path.split("/") if word and word not in {"v1", "v2"}]
+    return "operations" if route.family is Family.OPERATIONS else words[0]
+
+
+def _operation(route: Route, schema_of: Mapping[_Keyed, Any], problems: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.method.lower() + route.path.replace("/", "_").replace("{", "").replace("}", ""),
+        "operationId": route.method.lower() + re.sub(r"[{}]", "", _plain_path(route.path)).replace("/", "_"),
         "summary": route.summary,
-        "tags": [route.family.value],
+        "tags": [_subject(route)],
+        "x-family": route.family.value,
         "parameters": _parameters(route),
-        "responses": _responses(route, schema_of),
+        "responses": _responses(route, schema_of, problems),
     }
     if route.access.everybody:
         operation["security"] = []
@@ -140,24 +181,28 @@ def _inline(entry: Any, schema: Mapping[str, Any]) -> Any:
     return entry
 
 
-def _responses(route: Route, schema_of: Mapping[_Keyed, Any]) -> dict[str, Any]:
-    headers = {} if route.rate is RateClass.UNLIMITED else dict(_RATE_HEADERS)
+def _responses(route: Route, schema_of: Mapping[_Keyed, Any], problems: dict[str, Any]) -> dict[str, Any]:
+    """Answers by status. problems: takes the errors, which many routes share."""
+    limited = route.rate is not RateClass.UNLIMITED
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATE_HEADERS} if limited else {}
     answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase, "headers": headers}
     if route.response_model is not None:
         answer["content"] = {"application/json": {"schema": schema_of[(route.response_model, "serialization")]}}
     elif route.status != HTTPStatus.NO_CONTENT:
         answer["content"] = {media: {} for media in route.produces}
     responses: dict[str, Any] = {str(route.status): answer}
-    problem = "OperationsProblem" if route.family is Family.OPERATIONS else "Problem"
+    problem = _PROBLEMS[route.family]
     by_status: dict[int, list[str]] = {}
     for code in _codes(route):
-        by_status.setdefault(code.status, []).append(code.public)
+        by_status.setdefault(status_in(route.family, code.status), []).append(code.public)
     for status, codes in sorted(by_status.items()):
-        responses[str(status)] = {
+        name = ".".join((problem, str(status), *codes))
+        problems[name] = {
             "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
             "headers": headers,
             "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{problem}"}}},
         }
+        responses[str(status)] = {"$ref": f"#/components/responses/{name}"}
     return responses
 
 
@@ -189,22 +234,31 @@ def _native_problem() -> dict[str, Any]:
             "status": {"type": "integer"},
             "request_id": {"type": "string"},
             "retryable": {"type": "boolean"},
-            "details": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["field", "code", "message"],
-                    "properties": {
-                        "field": {"type": "string"},
-                        "code": {"type": "string", "enum": [code.value for code in DetailCode]},
-                        "message": {"type": "string"},
-                        "allowed": {"type": "array", "items": {"type": "string"}},
-                        "suggestions": {"type": "array", "items": {"type": "string"}},
-                    },
-                },
-            },
+            "details": _DETAILS,
         },
         "additionalProperties": True,
+    }
+
+
+def _instances_problem() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "type", "message", "reason", "request_id"],
+                "properties": {
+                    "code": {"type": "integer"},
+                    "type": {"type": "string"},
+                    "message": {"type": "string"},
+                    "reason": {"type": "string", "enum": [code.public for code in Code]},
+                    "request_id": {"type": "string"},
+                    "details": _DETAILS,
+                },
+                "additionalProperties": True,
+            }
+        },
     }
 
 
