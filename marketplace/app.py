@@ -216,6 +216,7 @@ class Market:
                 transactions=transactions,
                 streams=streams,
                 feed=feed,
+                webhooks=webhooks.service,
                 storage=storage,
                 keeper=keeper,
             ),

@@ -65,6 +65,7 @@ from marketplace.services.stake_actions import StakeActions
 from marketplace.services.stake_books import StakeBooks
 from marketplace.services.stored_secrets import SecretKeeper
 from marketplace.services.transactions import TransactionService
+from marketplace.services.webhooks import WebhookService
 from marketplace.settings import Settings
 from marketplace.store.allocations import Attempts
 from marketplace.store.engine import Store
@@ -120,6 +121,7 @@ class JobMarket:
         storage: ObjectStorage,
         keeper: SecretKeeper,
         feed: Feed,
+        webhooks: WebhookService,
     ) -> "JobMarket":
         """Everything, constructed and not yet started."""
         currency = settings.market.currency
@@ -164,7 +166,7 @@ class JobMarket:
             bytes(keys.quote.pubkey()),
             lambda account, image, limit: store.lookup(lambda tx: Attempts(tx).list_runs(account, image, limit)),
         )
-        jobs = JobService(store, chain, live, scheduler, quotes, transactions, secrets, clock, ids, currency)
+        jobs = JobService(store, chain, live, scheduler, quotes, transactions, secrets, webhooks, clock, ids, currency)
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)

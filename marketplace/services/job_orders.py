@@ -109,6 +109,7 @@ class OrderFields:
     retry: RetryFields | None = None
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     registry_auth_id: str | None = None
+    webhook: str | None = None
     shm_mb: int | None = None
     ulimits: dict[str, int] = field(default_factory=dict)
     consumer_id: str | None = None
@@ -145,6 +146,7 @@ class Order:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     consumer_id: str | None = None
     retry_of: JobId | None = None
+    webhook: str | None = None
     auto_extend_ms: Millis = _NO_TIME
 
     @property
@@ -280,6 +282,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         retry=retry,
         secrets=dict(fields.secrets),
         consumer_id=fields.consumer_id,
+        webhook=fields.webhook,
         auto_extend_ms=Millis(fields.auto_extend_seconds * 1000),
     )
 

@@ -49,6 +49,7 @@ from marketplace.services.quotes import QuoteService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.stored_secrets import Unreadable
 from marketplace.services.transactions import Prepared, TransactionService
+from marketplace.services.webhooks import WebhookService
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
 from marketplace.store.engine import Store, Transaction
@@ -100,6 +101,7 @@ class JobService:
         quotes: QuoteService,
         transactions: TransactionService,
         secrets: SecretService,
+        webhooks: WebhookService,
         clock: Clock,
         ids: Ids,
         currency: str,
@@ -111,6 +113,7 @@ class JobService:
         self._quotes = quotes
         self._transactions = transactions
         self._secrets = secrets
+        self._webhooks = webhooks
         self._clock = clock
         self._ids = ids
         self.currency = currency
@@ -154,11 +157,15 @@ class JobService:
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
             )
+        if order.webhook is not None:
+            self._webhooks.check_url(order.webhook, "webhook")
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
         draft = replace(await self._draft(caller, key, order), registry_auth_id=auth_id)
 
         def seal(tx: Transaction) -> None:
             self._secrets.put(tx, draft.id, order.secrets)
+            if order.webhook is not None:
+                self._webhooks.create_for_job(tx, draft.account_id, draft.job_id, order.webhook)
 
         adopted = await self._adopt(draft, seal)
         if adopted is not None:
@@ -186,7 +193,8 @@ class JobService:
         attempts = await self._store.read(lambda tx: Attempts(tx).list_for(original.id))
         attempted = {attempt.node_id for attempt in attempts}
         order = repeat_order(original, attempted, secrets, changes, decimals=self.decimals)
-        return await self.submit(caller, key, order)
+        webhook = await self._webhooks.find_url(original.job_id)
+        return await self.submit(caller, key, replace(order, webhook=webhook))
 
     async def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
         """The intent, but for who opens it and its nonce."""
@@ -273,10 +281,6 @@ class JobService:
     async def _fund_new(
         self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation, seal: Callable[[Transaction], None]
     ) -> Allocation:
-        def bind(tx: Transaction) -> None:
-            key.bind(tx)
-            seal(tx)
-
         funds = await self._funds(draft)
         obstacle = funds.obstacle(draft.ceiling_per_hour, self._chain.now())
         if obstacle is None and self._waiting_on_our_rent(draft.wallet) >= MAX_UNASSIGNED:
@@ -296,6 +300,7 @@ class JobService:
 
             def bind(tx: Transaction) -> None:
                 key.bind(tx)
+                seal(tx)
                 if opener is Opener.MARKET:
                     budget.hold(tx, intent.id, intent.deposit)
 

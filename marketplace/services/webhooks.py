@@ -142,6 +142,11 @@ class WebhookService:
             )
         )
 
+    async def find_url(self, job_id: str) -> str | None:
+        """The URL that a job's body named."""
+        found = await self._store.lookup(lambda tx: Webhooks(tx).find_for_job(job_id))
+        return None if found is None else found.url
+
     async def list_own(self, account: AccountId) -> list[Webhook]:
         """The account's webhooks, the oldest first."""
         return await self._store.lookup(lambda tx: Webhooks(tx).list_own(account))

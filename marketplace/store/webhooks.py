@@ -69,6 +69,10 @@ class Webhooks:
         row = self._tx.execute(select(_WEBHOOKS).where(_WEBHOOKS.c.id == webhook_id)).mappings().first()
         return None if row is None else from_row(Webhook, row)
 
+    def find_for_job(self, job_id: str) -> Webhook | None:
+        row = self._tx.execute(select(_WEBHOOKS).where(_WEBHOOKS.c.job_id == job_id)).mappings().first()
+        return None if row is None else from_row(Webhook, row)
+
     def list_own(self, account: AccountId) -> list[Webhook]:
         """Those that the account made, the oldest first; not those of its jobs."""
         rows = self._tx.execute(

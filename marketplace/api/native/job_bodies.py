@@ -14,7 +14,7 @@ from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields, RetryFields
 
-NOT_YET: Final = frozenset({"model", "input", "output_config", "checkpoint", "webhook", "kind"})
+NOT_YET: Final = frozenset({"model", "input", "output_config", "checkpoint", "kind"})
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -93,6 +93,7 @@ class JobRequest(RequestModel):
     shm_gb: float | None = Field(default=None, gt=0, le=1_000_000)
     ulimits: dict[str, int] = Field(default_factory=dict, max_length=16)
     consumer_id: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    webhook: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +148,7 @@ class JobRequest(RequestModel):
             shm_mb=None if self.shm_gb is None else round(self.shm_gb * 1000),
             ulimits=self.ulimits,
             consumer_id=self.consumer_id,
+            webhook=self.webhook,
         )
 
 
