@@ -15,6 +15,7 @@ from marketplace.api.native.control import ControlChannels, control_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.job_logs import log_routes
+from marketplace.api.native.job_metrics import job_metrics_routes
 from marketplace.api.native.job_retries import retry_routes
 from marketplace.api.native.job_time import job_time_routes
 from marketplace.api.native.job_views import JobViews
@@ -65,6 +66,7 @@ from marketplace.services.stake_actions import StakeActions
 from marketplace.services.stake_books import StakeBooks
 from marketplace.services.stored_secrets import SecretKeeper
 from marketplace.services.transactions import TransactionService
+from marketplace.services.usage import JobUsage
 from marketplace.services.webhooks import WebhookService
 from marketplace.settings import Settings
 from marketplace.store.allocations import Attempts
@@ -90,6 +92,7 @@ class JobMarket:
     control: NodeControl
     channels: ControlChannels
     logs: JobLogs
+    usage: JobUsage
     secrets: SecretService
     files: FileService
     feed: Feed
@@ -142,6 +145,7 @@ class JobMarket:
         )  # fmt: skip
         meters = MeterKeys(keys.meter, load_retired_meters(settings.market.keys))
         meter = Meter(store, chain, live, clock, meters)
+        usage = JobUsage(store, live, clock)
         control = NodeControl(
             store,
             chain,
@@ -152,6 +156,7 @@ class JobMarket:
             clock,
             heartbeat_ms=settings.market.heartbeat_s * 1000,
             pause_ms=pause_ms,
+            usage=usage,
         )
         logs = JobLogs(store, live, clock)
         channels = ControlChannels(control, logs)
@@ -181,6 +186,7 @@ class JobMarket:
             control=control,
             channels=channels,
             logs=logs,
+            usage=usage,
             secrets=secrets,
             files=files,
             feed=feed,
@@ -191,6 +197,7 @@ class JobMarket:
                 *retry_routes(jobs, JobViews(jobs, lambda node_id: _runtime(registry, node_id))),
                 *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
                 *job_time_routes(jobs, extensions, lambda node_id: _runtime(registry, node_id)),
+                *job_metrics_routes(jobs, usage, clock),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),
@@ -254,6 +261,7 @@ class JobMarket:
     async def _clean(self) -> int:
         await self.logs.forget_old()
         await self.secrets.forget_old()
+        await self.usage.forget_old()
         return CLEANING_MS
 
     async def _clean_files(self) -> int:

@@ -42,6 +42,7 @@ from marketplace.services.live import Change, Decide, Live
 from marketplace.services.meter import Meter, Objection
 from marketplace.services.node_registry import NodeLink, NodeRegistry
 from marketplace.services.scheduler import Scheduler, exit_attempt, lose_attempt
+from marketplace.services.usage import JobUsage
 from marketplace.store.allocations import Attempts
 from marketplace.store.engine import Store
 
@@ -87,6 +88,7 @@ class NodeControl:
         *,
         heartbeat_ms: int,
         pause_ms: int,
+        usage: JobUsage,
     ) -> None:
         self._store = store
         self._chain = chain
@@ -97,6 +99,7 @@ class NodeControl:
         self._clock = clock
         self._heartbeat_ms = heartbeat_ms
         self._pause_ms = pause_ms
+        self._usage = usage
         self._told: dict[AllocationId, _Told] = {}
         self._ahead_since_ms: dict[AllocationId, tuple[int, int]] = {}
         self._watched_ms: int | None = None
@@ -148,6 +151,7 @@ class NodeControl:
             node_id, draining=beat.draining, images=beat.images, free_slots=beat.free_slots
         )
         signed, refused = await self._meter.countersign(node_id, beat.allocations)
+        await self._usage.note(node_id, beat.allocations)
         for entry in beat.allocations:
             if entry.progress is not None:
                 await self._note_progress(node_id, AllocationId(entry.allocation_id), entry.attempt, entry.progress)

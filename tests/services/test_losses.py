@@ -123,7 +123,9 @@ class NothingLive:
 def watched():
     clock = ManualClock()
     registry = Registry(clock)
-    control = NodeControl(None, None, NothingLive(), registry, None, None, clock, heartbeat_ms=BEAT_MS, pause_ms=0)
+    control = NodeControl(
+        None, None, NothingLive(), registry, None, None, clock, heartbeat_ms=BEAT_MS, pause_ms=0, usage=None
+    )
     return clock, registry.presence, control
 
 
