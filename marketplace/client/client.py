@@ -150,7 +150,7 @@ class ReaverClient:
             agreed = await self._agreed(intent, quote)
             agreed_price(request, agreed, await self._calls.market())
             sent: dict[str, str] = {}
-            signed_for: str | None = None
+            signed_for = _signed_for(intent)
             waited_s = 0.0
             while waited_s < LANDING_S and len(sent) <= _SIGNING_ROUNDS:
                 # The quote is the ceiling; the API refuses a second one beside it.
@@ -169,14 +169,15 @@ class ReaverClient:
                             # Only the market says that the first can't land any more: both might.
                             raise TransactionRefused(
                                 f"it opens escrow {checked.escrow}, and escrow {signed_for} was signed for this "
-                                "submission already"
+                                "submission already; a day later the same command begins afresh"
                             ) from None
                         signed_for = checked.escrow
+                        self._remember(intent, agreed, signed_for)
                         sent[needed.transaction] = await self._payments.land(checked)
                 except ApiError as error:
                     if error.code == "quote_expired" and agreed.id != quote.id:
                         # Nothing was bound to the key yet: go on under the fresh quote.
-                        agreed = self._remember(intent, quote)
+                        agreed = self._remember(intent, quote, signed_for)
                         continue
                     if is_final(error):
                         intent.answered()
@@ -342,6 +343,15 @@ class ReaverClient:
         except (ValueError, KeyError, TypeError):
             return self._remember(intent, quote)
 
-    def _remember(self, intent: Intent, quote: Quote) -> Quote:
-        intent.remember(json.dumps({"quote": quote.model_dump_json(by_alias=True)}))
+    def _remember(self, intent: Intent, quote: Quote, escrow: str | None = None) -> Quote:
+        intent.remember(json.dumps({"quote": quote.model_dump_json(by_alias=True), "escrow": escrow}))
         return quote
+
+
+def _signed_for(intent: Intent) -> str | None:
+    """The escrow that an interrupted run signed for under this key, or was about to; None where there is none."""
+    try:
+        escrow = json.loads(intent.memo or "{}").get("escrow")
+    except (ValueError, AttributeError):
+        return None
+    return escrow if isinstance(escrow, str) else None

@@ -9,17 +9,26 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import base58
 from pydantic import BaseModel, ConfigDict, Field
 
-from marketplace.domain.money import AmountOverflow, FeeRates, amount_due, split_payment
+from marketplace.domain.money import (
+    AmountOverflow,
+    FeeRates,
+    amount_due,
+    format_amount,
+    per_gpu_second,
+    split_payment,
+)
 from marketplace.domain.quantities import Bps, Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.signatures import verify
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 
+MAX_GPUS: Final = 8
+"""GPUs or slots of one job. Specified: api.md section 5.2."""
 Units = Annotated[str, Field(pattern=r"^\d{1,20}$")]
 """Base units as text: no JSON reader rounds it."""
 
@@ -135,6 +144,7 @@ def verify_receipt(receipt: Receipt, *, meter_key: str | None = None) -> Verific
     checks += _payment_checks(receipt, vouchers)
     if receipt.output_digest is not None:
         checks.append(_digest_check(receipt.output_digest, vouchers))
+    checks += _unit_checks(receipt, vouchers)
     checks.append(_sum_check(receipt))
     return Verification(
         checks=tuple(checks),
@@ -261,6 +271,28 @@ def _splits(payment: ReceiptSettlement, before: Tokens, now: Tokens) -> bool:
     return (split.paid, split.operator, split.stakers, split.market, split.protocol) == tuple(
         int(text) for text in (given.paid, given.operator, given.stakers, given.market, given.protocol)
     )
+
+
+def _unit_checks(receipt: Receipt, vouchers: Sequence[VoucherMessage]) -> list[Check]:
+    """Time and unit price against vouchers and agreed price, for some number of GPUs or slots that a job may have.
+
+    Nothing where the last attempt was never paid: its price is then in no payment.
+    """
+    last = receipt.settlements[-1] if receipt.settlements else None
+    if last is None or last.node != receipt.provider:
+        return []
+    billed: dict[int, int] = {}
+    for voucher in vouchers:
+        billed[voucher.attempt] = max(billed.get(voucher.attempt, 0), voucher.billed_ms)
+    # The receipt's unit price has 12 places of base units; those of whole tokens have so many fewer.
+    price = Tokens(int(last.price_per_hour) * 10**receipt.decimals)
+    fits = any(
+        (receipt.units, receipt.unit_price)
+        == (format_amount(sum(billed.values()) * gpus, 3), per_gpu_second(price, gpus, receipt.decimals))
+        for gpus in range(1, MAX_GPUS + 1)
+    )
+    detail = f"{receipt.units} {receipt.unit_type} at {receipt.unit_price} base units"
+    return [Check("units and unit price follow from time and price", passed=fits, detail=detail)]
 
 
 def _sum_check(receipt: Receipt) -> Check:

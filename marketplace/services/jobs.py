@@ -325,12 +325,14 @@ class JobService:
             return known
         if known.opening:
             return await self._opened(known.id)
+        # Whether it can still land is asked before whether it has: what landed in between is then seen.
+        dead = known.opener is Opener.MARKET or await self._is_dead(caller, key)
         if known.opener is Opener.WALLET and await self._chain.find_escrow(known.escrow) is not None:
             # Landed: its event is about to be read.
             return await self._opened(known.id)
         funds = await self._funds(known)
         obstacle = funds.obstacle(known.ceiling_per_hour, self._chain.now())
-        if obstacle is None and (known.opener is Opener.MARKET or await self._is_dead(caller, key)):
+        if obstacle is None and dead:
             await self._let_market_open(caller, known, funds)
             return await self._opened(known.id)
         if obstacle is None:

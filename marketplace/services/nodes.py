@@ -164,7 +164,7 @@ class NodeService:
         self._live.require_open()
         presence = self._registry.find(node_id)
         if presence is None:
-            raise NotFound
+            raise NotFound("this market knows no such node; `reaver nodes` lists them")
         return self._details(presence)
 
     def list_nodes(self, wanted: NodeQuery) -> list[NodeDetails]:

@@ -6,7 +6,7 @@ waits are the event loop's: no thread, and no second way to write a unit. Hot SQ
 
 Units were written for one writer, and read before they write. So writers take turns here as well: groups of units
 share one transaction under an advisory lock, each under its own savepoint. Other replicas wait for that lock, and
-cursors become visible in the order they were given out. docs/decisions/010.
+cursors become visible in the order they were given out. docs/decisions/011.
 
 Invariants: a future is resolved only after COMMIT was answered; whoever holds the database for itself holds it by
 the connection it writes on, and writes nothing once that is lost.

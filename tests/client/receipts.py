@@ -11,7 +11,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 
 from marketplace.chain.addresses import Addresses
-from marketplace.domain.money import FeeRates, amount_due, split_payment
+from marketplace.domain.money import FeeRates, amount_due, per_gpu_second, split_payment
 from marketplace.domain.quantities import Bps, Millis, Tokens
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from tests.client.fake_market import PROGRAM, key
@@ -50,7 +50,7 @@ def good_receipt() -> dict[str, Any]:
         "client": str(WALLET),
         "units": "4.000",
         "unit_type": "gpu_seconds",
-        "unit_price": "100",
+        "unit_price": per_gpu_second(Tokens(PRICE * 10**6), 1, 6),
         "price": str(amount),
         "model": None,
         "image": "alpine",

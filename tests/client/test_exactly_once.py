@@ -195,6 +195,19 @@ async def test_an_escrow_of_another_nonce_is_not_signed_beside_the_first(
     assert len(set(market.signed)) == 1
 
 
+async def test_nor_by_the_next_run_of_the_same_command(
+    market: FakeMarket, client: ReaverClient, new_client: Callable[[], ReaverClient]
+) -> None:
+    market._nonces = _RisingNonces()
+    market.before["POST /v1/transactions"] = ["drop"] * 5
+    with pytest.raises(Unreachable):
+        await submit(client)
+    market.pending.clear()
+    with pytest.raises(TransactionRefused, match="was signed for this submission already"):
+        await submit(new_client())
+    assert not market.signed
+
+
 async def test_an_expired_transaction_refused_by_the_relay_is_replaced(
     market: FakeMarket, client: ReaverClient
 ) -> None:

@@ -7,7 +7,7 @@ import base58
 import pytest
 from nacl.signing import SigningKey
 
-from marketplace.domain.money import FeeRates, amount_due, split_payment
+from marketplace.domain.money import FeeRates, amount_due, per_gpu_second, split_payment
 from marketplace.domain.quantities import Bps, Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.receipts import (
@@ -45,7 +45,7 @@ def receipt() -> Receipt:
         provider=b58(ACCOUNT),
         client=b58(WALLET),
         units="5.014",
-        unit_price="2000",
+        unit_price=per_gpu_second(Tokens(PRICE * 10**6), 1, 6),
         price=str(DUE),
         model=None,
         image="busybox",
@@ -130,6 +130,9 @@ def with_amounts(**fields: str) -> Receipt:
         changed(signatures=receipt().signatures[1:]),
         changed(signatures=[s.model_copy(update={"key": key_of(NODE)}) for s in receipt().signatures]),
         changed(output_digest="sha256:" + "1" * 64),
+        changed(unit_price="1"),
+        changed(units="5.015"),
+        changed(units="10.028"),
         changed(vouchers=["AAAA"]),
         changed(vouchers=["not base64"]),
         with_payment(billed_ms=BILLED + 1),
@@ -146,6 +149,11 @@ def with_amounts(**fields: str) -> Receipt:
 )
 def test_a_lie_is_found(lie):
     assert not verify_receipt(lie).passed
+
+
+def test_two_slots_cost_half_as_much_each():
+    halved = per_gpu_second(Tokens(PRICE * 10**6), 2, 6)
+    assert verify_receipt(changed(units="10.028", unit_price=halved)).passed
 
 
 def test_another_meter_than_the_pinned_one_is_found():
