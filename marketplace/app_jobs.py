@@ -12,8 +12,10 @@ import structlog
 from solders.pubkey import Pubkey
 
 from marketplace.api.native.control import ControlChannels, control_routes
+from marketplace.api.native.earnings import earnings_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
+from marketplace.api.native.gpu_types import gpu_type_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.job_metrics import job_metrics_routes
 from marketplace.api.native.job_retries import retry_routes
@@ -22,9 +24,11 @@ from marketplace.api.native.job_views import JobViews
 from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
+from marketplace.api.native.placements import placement_routes
 from marketplace.api.native.quotes import quote_routes
 from marketplace.api.native.registry_auths import registry_auth_routes
 from marketplace.api.native.stake import stake_routes
+from marketplace.api.native.usage import usage_routes
 from marketplace.api.routes import Route
 from marketplace.api.streams import Streams
 from marketplace.app_crank import MarketCrank
@@ -49,6 +53,7 @@ from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.jobs import JobService
+from marketplace.services.ledger import LedgerService
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
 from marketplace.services.meter import Meter
@@ -175,6 +180,7 @@ class JobMarket:
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)
+        ledger = LedgerService(store, registry, chain, currency)
         receipts = ReceiptService(store, chain, currency)
         return cls(
             chain=chain,
@@ -198,6 +204,10 @@ class JobMarket:
                 *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
                 *job_time_routes(jobs, extensions, lambda node_id: _runtime(registry, node_id)),
                 *job_metrics_routes(jobs, usage, clock),
+                *placement_routes(jobs),
+                *usage_routes(ledger, clock),
+                *earnings_routes(ledger, clock),
+                *gpu_type_routes(registry, chain, currency),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),

@@ -235,7 +235,7 @@ class Allocation:
     @property
     def job_id(self) -> JobId:
         """The same 22 characters under the prefix of a job."""
-        return JobId(_JOB + self.id.removeprefix(_ALLOCATION))
+        return job_of(self.id)
 
     @property
     def status(self) -> JobStatus:
@@ -246,6 +246,11 @@ class Allocation:
     def terminal(self) -> bool:
         """Whether nothing of it can change any more but its books."""
         return self.state in (AllocationState.RELEASED, AllocationState.FAILED)
+
+
+def job_of(allocation_id: AllocationId) -> JobId:
+    """The job's id behind which an allocation stands."""
+    return JobId(_JOB + allocation_id.removeprefix(_ALLOCATION))
 
 
 def allocation_of(job_id: JobId) -> AllocationId:

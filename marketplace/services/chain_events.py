@@ -62,6 +62,7 @@ from marketplace.store.api_keys import KeySpending
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction, Movement, StoredEvent, moved
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.extensions import Extension, Extensions, ExtensionState
+from marketplace.store.settlements import Payment, Settlements
 from marketplace.store.stake import StakeRows
 
 _log = structlog.get_logger(__name__)
@@ -343,6 +344,8 @@ class ChainEvents:
         self._stake.record(tx, seen.observed, seen.at_ms, {})
         if after is not None:
             books.put_escrow(after)
+        if isinstance(seen.event, SettledEvent):
+            Settlements(tx).record(_payment(seen, seen.event))
         allocation = Allocations(tx).find_by_escrow(seen.escrow)
         if allocation is None:
             return
@@ -573,6 +576,23 @@ def _book(  # noqa: PLR0911 - one return for each kind of event
             return after, (Movement(inside, -event.released), Movement(f"vault:{before.wallet}", event.released))
         case _:
             return before, ()
+
+
+def _payment(seen: _Seen, event: SettledEvent) -> Payment:
+    return Payment(
+        signature=seen.signature,
+        position=seen.observed.index,
+        escrow=seen.escrow,
+        attempt=event.attempt,
+        node=str(event.node),
+        at_ms=seen.at_ms,
+        billed_ms=event.billed,
+        paid=event.paid,
+        operator=event.operator,
+        stakers=event.stakers,
+        market=event.market,
+        protocol=event.protocol,
+    )
 
 
 def _stored(observed: ObservedEvent, escrow: str | None, at_ms: int) -> StoredEvent:

@@ -6,6 +6,7 @@ opened is extended by the wallet's signature alone, one of the market's by the m
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +29,9 @@ from marketplace.errors import (
     InsufficientFunds,
     Invalid,
     SignatureRequired,
+    SpendLimitReached,
 )
+from marketplace.services.api_keys import KeyBudget
 from marketplace.services.chain_port import (
     ActPending,
     ActRefused,
@@ -45,6 +48,7 @@ from marketplace.services.live import Live
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.settlement import Absorber
 from marketplace.services.transactions import TransactionService
+from marketplace.store.api_keys import KeySpending
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.extensions import Extension, Extensions, ExtensionState
 
@@ -131,7 +135,7 @@ class ExtensionService:
                 return await self._seen(known)
             if present.opener is Opener.WALLET:
                 raise await self._wallet_signs(caller, key, present, known, purse)
-            return await self._market_signs(present, known, purse, key)
+            return await self._market_signs(caller, present, known, purse, key)
 
     async def extend_by_itself(self, allocation: Allocation) -> bool:
         """Add the next step inside what its renter allowed; whether it was added. Raises ChainUnavailable."""
@@ -156,8 +160,8 @@ class ExtensionService:
                 _log.info("not extended", action="extensions.auto", allocation=present.id, blocked_by=blocked.value)
                 return False
             try:
-                await self._perform(present, known, None)
-            except (ActRefused, ActPending) as error:
+                await self._perform(present, known, None, lambda tx: self._hold_for_key(tx, known))
+            except (ActRefused, ActPending, SpendLimitReached) as error:
                 _log.warning("not extended", action="extensions.auto", allocation=present.id, error=str(error))
                 return False
             return True
@@ -239,31 +243,48 @@ class ExtensionService:
         )
 
     async def _market_signs(
-        self, allocation: Allocation, extension: Extension, purse: _Purse, key: KeyInUse
+        self, caller: AccountPrincipal, allocation: Allocation, extension: Extension, purse: _Purse, key: KeyInUse
     ) -> Allocation:
+        budget = KeyBudget(caller, self._clock, self._chain.terms.decimals, self._currency)
         blocked = purse.obstacle(extension.added_deposit, self._chain.now())
         if blocked is not None and not await self._chain.under_way(_operation(allocation, extension)):
             raise self._blocked(allocation, extension, purse, blocked)
         try:
-            await self._perform(allocation, extension, key)
+            await self._perform(
+                allocation, extension, key, lambda tx: budget.hold(tx, allocation.id, extension.added_deposit)
+            )
         except ActPending as error:
             raise ChainUnavailable from error
         except ActRefused as refused:
             raise self._refused(allocation, extension, purse, refused) from refused
         return await self._seen(extension)
 
-    async def _perform(self, allocation: Allocation, extension: Extension, key: KeyInUse | None) -> None:
-        """Write the intent, then have it land. Raises ActRefused, ActPending, ChainUnavailable."""
-        await self._write(extension, key)
+    def _hold_for_key(self, tx: Transaction, extension: Extension) -> None:
+        """What the market adds by itself counts for the API key that submitted the job. Raises SpendLimitReached."""
+        if KeySpending(tx).hold_more(extension.allocation_id, extension.added_deposit, self._clock.now()) is not None:
+            raise SpendLimitReached
+
+    async def _perform(
+        self, allocation: Allocation, extension: Extension, key: KeyInUse | None, hold: Callable[[Transaction], None]
+    ) -> None:
+        """Write the intent, then have it land. hold: takes its deposit of an API key's limit.
+
+        Raises ActRefused, ActPending, ChainUnavailable, SpendLimitReached.
+        """
+        await self._write(extension, key, hold)
         landed = await self._chain.perform(_operation(allocation, extension), (self._act(allocation, extension),))
         await self._absorber.absorb(landed.signature)
 
-    async def _write(self, extension: Extension, key: KeyInUse | None) -> None:
+    async def _write(
+        self, extension: Extension, key: KeyInUse | None, hold: Callable[[Transaction], None] | None = None
+    ) -> None:
         def write(tx: Transaction) -> None:
             if key is not None:
                 key.bind(tx)
             if all(e.number != extension.number for e in Extensions(tx).list_for(extension.allocation_id)):
                 Extensions(tx).create(extension)
+                if hold is not None:
+                    hold(tx)
 
         await self._store.write(write)
 

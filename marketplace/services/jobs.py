@@ -19,6 +19,7 @@ from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState
 from marketplace.domain.money import format_amount
 from marketplace.domain.nonces import NonceWindow
+from marketplace.domain.placements import Placement
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.errors import (
@@ -44,6 +45,7 @@ from marketplace.services.idempotency import KeyInUse
 from marketplace.services.job_orders import Changes, Order, repeat_order
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.live import Change, Live
+from marketplace.services.obstacles import Because
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.quotes import QuoteService
 from marketplace.services.scheduler import Scheduler
@@ -53,6 +55,7 @@ from marketplace.services.webhooks import WebhookService
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
 from marketplace.store.engine import Store, Transaction
+from marketplace.store.placements import Placements
 from marketplace.store.transactions import BuiltTransactions
 
 _log = structlog.get_logger(__name__)
@@ -76,7 +79,7 @@ class JobDetails:
     escrow: ChainEscrow | None
     transactions: Sequence[EscrowTransaction]
     queue_position: int | None
-    because: tuple[tuple[str, int], ...]
+    because: tuple[Because, ...]
 
     @property
     def latest(self) -> Attempt | None:
@@ -505,10 +508,14 @@ class JobService:
                 escrow=books.find_escrow(present.escrow),
                 transactions=books.list_transactions(present.escrow),
                 queue_position=self._scheduler.queue_position(present) if queued else None,
-                because=tuple((c.value, n) for c, n in (self._scheduler.obstacles(present) if queued else {}).items()),
+                because=self._scheduler.obstacles(present) if queued else (),
             )
 
         return await self._store.lookup(read)
+
+    async def placements(self, allocation: Allocation) -> list[tuple[int, Placement]]:
+        """Why each attempt went to its node, first to last."""
+        return await self._store.read(lambda tx: Placements(tx).list_for(allocation.id))
 
     async def list_jobs(
         self, wanted: AllocationFilter, *, limit: int, offset: int

@@ -10,8 +10,8 @@ from fractions import Fraction
 from typing import Final
 
 from marketplace.domain.ids import AccountId, NodeId, QuoteId
-from marketplace.domain.matching import Candidate, Constraint, Request, band, obstacle
-from marketplace.domain.money import deposit_for, format_amount
+from marketplace.domain.matching import Candidate, Request, band, obstacle
+from marketplace.domain.money import deposit_for
 from marketplace.domain.pricing import firm_price
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.errors import DetailCode, Invalid, NotFound, QuoteExpired, QuoteMismatch
@@ -21,6 +21,7 @@ from marketplace.services.clock import Clock, Ids
 from marketplace.services.job_orders import Order
 from marketplace.services.nearest import Look, Nearest, find_nearest
 from marketplace.services.node_registry import NodeRegistry
+from marketplace.services.obstacles import Because, explain, four_places
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.quotes import Quotes, StoredQuote
 
@@ -42,16 +43,6 @@ class SampleNode:
     region: str
     reputation: str
     image_present: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Because:
-    """A constraint that keeps nodes out: what was wanted, the best there is, how many fail at it."""
-
-    constraint: str
-    wanted: str
-    best: str | None
-    nodes_excluded: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +213,10 @@ class QuoteService:
             lamports_rent=self._chain.terms.escrow_rent,
             nodes_now=len(fitting),
             sample=tuple(
-                SampleNode(c.node_id, c.region, _shown(c.reputation), image in c.images) for c in in_band[:_SAMPLE]
+                SampleNode(c.node_id, c.region, four_places(c.reputation), image in c.images) for c in in_band[:_SAMPLE]
             ),
             expires_at_ms=expires,
-            because=() if fitting else _because(request, candidates),
+            because=() if fitting else explain(request, candidates),
             nearest=None if fitting else find_nearest(order, self._look(), self._chain.terms.decimals),
         )
 
@@ -285,66 +276,3 @@ class QuoteService:
         """Median of the account's last runs of this image, else the whole time."""
         runs = await self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
         return Millis(min(int(statistics.median_low(runs)), order.limit)) if runs else order.limit
-
-
-def _because(request: Request, candidates: list[Candidate]) -> tuple[Because, ...]:
-    """Each constraint that keeps nodes out, the one nearest to a match last."""
-    groups: dict[Constraint, list[Candidate]] = {}
-    for candidate in candidates:
-        found = obstacle(request, candidate)
-        if found is not None:
-            groups.setdefault(found, []).append(candidate)
-    if not groups:
-        return (Because(Constraint.CLASS.value, _wanted(Constraint.CLASS, request), None, 0),)
-    return tuple(
-        Because(found.value, _wanted(found, request), _best(found, groups[found]), len(groups[found]))
-        for found in Constraint
-        if found in groups
-    )
-
-
-def _wanted(found: Constraint, request: Request) -> str:
-    return {
-        Constraint.CLASS: ",".join(class_id for tier in request.tiers for class_id in tier),
-        Constraint.REGION: ",".join(sorted(request.regions)),
-        Constraint.CAPACITY: str(request.gpu_count),
-        Constraint.PRICE: str(request.max_price_per_hour),
-        Constraint.EXPOSURE: str(request.exposure),
-        Constraint.STATUS: "active",
-        Constraint.EXCLUDED: "not excluded",
-        Constraint.NETWORK: "egress",
-        Constraint.DISK: str(request.disk_gb),
-        Constraint.CUDA: _cuda(request.min_cuda),
-        Constraint.REPUTATION: _shown(request.min_reputation),
-    }[found]
-
-
-def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR0911 - one for each constraint
-    match found:
-        case Constraint.PRICE:
-            return str(min(c.floor_per_hour for c in nodes))
-        case Constraint.CAPACITY:
-            return str(max(c.free_slots for c in nodes))
-        case Constraint.DISK:
-            return str(max(c.max_disk_gb for c in nodes))
-        case Constraint.CUDA:
-            return _cuda(max(c.cuda for c in nodes)) if any(c.cuda for c in nodes) else None
-        case Constraint.REPUTATION:
-            return _shown(max(c.reputation for c in nodes))
-        case Constraint.EXPOSURE:
-            return str(max(c.exposure_room for c in nodes))
-        case Constraint.REGION:
-            return ",".join(sorted({c.region for c in nodes}))
-        case Constraint.CLASS:
-            return ",".join(sorted({c.class_id for c in nodes}))
-        case _:
-            return None
-
-
-def _cuda(version: int) -> str:
-    return f"{version // 100}.{version % 100}"
-
-
-def _shown(value: Fraction) -> str:
-    """Four places, rounded down, as the node's own view shows it."""
-    return format_amount(int(value * 10**4), 4)

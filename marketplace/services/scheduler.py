@@ -13,7 +13,7 @@ operation name, which the outbox knows. What an act brought about comes back as 
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final, Protocol
@@ -24,7 +24,8 @@ from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.lifecycle import AllocationState
-from marketplace.domain.matching import Candidate, Constraint, Request, band, choose, obstacle
+from marketplace.domain.matching import Candidate, Request, band, choose, obstacle, weight
+from marketplace.domain.placements import DEARER, DECLINED, KEPT, MAX_EXCLUDED, Drawn, Excluded, Placement
 from marketplace.domain.pricing import with_priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
@@ -36,8 +37,10 @@ from marketplace.services.claims import Claims, SignedClaim, Terms, claim_messag
 from marketplace.services.clock import Clock, RandomSource
 from marketplace.services.live import Change, Live
 from marketplace.services.node_registry import NodeRegistry
+from marketplace.services.obstacles import Because, explain, four_places
 from marketplace.services.settlement import Settlement
 from marketplace.store.api_keys import KeySpending
+from marketplace.store.placements import Placements
 
 _log = structlog.get_logger(__name__)
 
@@ -143,15 +146,9 @@ class Scheduler:
         )
         return next((n for n, a in enumerate(waiting, 1) if a.id == allocation.id), len(waiting) + 1)
 
-    def obstacles(self, allocation: Allocation) -> dict[Constraint, int]:
-        """Why no node takes it: how many nodes each constraint keeps out."""
-        request = self._request(allocation, allocation.deposit)
-        found: dict[Constraint, int] = {}
-        for candidate in self._candidates(allocation):
-            reason = obstacle(request, candidate)
-            if reason is not None:
-                found[reason] = found.get(reason, 0) + 1
-        return found
+    def obstacles(self, allocation: Allocation) -> tuple[Because, ...]:
+        """Why no node takes it, in the words of a quote."""
+        return explain(self._request(allocation, allocation.deposit), self._candidates(allocation))
 
     def _urgency(self, allocation: Allocation) -> tuple[int, int, str]:
         order = ("urgent", "high", "normal", "low").index(allocation.priority.value)
@@ -332,9 +329,48 @@ class Scheduler:
             )
             claim = await self._claims.ask(allocation, chosen.node_id, offer)
             if claim is not None:
-                attempt = await self._take(allocation.id, chosen, offer, claim)
+                reasons = self._placement(allocation, deposit, candidates, chosen, draw, asked, barred)
+                attempt = await self._take(allocation.id, chosen, offer, claim, reasons)
                 if attempt is not None:
                     return attempt
+
+    def _placement(
+        self,
+        allocation: Allocation,
+        exposure: Tokens,
+        drawn: Sequence[Candidate],
+        chosen: Candidate,
+        draw: int,
+        asked: Collection[NodeId],
+        barred: Collection[NodeId],
+    ) -> Placement:
+        """Why this node, and why not the others, as of now."""
+        image = allocation.image_digest or allocation.image
+        request = self._request(allocation, exposure)
+        passed: dict[NodeId, str] = {node_id: DECLINED for node_id in asked if node_id != chosen.node_id}
+        passed |= dict.fromkeys(barred, KEPT)
+        in_draw = {c.node_id for c in drawn}
+        excluded: list[Excluded] = []
+        counts: dict[str, int] = {}
+        for candidate in self._candidates(allocation):
+            if candidate.node_id in in_draw:
+                continue
+            found = obstacle(request, candidate)
+            why = passed.get(candidate.node_id) or (found.value if found is not None else DEARER)
+            counts[why] = counts.get(why, 0) + 1
+            if len(excluded) < MAX_EXCLUDED:
+                excluded.append(Excluded(candidate.node_id, why))
+        return Placement(
+            at_ms=self._clock.now(),
+            node_id=chosen.node_id,
+            draw=draw,
+            candidates=tuple(
+                Drawn(c.node_id, c.floor_per_hour, four_places(c.reputation), image in c.images, weight(c, image))
+                for c in drawn
+            ),
+            excluded=tuple(excluded),
+            counts=tuple(sorted(counts.items())),
+        )
 
     def _comes_later(self, allocation: Allocation, chosen: Candidate) -> bool:
         """Whether more urgent allocations wait for all that this node has free. They are woken: it is theirs now."""
@@ -361,9 +397,9 @@ class Scheduler:
         return False
 
     async def _take(
-        self, allocation_id: AllocationId, chosen: Candidate, offer: Terms, claim: SignedClaim
+        self, allocation_id: AllocationId, chosen: Candidate, offer: Terms, claim: SignedClaim, reasons: Placement
     ) -> Attempt | None:
-        """Write the attempt that the claim begins, then tell the node."""
+        """Write the attempt that the claim begins, and why this node has it; then tell the node."""
         presence = self._registry.find(chosen.node_id)
         assert presence is not None  # noqa: S101 - nodes are never removed
         market = self._chain.terms
@@ -395,8 +431,13 @@ class Scheduler:
             taken = replace(present, attempt=offer.attempt, retry_at_ms=None)
             begun = replace(attempt, slots=present.gpu_count)
             if waiting:
-                return Change(replace(taken, state=AllocationState.PROVISIONING), begun, ("job.assigned",))
-            return Change(taken, begun)
+                taken = replace(taken, state=AllocationState.PROVISIONING)
+            return Change(
+                taken,
+                begun,
+                ("job.assigned",) if waiting else (),
+                also=lambda tx: Placements(tx).put(allocation_id, offer.attempt, reasons),
+            )
 
         await self._live.change(allocation_id, begin)
         written = self._live.attempt(allocation_id)

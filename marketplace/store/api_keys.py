@@ -178,6 +178,15 @@ class KeySpending:
         )
         return None
 
+    def hold_more(self, allocation_id: AllocationId, amount: Tokens, now: Millis) -> LimitReached | None:
+        """`hold` for the key that holds something for this allocation already; None without one, or once it is gone."""
+        row = self._tx.row(
+            "SELECT h.key_id FROM api_key_holds h JOIN api_keys k ON k.id = h.key_id"
+            " WHERE h.allocation_id = :allocation ORDER BY h.day LIMIT 1",
+            {"allocation": allocation_id},
+        )
+        return None if row is None else self.hold(KeyId(row[0]), allocation_id, amount, now)
+
     def settle(self, allocation_id: AllocationId, paid: Tokens) -> None:
         """End the allocation's holds: `paid` of them is spent, oldest first, and the rest is given back."""
         left = paid

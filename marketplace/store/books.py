@@ -187,7 +187,7 @@ class Books:
 
     def undo(self, signatures: Sequence[str]) -> None:
         """Forget transactions whose fork was dropped: their events, and what they moved."""
-        for table in ("ledger", "chain_events", "escrow_transactions"):
+        for table in ("ledger", "settlements", "chain_events", "escrow_transactions"):
             self._tx.change_many(
                 f"DELETE FROM {table} WHERE signature = :signature",  # noqa: S608 - names of ours
                 [{"signature": signature} for signature in signatures],

@@ -120,7 +120,9 @@ async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed,
     assert (await attempt.report("exited", reason=8))["type"] == "ack"
     job = await until(allowed, answer["id"], "queued")
     assert [(a["number"], a["end_reason"], a["paid"]) for a in job["attempts"]] == [(1, "pull_failed", "0.000000")]
-    assert job["queue"]["because"] == [{"constraint": "excluded", "nodes_excluded": 1}]
+    assert job["queue"]["because"] == [
+        {"constraint": "excluded", "wanted": "not excluded", "best": None, "nodes_excluded": 1}
+    ]
     lost = await attempt.report("ready", started_at_ms=1)
     assert (lost["type"], lost["body"]["code"]) == ("error", "lease_lost")
     status, _, _ = await allowed("DELETE", f"/v1/jobs/{answer['id']}")

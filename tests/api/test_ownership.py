@@ -21,7 +21,7 @@ from marketplace.store.nodes import Nodes
 from tests.api.conftest import Renter, Wallet, settings_in
 
 PUBLIC = {
-    "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
+    "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/earnings", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
     "GET /v1/stake/epochs/{epoch}",
 }  # fmt: skip
 """Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""

@@ -88,6 +88,19 @@ async def test_a_deleted_key_holds_nothing_and_what_it_held_settles(store):
     assert await store.read(lambda tx: tx.rows("SELECT * FROM api_key_holds")) == []
 
 
+async def test_what_is_added_to_a_job_counts_for_its_key(store):
+    key_id = await make(store, total=Tokens(10))
+
+    async def more(allocation, amount):
+        return await store.write(lambda tx: KeySpending(tx).hold_more(AllocationId(allocation), Tokens(amount), NOON))
+
+    assert await more("a", 99) is None
+    assert await hold(store, key_id, "a", 3) is None
+    assert await more("a", 4) is None
+    assert await state(store, key_id) == (7, 7)
+    assert await hold(store, key_id, "b", 4) == "total"
+
+
 async def test_sums_of_past_days_are_forgotten_once_nothing_is_held_of_them(store):
     key_id = await make(store, per_day=Tokens(10))
     await hold(store, key_id, "a", 3)

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from marketplace.api.fields import InstantText, JobIdPath, MillisInstant, QueryModel, ResponseModel
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.allocations import allocation_of
 from marketplace.domain.ids import JobId
 from marketplace.domain.quantities import Millis
@@ -58,7 +58,7 @@ def job_metrics_routes(jobs: JobService, usage: JobUsage, clock: Clock) -> list[
 
     return [
         Route(
-            "GET", "/v1/jobs/{job_id}/metrics", get_metrics, "What a job uses over time", scope(Scope.READ),
+            "GET", "/v1/jobs/{job_id}/metrics", get_metrics, "What a job uses over time", reading(Scope.JOBS),
             errors=(NotFound, Invalid),
         ),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from marketplace.api.fields import (
     ResponseModel,
     SecondsInstant,
 )
+from marketplace.api.native.quotes import BecauseView, because_view
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.lifecycle import JobStatus
 from marketplace.domain.money import deposit_for, format_amount, per_gpu_second
@@ -41,15 +42,10 @@ class ErrorView(ResponseModel):
     message: str
 
 
-class BecauseCount(ResponseModel):
-    constraint: str
-    nodes_excluded: int
-
-
 class QueueView(ResponseModel):
     position: int
     waiting_since: MillisInstant
-    because: list[BecauseCount]
+    because: list[BecauseView]
     retry_at: MillisInstant | None
 
 
@@ -311,7 +307,7 @@ class JobViews:
                 if failed and reason is not None
                 else None
             ),
-            queue=_queue(details),
+            queue=_queue(details, self._jobs.decimals),
             attempts=[self.attempt(a) for a in details.attempts],
             settlement=self.settlement(details),
             image=allocation.image,
@@ -423,13 +419,13 @@ def _extends_at(allocation: Allocation, attempt: Attempt | None) -> Millis | Non
     return Millis(limit_at - extension_lead_ms(attempt.limit_ms))
 
 
-def _queue(details: JobDetails) -> QueueView | None:
+def _queue(details: JobDetails, decimals: int) -> QueueView | None:
     allocation = details.allocation
     if details.queue_position is None:
         return None
     return QueueView(
         position=details.queue_position,
         waiting_since=Millis(allocation.funded_at_ms or allocation.created_at_ms),
-        because=[BecauseCount(constraint=c, nodes_excluded=n) for c, n in details.because],
+        because=[because_view(b, decimals) for b in details.because],
         retry_at=_at(allocation.retry_at_ms),
     )

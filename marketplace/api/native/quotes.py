@@ -22,6 +22,7 @@ from marketplace.errors import Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.job_orders import read_order
 from marketplace.services.nearest import Nearest
+from marketplace.services.obstacles import Because
 from marketplace.services.principals import Scope
 from marketplace.services.quotes import Quote, QuoteService
 
@@ -130,15 +131,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
             ],
             expires_at=Millis(quote.expires_at_ms),
             match=quote.match,
-            because=[
-                BecauseView(
-                    constraint=b.constraint,
-                    wanted=_money(b.constraint, b.wanted, decimals),
-                    best=None if b.best is None else _money(b.constraint, b.best, decimals),
-                    nodes_excluded=b.nodes_excluded,
-                )
-                for b in quote.because
-            ],
+            because=[because_view(b, decimals) for b in quote.because],
             nearest=None if quote.nearest is None else _nearest(quote.nearest, decimals),
         )
 
@@ -162,9 +155,12 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
     ]  # fmt: skip
 
 
-def _money(constraint: str, text: str, decimals: int) -> str:
-    """Prices and exposure as decimal text, everything else as it is."""
-    return format_amount(int(text), decimals) if constraint in ("price", "exposure") and text.isdecimal() else text
+def because_view(because: Because, decimals: int) -> BecauseView:
+    """One reason, its amounts as decimal text."""
+    shown = because.shown(decimals)
+    return BecauseView(
+        constraint=shown.constraint, wanted=shown.wanted, best=shown.best, nodes_excluded=shown.nodes_excluded
+    )
 
 
 def _nearest(nearest: Nearest, decimals: int) -> NearestView:

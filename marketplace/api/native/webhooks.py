@@ -13,7 +13,7 @@ from marketplace.api.fields import (
     WebhookIdPath,
     field_error,
 )
-from marketplace.api.routes import Call, Route, scope
+from marketplace.api.routes import Call, Route, reading, scope
 from marketplace.domain.ids import WebhookId
 from marketplace.domain.quantities import Millis
 from marketplace.domain.webhooks import Delivery, Webhook
@@ -201,13 +201,13 @@ def webhook_routes(webhooks: WebhookService) -> list[Route]:  # noqa: C901 - a f
             "POST", "/v1/webhooks", create, "Have events sent to a URL", write, status=201, idempotent=True,
             secrets=("secret",), errors=(Invalid, QuotaExceeded),
         ),
-        Route("GET", "/v1/webhooks", list_webhooks, "Webhooks of the account", scope(Scope.READ)),
+        Route("GET", "/v1/webhooks", list_webhooks, "Webhooks of the account", reading(Scope.WEBHOOKS)),
         Route(
             "POST", "/v1/webhooks/default-secret", rotate_default,
             "A new secret for webhooks that jobs name; the one before signs too for a day", write,
             idempotent=True, secrets=("secret",),
         ),
-        Route("GET", one, get, "A webhook", scope(Scope.READ), errors=(NotFound,)),
+        Route("GET", one, get, "A webhook", reading(Scope.WEBHOOKS), errors=(NotFound,)),
         Route("PATCH", one, patch, "Change a webhook", write, errors=(NotFound, Invalid)),
         Route(
             "POST", f"{one}/rotate", rotate, "A new secret; the one before signs too for a day", write,
@@ -215,7 +215,8 @@ def webhook_routes(webhooks: WebhookService) -> list[Route]:  # noqa: C901 - a f
         ),
         Route("POST", f"{one}/test", test, "Deliver a test event now", write, errors=(NotFound, Conflict)),
         Route(
-            "GET", f"{one}/deliveries", list_deliveries, "What was delivered, and what is to be", scope(Scope.READ),
+            "GET", f"{one}/deliveries", list_deliveries, "What was delivered, and what is to be",
+            reading(Scope.WEBHOOKS),
             errors=(NotFound,),
         ),
         Route(
