@@ -134,6 +134,9 @@ class ReaverClient:
     async def quote(self, request: JobRequest) -> Quote:
         """A firm price for this request; nothing is spent or reserved."""
         body = request.body()
+        if request.secrets:
+            # A price depends on no secret; their names are part of what it holds for.
+            body["secrets"] = dict.fromkeys(request.secrets, "")
         return (await self._calls.send("POST", "/v1/quote", body)).read(Quote)
 
     async def get_quote(self, quote_id: str) -> Quote:
@@ -156,6 +159,7 @@ class ReaverClient:
                 # The quote is the ceiling; the API refuses a second one beside it.
                 body = request.body() | {"quote_id": agreed.id}
                 body.pop("max_price_per_hour", None)
+                body.pop("max_price_per_gpu_second", None)
                 try:
                     reply = await self._calls.send("POST", _JOBS, body, key=intent.key)
                 except SignatureNeeded as needed:

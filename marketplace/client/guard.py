@@ -4,8 +4,6 @@ What the request leaves open (a nonce, a lower deposit) is read from the market'
 ours before the two are compared. How they are compared: `transaction_checks`.
 """
 
-from typing import Final
-
 from marketplace.chain import builders
 from marketplace.chain.builders import EscrowRef
 from marketplace.chain.instructions import (
@@ -23,10 +21,7 @@ from marketplace.client.stake_guard import StakeGuard
 from marketplace.client.terms import AllowanceTerms, EscrowTerms
 from marketplace.client.transaction_checks import MAX_PRIORITY_FEE_LAMPORTS, CheckedTransaction
 
-__all__ = ["MAX_ATTEMPTS", "MAX_PRIORITY_FEE_LAMPORTS", "CheckedTransaction", "Guard"]
-
-MAX_ATTEMPTS: Final = 5
-"""Specified: api.md section 5.2, `retry.max_attempts`."""
+__all__ = ["MAX_PRIORITY_FEE_LAMPORTS", "CheckedTransaction", "Guard"]
 
 
 class Guard(StakeGuard):
@@ -80,8 +75,10 @@ class Guard(StakeGuard):
         offered = call.args
         self._at_most("its deposit", offered.deposit, terms.deposit)
         self._at_most("its ceiling price per hour", offered.ceiling_price, terms.ceiling_price)
-        if not 1 <= offered.attempts_allowed <= MAX_ATTEMPTS:
-            raise TransactionRefused(f"it allows {offered.attempts_allowed} attempts, at most {MAX_ATTEMPTS} are sold")
+        if not 1 <= offered.attempts_allowed <= terms.attempts:
+            raise TransactionRefused(
+                f"it allows {offered.attempts_allowed} attempts, at most {terms.attempts} were asked for"
+            )
         reference = EscrowRef(
             wallet=self._wallet,
             opener=self._wallet,

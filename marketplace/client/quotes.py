@@ -7,8 +7,7 @@ from marketplace.client.errors import MalformedAnswer, NoPrice
 from marketplace.client.models import Quote
 from marketplace.client.requests import JobRequest
 from marketplace.client.terms import MarketOnChain
-from marketplace.domain.catalogue import find_class
-from marketplace.domain.money import AmountOverflow, MalformedAmount, deposit_for, parse_amount
+from marketplace.domain.money import AmountOverflow, MalformedAmount, deposit_for, hourly_from_gpu_second, parse_amount
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.protocol.quotes import MalformedQuote, open_token
 
@@ -35,20 +34,29 @@ def agreed_price(request: JobRequest, quote: Quote, market: MarketOnChain) -> Ag
     if price is None or quote.price_per_hour is None or quote.max_total is None:
         raise NoPrice("nobody offers this class yet, so there is no price to go by; name the most you would pay")
     _same("price per hour", _units(quote.price_per_hour, market), price)
-    _same("class", quote.class_, find_class(request.gpu).id)
+    _same("class", quote.class_, spec.class_id)
+    _same("number of GPUs", quote.gpu_count, spec.gpu_count)
     _same("time limit", quote.max_seconds, request.limit_s())
     _same("spec hash", quote.spec_hash, spec.spec_hash().hex())
     if request.max_price_per_hour is not None and price > _units(request.max_price_per_hour, market):
-        raise MalformedAnswer(
-            f"the market quotes {quote.price_per_hour} an hour, above the ceiling of {request.max_price_per_hour}; "
-            "nothing was spent"
-        )
+        raise _above(quote, request.max_price_per_hour)
+    per_second = request.max_price_per_gpu_second
+    if per_second is not None and price > hourly_from_gpu_second(
+        per_second, spec.gpu_count, market.decimals, ceiling=True
+    ):
+        raise _above(quote, f"{per_second} a GPU and second")
     deposit = _units(quote.max_total, market)
     most = max(deposit_for(Tokens(price), Millis(spec.limit_ms)), 10**market.decimals // _MINIMUM_DEPOSIT_PARTS)
     if deposit > most:
         raise MalformedAnswer(f"the quote's maximum total of {quote.max_total} exceeds price x time; nothing was spent")
     _check_token(quote, price, deposit, market)
     return AgreedPrice(price_per_hour=price, deposit=deposit)
+
+
+def _above(quote: Quote, ceiling: str) -> MalformedAnswer:
+    return MalformedAnswer(
+        f"the market quotes {quote.price_per_hour} an hour, above the ceiling of {ceiling}; nothing was spent"
+    )
 
 
 def _check_token(quote: Quote, price: int, deposit: int, market: MarketOnChain) -> None:

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 
 from solders.pubkey import Pubkey
 
-from marketplace.chain.addresses import class_id, parse_address
+from marketplace.chain.addresses import parse_address
 from marketplace.chain.builders import Deployment
 from marketplace.chain.errors import NotCanonical
 from marketplace.client.errors import MalformedAnswer
 from marketplace.client.models import ChainConstants
 from marketplace.client.requests import JobRequest
-from marketplace.domain.catalogue import find_class
+from marketplace.domain.catalogue import class_bytes
+from marketplace.domain.retries import MAX_ATTEMPTS
 from marketplace.protocol.terms import terms_hash
 
 
@@ -77,15 +78,17 @@ class EscrowTerms:
     ceiling_price: int
     deposit: int
     max_time_ms: int
+    attempts: int = MAX_ATTEMPTS
 
     @classmethod
     def of(cls, request: JobRequest, *, key: str, ceiling_price: int, deposit: int) -> "EscrowTerms":
         """Terms of a job: the hash is made here, from the request and the key under which it is submitted."""
         spec = request.spec()
         return cls(
-            class_id=class_id(find_class(request.gpu).id),
+            class_id=class_bytes(spec.class_id),
             terms_hash=terms_hash(spec.spec_hash(), key),
             ceiling_price=ceiling_price,
             deposit=deposit,
             max_time_ms=spec.limit_ms,
+            attempts=request.attempts(),
         )

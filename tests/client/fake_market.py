@@ -25,15 +25,17 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
+from marketplace.api.native.job_bodies import QuoteRequest
 from marketplace.chain.addresses import Addresses, associated_token_address
 from marketplace.chain.builders import AllowanceTerms, CallBuilder, Deployment, EscrowRef, EscrowTerms
 from marketplace.chain.instructions import ProgramInstruction
 from marketplace.chain.program import AnchorCodec
-from marketplace.domain.catalogue import class_bytes, find_class, find_region
+from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.money import amount_due, format_amount, parse_amount
 from marketplace.protocol.quotes import QuotePayload, issue
 from marketplace.protocol.siws import SignInInput
 from marketplace.protocol.terms import JobSpec, terms_hash
+from marketplace.services.job_orders import read_order
 
 DECIMALS = 6
 PRICE_PER_HOUR = 360_000
@@ -257,15 +259,8 @@ class FakeMarket:
     # quotes and jobs
 
     def spec_of(self, body: dict[str, Any]) -> JobSpec:
-        return JobSpec(
-            image=body["image"],
-            entrypoint=body.get("entrypoint"),
-            command=body.get("command"),
-            env=body.get("env", {}),
-            class_id=find_class(body["gpu"]).id,
-            regions=(find_region(body["region"]),) if "region" in body else (),
-            limit_ms=body.get("maxMinutes", 60) * 60_000,
-        )
+        # As the real market reads it: the client's own reading is what is tested.
+        return read_order(QuoteRequest.model_validate(body).fields(), decimals=DECIMALS, image_needed=True).spec
 
     async def _quote(self, request: web.Request) -> web.Response:
         self._caller(request)
@@ -278,7 +273,7 @@ class FakeMarket:
             id=number,
             market=str(self.market),
             class_id=spec.class_id,
-            gpu_count=1,
+            gpu_count=spec.gpu_count,
             regions=spec.regions,
             priority="normal",
             max_seconds=spec.limit_ms // 1000,
@@ -306,7 +301,7 @@ class FakeMarket:
                 "paid_by": "market",
             },
             "class": spec.class_id,
-            "gpu_count": 1,
+            "gpu_count": spec.gpu_count,
             "regions": list(spec.regions),
             "max_seconds": spec.limit_ms // 1000,
             "priority": "normal",

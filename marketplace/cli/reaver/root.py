@@ -6,6 +6,7 @@ import typer
 
 from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
+from marketplace.cli.reaver.commands.init import init
 from marketplace.cli.reaver.commands.jobs import app as jobs
 from marketplace.cli.reaver.commands.login import login, logout, whoami
 from marketplace.cli.reaver.commands.nodes import app as nodes
@@ -25,6 +26,7 @@ app = typer.Typer(
       reaver vault deposit 20             put money where jobs are paid from
       reaver quote --gpu cpu-small        what would it cost?
       reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
+      reaver init                         write a job file, for `reaver run --file job.yaml`
       reaver jobs                         what ran, and what it cost
       reaver receipt verify receipt.json  check a bill without trusting anybody
       reaver stake nodes                  machines to stake on, and what that brought
@@ -70,6 +72,7 @@ app.command("login")(login)
 app.command("logout")(logout)
 app.command("whoami")(whoami)
 app.command("quote")(quote)
+app.command("init")(init)
 app.command("run")(run_job)
 app.add_typer(jobs, name="jobs")
 app.add_typer(nodes, name="nodes")

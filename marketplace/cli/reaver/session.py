@@ -81,6 +81,16 @@ def run(output: Output, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         fail(output, error)
 
 
+def described(output: Output, read: Callable[[], _T]) -> _T:
+    """What the options and files describe; a wrong one ends the process as `run` does."""
+    try:
+        return read()
+    except typer.BadParameter:
+        raise
+    except Exception as error:  # noqa: BLE001 - the outer edge: every error becomes an exit code here
+        fail(output, error)
+
+
 async def with_client(connection: Connection, use: "Callable[[ReaverClient], Awaitable[_T]]") -> _T:
     """Open the client, use it, close it."""
     async with connection.client() as client:
@@ -108,7 +118,11 @@ def fail(output: Output, error: Exception) -> NoReturn:
 
 def _of_client(error: Exception) -> _Report | None:
     from marketplace.client import errors
+    from marketplace.client.jobfiles import BadJobFile
 
+    if isinstance(error, BadJobFile):
+        first, *others = (problem.text(error.file) for problem in error.problems)
+        return _Report(Exit.USAGE, "bad_job_file", first, (*others, "docs/jobfile.md lists every field"))
     if isinstance(error, errors.ApiError):
         extra = {"status": error.status, "request_id": error.request_id} | dict(error.extra)
         return _Report(_exit_of(error), error.code, error.message, tuple(_hints(error)), extra)

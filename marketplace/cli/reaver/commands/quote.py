@@ -8,6 +8,8 @@ from marketplace.cli.reaver.commands.requests import (
     DiskGb,
     Environment,
     Gpu,
+    GpuCount,
+    JobFile,
     JobPriority,
     MaxMinutes,
     MaxPrice,
@@ -16,14 +18,16 @@ from marketplace.cli.reaver.commands.requests import (
 )
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile
 from marketplace.cli.reaver.output import Output, Style
-from marketplace.cli.reaver.session import Connection, run, with_client
+from marketplace.cli.reaver.session import Connection, described, run, with_client
 
 if TYPE_CHECKING:
     from marketplace.client.models import Quote
 
 
 def quote(
-    gpu: Gpu,
+    file: JobFile = None,
+    gpu: Gpu = None,
+    gpu_count: GpuCount = None,
     image: Annotated[str | None, typer.Option("--image", help="Container image.")] = None,
     region: Region = None,
     max_minutes: MaxMinutes = None,
@@ -45,21 +49,25 @@ def quote(
     \b
       reaver quote --gpu h100 --region na --max-minutes 60
       reaver quote --gpu cpu-small --max-price-per-hour 0.05
+      reaver quote --file job.yaml
     """
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
-    request = job_request(
-        image=image,
-        gpu=gpu,
-        region=region,
-        max_minutes=max_minutes,
-        environment=env,
-        name=None,
-        priority=priority,
-        max_price_per_hour=max_price_per_hour,
-        disk_gb=disk_gb,
-        entrypoint=None,
-        command=command,
+    request = described(
+        output,
+        lambda: job_request(
+            file=file,
+            image=image,
+            gpu=gpu,
+            gpu_count=gpu_count,
+            region=region,
+            max_minutes=max_minutes,
+            environment=env,
+            priority=priority,
+            max_price_per_hour=max_price_per_hour,
+            disk_gb=disk_gb,
+            command=command,
+        ),
     )
     found = run(output, lambda: with_client(connection, lambda client: client.quote(request)))
     if as_json:

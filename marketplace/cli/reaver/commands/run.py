@@ -8,16 +8,21 @@ from marketplace.cli.reaver.commands.requests import (
     DiskGb,
     Environment,
     Gpu,
+    GpuCount,
+    JobFile,
     JobPriority,
+    Labels,
     MaxMinutes,
     MaxPrice,
     Name,
     Region,
+    Secrets,
     job_request,
+    needs_image,
 )
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, MarketAddress, Program, RpcUrl
 from marketplace.cli.reaver.output import Output
-from marketplace.cli.reaver.session import Connection, run, with_client
+from marketplace.cli.reaver.session import Connection, described, run, with_client
 
 if TYPE_CHECKING:
     from marketplace.client.client import ReaverClient, Submission
@@ -25,11 +30,15 @@ if TYPE_CHECKING:
 
 
 def run_job(
-    image: Annotated[str, typer.Option("--image", help="Container image, by tag or digest.")],
-    gpu: Gpu,
+    file: JobFile = None,
+    image: Annotated[str | None, typer.Option("--image", help="Container image, by tag or digest.")] = None,
+    gpu: Gpu = None,
+    gpu_count: GpuCount = None,
     region: Region = None,
     max_minutes: MaxMinutes = None,
     env: Environment = None,
+    secret: Secrets = None,
+    label: Labels = None,
     name: Name = None,
     priority: JobPriority = None,
     max_price_per_hour: MaxPrice = None,
@@ -61,6 +70,7 @@ def run_job(
       reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
       reaver run --image docker.io/myorg/job:latest --gpu h100 --region na --max-minutes 60
       reaver run --image myorg/train --gpu a100 --env EPOCHS=3 --max-price-per-hour 2.50
+      reaver run --file job.yaml --max-minutes 30
 
     \b
     Interrupted before an answer (a lost connection, Ctrl-C)? Give the same command again:
@@ -72,19 +82,27 @@ def run_job(
 
     output = Output(as_json=as_json)
     connection = Connection(api, keypair, rpc, program, market)
-    request = job_request(
-        image=image,
-        gpu=gpu,
-        region=region,
-        max_minutes=max_minutes,
-        environment=env,
-        name=name,
-        priority=priority,
-        max_price_per_hour=max_price_per_hour,
-        disk_gb=disk_gb,
-        entrypoint=entrypoint,
-        command=command,
+    request = described(
+        output,
+        lambda: job_request(
+            file=file,
+            image=image,
+            gpu=gpu,
+            gpu_count=gpu_count,
+            region=region,
+            max_minutes=max_minutes,
+            environment=env,
+            secrets=secret,
+            labels=label,
+            name=name,
+            priority=priority,
+            max_price_per_hour=max_price_per_hour,
+            disk_gb=disk_gb,
+            entrypoint=entrypoint,
+            command=command,
+        ),
     )
+    needs_image(request)
     try:
         submission = run(output, lambda: with_client(connection, lambda client: _submit(output, client, request)))
     except KeyboardInterrupt:
