@@ -16,6 +16,7 @@ from marketplace.api.native.earnings import earnings_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.gpu_types import gpu_type_routes
+from marketplace.api.native.job_exec import job_exec_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.job_metrics import job_metrics_routes
 from marketplace.api.native.job_retries import retry_routes
@@ -48,6 +49,7 @@ from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
+from marketplace.services.execs import ExecService
 from marketplace.services.extensions import ExtensionService
 from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
@@ -164,7 +166,8 @@ class JobMarket:
             usage=usage,
         )
         logs = JobLogs(store, live, clock)
-        channels = ControlChannels(control, logs)
+        execs = ExecService(live, registry, ids)
+        channels = ControlChannels(control, logs, execs)
         files = FileService(store, storage, live, clock, ids)
         quotes = QuoteService(
             store,
@@ -208,6 +211,7 @@ class JobMarket:
                 *usage_routes(ledger, clock),
                 *earnings_routes(ledger, clock),
                 *gpu_type_routes(registry, chain, currency),
+                *job_exec_routes(jobs, execs),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),

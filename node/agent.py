@@ -24,11 +24,15 @@ from marketplace.protocol.control import (
     ClaimRequest,
     Command,
     CommandType,
+    ExecControl,
+    ExecData,
+    ExecOpen,
     FrameType,
     Hardware,
     Heartbeat,
     Hello,
     Holding,
+    Message,
     Refuse,
     Welcome,
 )
@@ -38,6 +42,7 @@ from node.chain import Chain, ChainRefused, ChainSilent, Standing, Windows
 from node.clock import Anchor, ChainClock, Clock
 from node.control import Connector, ControlChannel
 from node.errors import MarketRefused, MarketUnavailable, NotTrusted
+from node.execs import ExecRefused, Execs
 from node.journal import Attempt, Journal, Step, Stop
 from node.keys import KeyPair
 from node.metering import Identity
@@ -116,6 +121,7 @@ class Agent:
         self._chain = chain
         self._drain_flag = drain_flag
         self._channel = channel(self, connector) if channel else ControlChannel(connector, self)
+        self._execs = Execs(runtime, self._channel)
         self._runners: dict[AttemptKey, AttemptRunner] = {}
         self._tasks: dict[AttemptKey, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
@@ -227,6 +233,27 @@ class Agent:
                 runner = self._runners.get(AttemptKey(command.allocation_id, command.attempt))
                 if runner is not None:
                     runner.on_command(command)
+
+    async def on_exec(self, body: Message) -> str | None:
+        """Something of a command beside a job; why not, None when it is done."""
+        try:
+            match body:
+                case ExecOpen():
+                    runner = self._runners.get(AttemptKey(body.allocation_id, body.attempt))
+                    if runner is None or runner.record.step is not Step.READY:
+                        return "the job does not run here"
+                    await self._execs.open(body)
+                case ExecData():
+                    await self._execs.take(body)
+                case ExecControl():
+                    await self._execs.control(body)
+        except ExecRefused as error:
+            return str(error)
+        return None
+
+    async def on_disconnect(self) -> None:
+        """Commands beside jobs end with the connection; the jobs don't."""
+        await self._execs.close()
 
     # --- attempts ------------------------------------------------------------------------------------------------
 

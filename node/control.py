@@ -25,6 +25,9 @@ from marketplace.protocol.control import (
     ClaimRequest,
     Command,
     ErrorBody,
+    ExecControl,
+    ExecData,
+    ExecOpen,
     Frame,
     FrameType,
     Heartbeat,
@@ -75,6 +78,21 @@ class Receiver(Protocol):
     async def on_command(self, command: Command) -> None:
         """Obey. Returns when the order is journalled, not when it is done."""
         ...
+
+    async def on_exec(self, body: Message) -> str | None:
+        """Something of a command beside a job (ExecOpen, ExecData, ExecControl); why not, None when it is done."""
+        ...
+
+    async def on_disconnect(self) -> None:
+        """The connection ended."""
+        ...
+
+
+_EXEC_BODIES: Final[dict[FrameType, type[Message]]] = {
+    FrameType.EXEC: ExecOpen,
+    FrameType.EXEC_DATA: ExecData,
+    FrameType.EXEC_CONTROL: ExecControl,
+}
 
 
 @dataclass(slots=True)
@@ -189,6 +207,22 @@ class ControlChannel:
         finally:
             self._beats.pop(frame.id, None)
 
+    async def ask(self, kind: FrameType, body: Message, answer: type[_M]) -> _M:
+        """Send once over the present connection and wait for the answer, however long that takes.
+
+        Raises MarketUnavailable when there is no connection or it ends first, MarketRefused.
+        """
+        if self._socket is None or not self._ready.is_set():
+            raise MarketUnavailable("not connected")
+        frame = self._frame(kind, body, None)
+        future = asyncio.get_running_loop().create_future()
+        self._beats[frame.id] = future
+        try:
+            await self._send(frame)
+            return _read(await future, answer)
+        finally:
+            self._beats.pop(frame.id, None)
+
     async def send(self, kind: FrameType, body: Message, *, re: str | None = None) -> None:
         """Send once if connected: for what loses nothing when it is lost."""
         if self._socket is not None:
@@ -230,6 +264,7 @@ class ControlChannel:
                 if not future.done():
                     future.set_exception(MarketUnavailable("the connection was lost"))
             await self._cancel_tasks()
+            await self._receiver.on_disconnect()
             await socket.close()
 
     async def _welcome(self, socket: aiohttp.ClientWebSocketResponse, hello_id: str) -> Welcome:
@@ -256,6 +291,8 @@ class ControlChannel:
             self._start(self._receiver.on_claim_request(frame.id, request))
         elif frame.type is FrameType.COMMAND:
             self._start(self._command(frame.id, _body(frame, Command)))
+        elif frame.type in _EXEC_BODIES:
+            self._start(self._exec(frame.id, _body(frame, _EXEC_BODIES[frame.type])))
         else:
             raise MarketUnavailable(f"the market sent a {frame.type} frame, which nodes send")
 
@@ -272,6 +309,13 @@ class ControlChannel:
     async def _command(self, frame_id: str, command: Command) -> None:
         await self.obey(command)
         await self.send(FrameType.ACK, Message(), re=frame_id)
+
+    async def _exec(self, frame_id: str, body: Message) -> None:
+        refused = await self._receiver.on_exec(body)
+        if refused is None:
+            await self.send(FrameType.ACK, Message(), re=frame_id)
+        else:
+            await self.send(FrameType.ERROR, ErrorBody(code=Code.CONFLICT.public, message=refused), re=frame_id)
 
     def _start(self, work: Awaitable[None]) -> None:
         """Answer beside the reader: an answer may itself wait for an answer."""

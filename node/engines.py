@@ -47,4 +47,5 @@ def announced(settings: Settings, found: Capabilities) -> Announced:
         disk_limit=found.scratch_limit is DiskLimit.ENFORCED,
         max_disk_gb=most_disk_gb(settings, found),
         pause=True,
+        exec=settings.runtime.kind is RuntimeKind.DOCKER,
     )

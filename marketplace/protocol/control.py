@@ -29,6 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 
 SUBPROTOCOL: Final = "reaver.node.v1"
 MAX_FRAME_BYTES: Final = 1 << 20
+MAX_EXEC_BYTES: Final = 32 << 10
+"""Of one `exec_data` frame."""
 MAX_LOG_LINES: Final = 500
 """Lines of one `logs` frame; with lines of at most 16 KiB the node also keeps frames under MAX_FRAME_BYTES."""
 
@@ -67,6 +69,10 @@ class FrameType(StrEnum):
     STATE = "state"
     LOGS = "logs"
     COMMAND = "command"
+    EXEC = "exec"
+    EXEC_DATA = "exec_data"
+    EXEC_CONTROL = "exec_control"
+    EXEC_END = "exec_end"
     ACK = "ack"
     ERROR = "error"
 
@@ -352,6 +358,46 @@ class StateAck(Message):
     """Taken. countersignature: over the report's voucher, None when it carried none."""
 
     countersignature: Countersignature | None = None
+
+
+class ExecOpen(Message):
+    """Run a command beside the job, in its container. Market to node; acknowledged once it runs, or an error."""
+
+    exec_id: str = Field(min_length=1, max_length=64)
+    allocation_id: str
+    attempt: int = Field(ge=1)
+    cmd: tuple[str, ...] = Field(strict=False, min_length=1, max_length=256)
+    tty: bool = False
+    rows: int = Field(default=24, ge=1, le=1000)
+    cols: int = Field(default=80, ge=1, le=1000)
+
+
+class ExecData(Message):
+    """What goes in (stream 0) or comes out (1, 2) of such a command. end: nothing more comes of the stream.
+
+    Acknowledged when it was passed on: the sender holds the next one back until then.
+    """
+
+    exec_id: str = Field(min_length=1, max_length=64)
+    stream: int = Field(ge=0, le=2)
+    data: Base64Bytes
+    end: bool = False
+
+
+class ExecControl(Message):
+    """Market to node: the terminal has another size, or nobody listens any more."""
+
+    exec_id: str = Field(min_length=1, max_length=64)
+    rows: int | None = Field(default=None, ge=1, le=1000)
+    cols: int | None = Field(default=None, ge=1, le=1000)
+    close: bool = False
+
+
+class ExecEnd(Message):
+    """Node to market: the command has ended. exit_code: None where it can't be told."""
+
+    exec_id: str = Field(min_length=1, max_length=64)
+    exit_code: int | None = None
 
 
 class LogLine(Message):

@@ -20,7 +20,19 @@ from marketplace.domain.nodes import LEAST_UPTIME, UPTIME_WINDOW_MS, Node, NodeS
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Tokens
 from marketplace.domain.reputation import Record, reputation
-from marketplace.protocol.control import Capabilities, Claim, ClaimRequest, Command, Hardware, Hello, Refuse
+from marketplace.protocol.control import (
+    Capabilities,
+    Claim,
+    ClaimRequest,
+    Command,
+    ErrorBody,
+    ExecControl,
+    ExecData,
+    ExecOpen,
+    Hardware,
+    Hello,
+    Refuse,
+)
 from marketplace.services.chain_port import ChainPort, NodeView
 from marketplace.services.clock import Clock
 from marketplace.services.live import Live
@@ -48,6 +60,10 @@ class NodeLink(Protocol):
         """Whether the node acknowledged it."""
         ...
 
+    async def exec(self, body: ExecOpen | ExecData | ExecControl) -> ErrorBody | None:
+        """Something of a command beside a job; None once the node took it, else why not."""
+        ...
+
     async def close(self, reason: str) -> None: ...
 
 
@@ -59,6 +75,7 @@ class Presence:
     slots: int
     egress: bool = False
     pause: bool = False
+    exec: bool = False
     max_disk_gb: int = 0
     cuda: int = 0
     link: NodeLink | None = None
@@ -101,7 +118,7 @@ class NodeRegistry:
         nodes, away = await self._store.read(read)
         for node in nodes:
             self._nodes[node.id] = Presence(
-                node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"),
+                node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"), exec=_can(node, "exec"),
                 last_beat_ms=self._clock.monotonic_ms(), draining=node.status is NodeStatus.DRAINING,
                 lost=node.id in away,
             )  # fmt: skip
@@ -149,7 +166,9 @@ class NodeRegistry:
 
     def add(self, node: Node) -> None:
         """A node that was just registered."""
-        self._nodes[node.id] = Presence(node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"))
+        self._nodes[node.id] = Presence(
+            node, slots=node.slots, egress=_can(node, "egress"), pause=_can(node, "pause"), exec=_can(node, "exec")
+        )
         self._by_address[node.address] = node.id
 
     def find(self, node_id: NodeId) -> Presence | None:
@@ -293,6 +312,7 @@ class NodeRegistry:
         presence.slots = slots
         presence.egress = capabilities.egress
         presence.pause = capabilities.pause
+        presence.exec = capabilities.exec
         presence.max_disk_gb = capabilities.max_disk_gb
         presence.cuda = _cuda(hardware.cuda_version)
         presence.node = replace(

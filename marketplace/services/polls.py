@@ -11,7 +11,20 @@ from typing import Final
 
 from marketplace.domain.ids import NodeId
 from marketplace.errors import AlreadyAssigned, Conflict
-from marketplace.protocol.control import Claim, ClaimAck, ClaimRequest, Command, Heartbeat, HeartbeatAck, Hello, Refuse
+from marketplace.protocol.control import (
+    Claim,
+    ClaimAck,
+    ClaimRequest,
+    Command,
+    ErrorBody,
+    ExecControl,
+    ExecData,
+    ExecOpen,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Refuse,
+)
 from marketplace.services.claims import ANSWER_MS
 from marketplace.services.clock import Clock
 from marketplace.services.node_control import NodeControl
@@ -71,6 +84,10 @@ class PollLink:
         offer = self._offers.get((claim.allocation_id, claim.attempt))
         if offer is not None and not offer.lease.done():
             offer.lease.set_result(lease_token)
+
+    async def exec(self, body: ExecOpen | ExecData | ExecControl) -> ErrorBody | None:  # noqa: ARG002 - the link's
+        """Nothing goes to a node that only polls at once."""
+        return ErrorBody(code="conflict", message="its node polls, and holds no connection")
 
     async def command(self, command: Command) -> bool:
         """Keep it for the next heartbeat's answer; not acknowledged until then."""

@@ -38,6 +38,7 @@ from node.runtime.machine import Machine, examine
 from node.runtime.naming import DEPLOYMENT, ROOT_LIMIT, SPEC, Namespace, fingerprint
 from node.runtime.port import (
     AttemptKey,
+    Beside,
     Capabilities,
     Container,
     ContainerSpec,
@@ -216,6 +217,17 @@ class DockerRuntime:
         if found is not None and found["State"]["Status"] == "paused":
             with contextlib.suppress(EngineRefused):  # let go in between
                 await self._engine.call("POST", f"containers/{self._names.name(key)}/unpause")
+
+    async def beside(self, key: AttemptKey, command: tuple[str, ...], *, tty: bool) -> Beside:
+        name = self._names.name(key)
+        if await self._inspect(key) is None:
+            raise ContainerVanished
+        body = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True, "Tty": tty, "Cmd": list(command)}
+        try:
+            found = await self._engine.call("POST", f"containers/{name}/exec", body=body)
+            return await self._engine.attach(str(found["Id"]), tty=tty)
+        except EngineRefused as refused:
+            raise StartFailed(str(refused)) from refused
 
     async def measure(self, key: AttemptKey) -> Usage | None:
         path = f"containers/{self._names.name(key)}/stats"

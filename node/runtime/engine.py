@@ -4,6 +4,7 @@ aiodocker's own objects hide what is needed here (which stream a log line came f
 its request layer is used directly; it is the only module that touches the driver.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -11,11 +12,15 @@ from typing import Any
 
 import aiohttp
 from aiodocker import Docker, DockerError
+from aiodocker.execs import Exec
+from aiodocker.stream import Stream
 
-from node.runtime.errors import EngineRefused, EngineUnavailable
+from node.runtime.errors import EngineError, EngineRefused, EngineUnavailable
+from node.runtime.port import LogStream
 
 QUICK_S = 20.0  # chosen: reads and small writes take milliseconds; beyond this the engine hangs
 SLOW_S = 120.0  # chosen: create, start and delete on a machine under load
+_STDERR = 2
 _UNREACHABLE = 900  # aiodocker's status for "cannot connect"
 
 
@@ -82,6 +87,18 @@ class Engine:
             if response is not None:
                 response.close()
 
+    async def attach(self, exec_id: str, *, tty: bool) -> "Attached":
+        """Start an exec instance and hold its streams. Raises EngineUnavailable, EngineRefused."""
+        docker = self._client()
+        stream = Exec(docker, exec_id, tty=tty).start(detach=False)
+        try:
+            await stream._init()  # noqa: SLF001 - what its `async with` does
+        except DockerError as error:
+            raise EngineRefused(error.status, error.message) from error
+        except (aiohttp.ClientError, OSError, AssertionError) as error:
+            raise EngineUnavailable(f"the container engine does not answer: {error}") from error
+        return Attached(self, exec_id, stream)
+
     async def close(self) -> None:
         if self._docker is not None:
             await self._docker.close()
@@ -94,3 +111,46 @@ class Engine:
             except (ValueError, DockerError, AssertionError) as error:  # it asserts when it finds no socket
                 raise EngineUnavailable(f"no container engine was found {error}".strip()) from error
         return self._docker
+
+
+class Attached:
+    """A command beside a container's own, as `port.Beside` promises it."""
+
+    def __init__(self, engine: Engine, exec_id: str, stream: Stream) -> None:
+        self._engine = engine
+        self._id = exec_id
+        self._stream = stream
+
+    async def read(self) -> tuple[LogStream, bytes] | None:
+        try:
+            message = await self._stream.read_out()
+        except (aiohttp.ClientError, OSError):
+            return None
+        if message is None:
+            return None
+        return (LogStream.STDERR if message.stream == _STDERR else LogStream.STDOUT), message.data
+
+    async def write(self, data: bytes) -> None:
+        with contextlib.suppress(RuntimeError, AssertionError, aiohttp.ClientError, OSError):  # it has ended
+            await self._stream.write_in(data)
+
+    async def end_input(self) -> None:
+        response = self._stream._resp  # noqa: SLF001 - the driver ends both directions at once only
+        if response is not None and response.connection is not None and response.connection.transport is not None:
+            response.connection.transport.write_eof()
+
+    async def resize(self, rows: int, cols: int) -> None:
+        with contextlib.suppress(EngineError):  # no terminal, or it has ended
+            await self._engine.call("POST", f"exec/{self._id}/resize", params={"h": str(rows), "w": str(cols)})
+
+    async def exit_code(self) -> int | None:
+        try:
+            found = await self._engine.get(f"exec/{self._id}/json")
+        except EngineError:
+            return None
+        code = found.get("ExitCode")
+        return None if found.get("Running") or code is None else int(code)
+
+    async def close(self) -> None:
+        with contextlib.suppress(AssertionError, aiohttp.ClientError, OSError):  # it has ended
+            await self._stream.close()

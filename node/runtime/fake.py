@@ -28,6 +28,7 @@ from node.runtime.lines import LineReader
 from node.runtime.naming import Namespace, fingerprint
 from node.runtime.port import (
     AttemptKey,
+    Beside,
     Capabilities,
     Container,
     ContainerSpec,
@@ -258,6 +259,36 @@ class FakeEngine:
         )
 
 
+class FakeBeside:
+    """`cat` gives back its input, anything else says its own words; ends with as many as it had arguments."""
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._code = len(command) - 1
+        self._output: asyncio.Queue[bytes | None] = asyncio.Queue()
+        if command != ("cat",):
+            self._output.put_nowait(" ".join(command).encode())
+            self._output.put_nowait(None)
+
+    async def read(self) -> tuple[LogStream, bytes] | None:
+        data = await self._output.get()
+        return None if data is None else (LogStream.STDOUT, data)
+
+    async def write(self, data: bytes) -> None:
+        self._output.put_nowait(data)
+
+    async def end_input(self) -> None:
+        self._output.put_nowait(None)
+
+    async def resize(self, rows: int, cols: int) -> None:
+        self._output.put_nowait(f"[{rows}x{cols}]".encode())
+
+    async def exit_code(self) -> int | None:
+        return self._code
+
+    async def close(self) -> None:
+        self._output.put_nowait(None)
+
+
 class FakeRuntime:
     """A runtime on a fake engine; see `port.Runtime` for what each method promises."""
 
@@ -381,6 +412,12 @@ class FakeRuntime:
         """Whoever waits for its end computes it anew."""
         record.changed.set()
         record.changed = asyncio.Event()
+
+    async def beside(self, key: AttemptKey, command: tuple[str, ...], *, tty: bool) -> Beside:  # noqa: ARG002
+        record = self._engine.record(self._names.name(key))
+        if record is None or record.outcome is not None:
+            raise ContainerVanished
+        return FakeBeside(command)
 
     async def measure(self, key: AttemptKey) -> Usage | None:
         record = self._engine.record(self._names.name(key))

@@ -266,6 +266,34 @@ class Swept:
     scratch: tuple[str, ...] = ()
 
 
+class Beside(Protocol):
+    """A command that runs beside a container's own, in its sandbox."""
+
+    async def read(self) -> tuple[LogStream, bytes] | None:
+        """The next output, None at its end. With a terminal everything is STDOUT."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Input; returns once it is taken. What ended takes nothing any more."""
+        ...
+
+    async def end_input(self) -> None:
+        """No more input comes."""
+        ...
+
+    async def resize(self, rows: int, cols: int) -> None:
+        """The terminal has another size."""
+        ...
+
+    async def exit_code(self) -> int | None:
+        """Of a command that has ended; None where it can't be told."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it: it loses its input and output, and ends with its container at the latest."""
+        ...
+
+
 class Runtime(Protocol):
     """Runs one container per attempt. Every method raises EngineUnavailable when the engine is silent:
     an answer is never made up, so an empty list means that there is nothing.
@@ -330,6 +358,13 @@ class Runtime(Protocol):
 
     async def resume(self, key: AttemptKey) -> None:
         """Let it go on. One that isn't held, or has ended, is left as it is. `stop` does this first."""
+        ...
+
+    async def beside(self, key: AttemptKey, command: tuple[str, ...], *, tty: bool) -> Beside:
+        """Start a command beside a running container's own.
+
+        Raises CapabilityMissing, ContainerVanished, StartFailed.
+        """
         ...
 
     async def measure(self, key: AttemptKey) -> Usage | None:

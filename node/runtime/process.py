@@ -25,11 +25,19 @@ from typing import IO, Any
 
 import structlog
 
-from node.runtime.errors import AttemptConflict, ContainerVanished, ImageFault, ImageUnavailable, StartFailed
+from node.runtime.errors import (
+    AttemptConflict,
+    CapabilityMissing,
+    ContainerVanished,
+    ImageFault,
+    ImageUnavailable,
+    StartFailed,
+)
 from node.runtime.lines import LineReader
 from node.runtime.naming import DEPLOYMENT, SPEC, Namespace, fingerprint
 from node.runtime.port import (
     AttemptKey,
+    Beside,
     Capabilities,
     Container,
     ContainerSpec,
@@ -188,6 +196,9 @@ class ProcessRuntime:
 
     async def resume(self, key: AttemptKey) -> None:
         self._signal(key, signal.SIGCONT)
+
+    async def beside(self, key: AttemptKey, command: tuple[str, ...], *, tty: bool) -> Beside:  # noqa: ARG002
+        raise CapabilityMissing("there is no sandbox here in which a command could run beside the job")
 
     async def measure(self, key: AttemptKey) -> Usage | None:  # noqa: ARG002 - the port's signature
         return None  # processes of one user are not told apart here

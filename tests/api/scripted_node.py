@@ -38,6 +38,7 @@ class ScriptedNode(Wallet):
         self.hardware = HARDWARE
         self.requests: asyncio.Queue[tuple[str, ClaimRequest]] = asyncio.Queue()
         self.commands: list[dict] = []
+        self.execs: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
         self._numbers = itertools.count(1)
         self._answers: dict[str, asyncio.Future] = {}
         self._socket = None
@@ -116,6 +117,9 @@ class ScriptedNode(Wallet):
                 await self.requests.put((frame["id"], ClaimRequest.model_validate(frame["body"])))
             elif frame["type"] == "command":
                 self.commands.append(frame["body"])
+                await self._send("ack", {}, f"n{next(self._numbers)}", frame["id"])
+            elif frame["type"].startswith("exec"):
+                await self.execs.put((frame["type"], frame["body"]))
                 await self._send("ack", {}, f"n{next(self._numbers)}", frame["id"])
 
     async def next_request(self):

@@ -30,6 +30,8 @@ from marketplace.protocol.control import (
     CommandType,
     Countersignature,
     ErrorBody,
+    ExecData,
+    ExecEnd,
     Frame,
     FrameType,
     Heartbeat,
@@ -106,6 +108,8 @@ class ScriptedMarket:
         self.max_unacked_ms = 60_000
         self.start_limit_ms = 30_000
         self.pause_ms = 0
+        self.execs: list[ExecData | ExecEnd] = []
+        self.errors: list[ErrorBody] = []
         self.program_id = base58.b58encode(identity.program_id).decode()
         self.drop_answers: Counter[FrameType] = Counter()
         """How many frames of a type are taken but not answered."""
@@ -294,6 +298,14 @@ class ScriptedMarket:
                 self.refusals.append(Refuse.model_validate(frame.body))
             case FrameType.STATE:
                 await self._state(socket, frame)
+            case FrameType.EXEC_DATA:
+                self.execs.append(ExecData.model_validate(frame.body))
+                await self._send(socket, FrameType.ACK, Message(), frame.id)
+            case FrameType.EXEC_END:
+                self.execs.append(ExecEnd.model_validate(frame.body))
+                await self._send(socket, FrameType.ACK, Message(), frame.id)
+            case FrameType.ERROR:
+                self.errors.append(ErrorBody.model_validate(frame.body))
             case FrameType.LOGS:
                 await self._logs(socket, frame)
             case _:

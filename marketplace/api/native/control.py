@@ -22,6 +22,10 @@ from marketplace.protocol.control import (
     ClaimRequest,
     Command,
     ErrorBody,
+    ExecControl,
+    ExecData,
+    ExecEnd,
+    ExecOpen,
     Frame,
     FrameType,
     Heartbeat,
@@ -32,6 +36,7 @@ from marketplace.protocol.control import (
     StateReport,
 )
 from marketplace.services.claims import ANSWER_MS
+from marketplace.services.execs import UNREACHABLE, ExecService
 from marketplace.services.logs import JobLogs
 from marketplace.services.node_control import NodeControl
 
@@ -41,6 +46,13 @@ HELLO_S: Final = 10.0
 """Chosen: a connection that doesn't introduce itself is closed."""
 COMMAND_S: Final = 5.0
 """Chosen: a command that isn't acknowledged comes again with the next heartbeat."""
+EXEC_S: Final = 60.0
+"""Chosen: a command that reads nothing for so long takes no more input."""
+_EXEC_FRAMES: Final = {
+    ExecOpen: FrameType.EXEC,
+    ExecData: FrameType.EXEC_DATA,
+    ExecControl: FrameType.EXEC_CONTROL,
+}
 PING_S: Final = 20.0
 MAX_AT_ONCE: Final = 64
 """Chosen: frames of one node in work at once; further ones wait in its socket."""
@@ -49,11 +61,14 @@ MAX_AT_ONCE: Final = 64
 class NodeConnection:
     """One socket. It is the node's link for as long as it lasts."""
 
-    def __init__(self, socket: web.WebSocketResponse, node_id: NodeId, control: NodeControl, logs: JobLogs) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, node_id: NodeId, control: NodeControl, logs: JobLogs, execs: ExecService
+    ) -> None:
         self._socket = socket
         self._node_id = node_id
         self._control = control
         self._logs = logs
+        self._execs = execs
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
         self._answers: dict[str, asyncio.Future[Frame]] = {}
@@ -99,6 +114,13 @@ class NodeConnection:
         answer = await self._ask(self._frame(FrameType.COMMAND, command), COMMAND_S)
         return answer is not None and answer.type is FrameType.ACK
 
+    async def exec(self, body: ExecOpen | ExecData | ExecControl) -> ErrorBody | None:
+        """Pass on what belongs to a command beside a job; None once the node took it."""
+        answer = await self._ask(self._frame(_EXEC_FRAMES[type(body)], body), EXEC_S)
+        if answer is None:
+            return UNREACHABLE
+        return ErrorBody.model_validate(answer.body) if answer.type is FrameType.ERROR else None
+
     async def close(self, reason: str) -> None:
         """End the connection; the node comes back by itself."""
         await self._socket.close(code=WSCloseCode.GOING_AWAY, message=reason.encode()[:120])
@@ -123,6 +145,7 @@ class NodeConnection:
                 task.add_done_callback(self._done)
         finally:
             self._control.disconnected(self._node_id, self)
+            self._execs.disconnected(self)
             self._greeted.set()
             for answer in self._answers.values():
                 if not answer.done():
@@ -183,6 +206,10 @@ class NodeConnection:
                 await self._answer(frame, lambda: self._logs.take(self._node_id, Logs.model_validate(frame.body)))
             case FrameType.CLAIM:
                 await self._answer(frame, lambda: self._claim_again(frame))
+            case FrameType.EXEC_DATA:
+                await self._answer(frame, lambda: self._execs.take(self._node_id, ExecData.model_validate(frame.body)))
+            case FrameType.EXEC_END:
+                await self._answer(frame, lambda: self._execs.take(self._node_id, ExecEnd.model_validate(frame.body)))
             case FrameType.ACK | FrameType.ERROR | FrameType.REFUSE:
                 # Late answers to something that was given up: nothing depends on them.
                 return
@@ -250,16 +277,17 @@ def _name(claim: Claim) -> str:
 class ControlChannels:
     """Open connections, ended together when the process stops."""
 
-    def __init__(self, control: NodeControl, logs: JobLogs) -> None:
+    def __init__(self, control: NodeControl, logs: JobLogs, execs: ExecService) -> None:
         self._control = control
         self._logs = logs
+        self._execs = execs
         self._open: set[NodeConnection] = set()
 
     async def serve(self, call: Call, node_id: NodeId) -> web.StreamResponse:
         """Upgrade and serve."""
         socket = web.WebSocketResponse(protocols=(SUBPROTOCOL,), heartbeat=PING_S, max_msg_size=MAX_FRAME_BYTES)
         await socket.prepare(call.http)
-        connection = NodeConnection(socket, node_id, self._control, self._logs)
+        connection = NodeConnection(socket, node_id, self._control, self._logs, self._execs)
         self._open.add(connection)
         try:
             await connection.serve()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from node.runtime.errors import AttemptConflict, ContainerVanished, ImageFault, ImageUnavailable
+from node.runtime.errors import AttemptConflict, CapabilityMissing, ContainerVanished, ImageFault, ImageUnavailable
 from node.runtime.port import LOG_LINE_BYTES, AttemptKey, ContainerState, DiskLimit, LogLine, LogStream
 from tests.node.runtime.stages import Behaviour, Stage, other
 
@@ -100,6 +100,37 @@ async def test_what_a_running_container_uses_is_told_or_declined(stage: Stage) -
     assert used is not None or not stage.enforces
     await stage.runtime.stop(spec.key, grace_s=1)
     assert await stage.runtime.measure(spec.key) is None
+
+
+async def test_a_command_beside_it_is_fed_and_read_and_does_not_end_it(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.CHATS)
+    await stage.runtime.start(spec)
+    await anext(aiter(stage.runtime.logs(spec.key)))
+    try:
+        beside = await stage.runtime.beside(spec.key, ("cat",), tty=False)
+    except CapabilityMissing:
+        assert not stage.enforces
+        return
+    await beside.write(b"one ")
+    await beside.write(b"two")
+    await beside.end_input()
+    read = b""
+    async with asyncio.timeout(20):
+        while (piece := await beside.read()) is not None:
+            assert piece[0] is LogStream.STDOUT
+            read += piece[1]
+    assert read == b"one two"
+    assert await beside.exit_code() == 0
+    await beside.close()
+    found = await stage.runtime.find(spec.key)
+    assert found is not None
+    assert found.state is ContainerState.RUNNING
+
+
+async def test_beside_nothing_no_command_runs(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.ENDS)
+    with pytest.raises((ContainerVanished, CapabilityMissing)):
+        await stage.runtime.beside(spec.key, ("cat",), tty=False)
 
 
 async def test_a_stop_kills_a_stubborn_container_after_its_grace(stage: Stage) -> None:
