@@ -55,11 +55,13 @@ class Retry:
     """Which ends of an attempt another attempt follows. max_attempts: the first included.
 
     on: codes of reasons, None for the market's own list. exit_codes: of the work, tried again at the renter's cost.
+    extend: whether a later attempt gets the full time again, inside the allowance.
     """
 
     max_attempts: int | None = None
     on: tuple[str, ...] | None = None
     exit_codes: tuple[int, ...] | None = None
+    extend: bool | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON object."""
@@ -68,13 +70,16 @@ class Retry:
                 "max_attempts": self.max_attempts,
                 "on": None if self.on is None else list(self.on),
                 "exit_codes": None if self.exit_codes is None else list(self.exit_codes),
+                "extend": self.extend,
             }
         )
 
     def terms(self) -> RetryTerms:
         """What of it the escrow's hash stands for."""
         attempts = DEFAULT_ATTEMPTS if self.max_attempts is None else self.max_attempts
-        return RetryTerms(max_attempts=attempts, exit_codes=tuple(sorted(set(self.exit_codes or ()))))
+        return RetryTerms(
+            max_attempts=attempts, exit_codes=tuple(sorted(set(self.exit_codes or ()))), extend=self.extend or None
+        )
 
 
 @dataclass(frozen=True, slots=True)

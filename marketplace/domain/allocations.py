@@ -218,6 +218,7 @@ class Allocation:
     retry_on: tuple[int, ...] = tuple(sorted(RETRIED))
     retry_exit_codes: tuple[int, ...] = ()
     retry_at_ms: int | None = None
+    retry_extend: bool = False
     retry_of: JobId | None = None
     consumer_id: str | None = None
     registry_auth_id: RegistryAuthId | None = None
@@ -230,7 +231,12 @@ class Allocation:
     @property
     def retry(self) -> RetryPolicy:
         """Which ends another attempt follows."""
-        return RetryPolicy(self.max_attempts, frozenset(map(Reason, self.retry_on)), frozenset(self.retry_exit_codes))
+        return RetryPolicy(
+            self.max_attempts,
+            frozenset(map(Reason, self.retry_on)),
+            frozenset(self.retry_exit_codes),
+            self.retry_extend,
+        )
 
     @property
     def job_id(self) -> JobId:

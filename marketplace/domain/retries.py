@@ -30,12 +30,14 @@ WORK_ENDS: Final = frozenset({Reason.APP_ERROR, Reason.OOM, Reason.DISK_FULL})
 class RetryPolicy:
     """max_attempts: in all, the first included. on: of RETRIED. exit_codes: of the work, retried at the renter's cost.
 
+    extend: a later attempt gets the full time again, as far as the wallet's allowance permits.
     Ends that are nobody's choice here (the market's own fault, an overclaim) are always followed by another attempt.
     """
 
     max_attempts: int = DEFAULT_ATTEMPTS
     on: frozenset[Reason] = RETRIED
     exit_codes: frozenset[int] = frozenset()
+    extend: bool = False
 
     def covers(self, reason: Reason, exit_code: int | None) -> bool:
         """Whether an attempt that ended so may be followed by another, while attempts are left."""

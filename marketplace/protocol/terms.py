@@ -33,6 +33,7 @@ class RetryTerms(BaseModel):
 
     max_attempts: int
     exit_codes: tuple[int, ...] = Field(default=(), strict=False)
+    extend: bool | None = None
 
 
 class JobSpec(BaseModel):

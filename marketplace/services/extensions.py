@@ -7,7 +7,7 @@ opened is extended by the wallet's signature alone, one of the market's by the m
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -56,6 +56,8 @@ _log = structlog.get_logger(__name__)
 
 CONFIRM_MS: Final = 20_000
 """As for a submit (api.md section 1.3)."""
+_RESTORED: Final = "retry "
+"""Before an attempt's number: the key of what is given back after it. No Idempotency-Key has a space."""
 _ENDING: Final = frozenset({AllocationState.RELEASING, AllocationState.RELEASED, AllocationState.FAILED})
 _CAPS: Final = {
     "EscrowCapExceeded": BlockedBy.PER_JOB,
@@ -163,6 +165,40 @@ class ExtensionService:
                 await self._perform(present, known, None, lambda tx: self._hold_for_key(tx, known))
             except (ActRefused, ActPending, SpendLimitReached) as error:
                 _log.warning("not extended", action="extensions.auto", allocation=present.id, error=str(error))
+                return False
+            return True
+
+    async def restore(self, allocation: Allocation) -> bool:
+        """Before a later attempt: give back the time that earlier ones used, where `retry.extend` asked for it.
+
+        Whether there is more now. What the allowance doesn't permit is left, and looked at again with the next node.
+        Raises ChainUnavailable.
+        """
+        async with self._lock(allocation.id):
+            present = self._live.find(allocation.id)
+            if present is None or present.state in _ENDING or present.cancelling or present.opener is Opener.WALLET:
+                return False
+            purse, intents = await self._purse(present), await self._all(present.id)
+            key = f"{_RESTORED}{present.attempt}"
+            known = next((e for e in intents if e.key == key), None)
+            if known is None:
+                given_back = sum(e.added_ms for e in intents if _landed(e) and (e.key or "").startswith(_RESTORED))
+                full = Millis(purse.escrow.max_time - given_back)
+                step = Millis(min(full - purse.escrow.time_left, MAX_TOTAL_MS - purse.escrow.max_time))
+                if step <= 0:
+                    return False
+                intent = self._intent(present, purse.escrow, step, len(intents) + 1, key=None)
+                known = replace(intent, key=key, automatic=False)
+            elif _landed(known) or purse.escrow.max_time >= known.from_ms + known.added_ms:
+                return False
+            blocked = purse.obstacle(known.added_deposit, self._chain.now())
+            if blocked is not None and not await self._chain.under_way(_operation(present, known)):
+                _log.info("time not restored", action="extensions.restore", allocation=present.id, blocked_by=blocked)
+                return False
+            try:
+                await self._perform(present, known, None, lambda tx: self._hold_for_key(tx, known))
+            except (ActRefused, ActPending, SpendLimitReached) as error:
+                _log.warning("time not restored", action="extensions.restore", allocation=present.id, error=str(error))
                 return False
             return True
 

@@ -68,6 +68,7 @@ class RetryFields:
     max_attempts: int
     on: tuple[str, ...] | None = None
     exit_codes: tuple[int, ...] = ()
+    extend: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,14 +425,18 @@ def _retry(fields: RetryFields | None, found: _Findings) -> RetryPolicy:
     on: frozenset[Reason] = RETRIED
     if fields.on is not None:
         on = frozenset(codes[code] for code in fields.on if code in codes)
-    return RetryPolicy(fields.max_attempts, on, frozenset(fields.exit_codes))
+    return RetryPolicy(fields.max_attempts, on, frozenset(fields.exit_codes), fields.extend)
 
 
 def _retry_terms(fields: RetryFields | None, policy: RetryPolicy) -> RetryTerms | None:
     """What of it the node has to know, and the hash to stand for; None where nothing was asked for."""
     if fields is None:
         return None
-    return RetryTerms(max_attempts=policy.max_attempts, exit_codes=tuple(sorted(policy.exit_codes)))
+    return RetryTerms(
+        max_attempts=policy.max_attempts,
+        exit_codes=tuple(sorted(policy.exit_codes)),
+        extend=True if policy.extend else None,
+    )
 
 
 def _regions(fields: OrderFields, found: _Findings) -> tuple[str, ...]:

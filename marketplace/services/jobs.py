@@ -245,6 +245,7 @@ class JobService:
             min_reputation_millionths=order.min_reputation_millionths,
             retry_on=tuple(sorted(order.retry.on)),
             retry_exit_codes=tuple(sorted(order.retry.exit_codes)),
+            retry_extend=order.retry.extend,
             retry_of=order.retry_of,
             auto_extend_ms=order.auto_extend_ms,
             consumer_id=order.consumer_id,

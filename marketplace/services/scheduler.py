@@ -71,6 +71,8 @@ class Extender(Protocol):
 
     async def extend_by_itself(self, allocation: Allocation) -> bool: ...
 
+    async def restore(self, allocation: Allocation) -> bool: ...
+
 
 class Scheduler:
     """Drives every live allocation."""
@@ -276,6 +278,8 @@ class Scheduler:
             return pause_ms
         max_ms, deposit = allocation.max_ms, allocation.deposit
         if allocation.attempt:
+            if allocation.retry_extend:
+                await self._extender.restore(allocation)
             max_ms, deposit = await self._remaining(allocation)
         if max_ms <= 0 or deposit <= 0:
             await self._release(allocation.id, Reason.TIMEOUT if max_ms <= 0 else Reason.OUT_OF_FUNDS)

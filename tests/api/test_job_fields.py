@@ -202,3 +202,34 @@ async def test_an_ended_job_is_repeated_with_all_that_it_said(allowed, add_node)
     assert (status, refused["details"][0]["field"]) == (422, "priority")
     await again.report("exited", reason=7)
     await until(allowed, second["id"], "failed")
+
+
+async def test_a_later_attempt_gets_the_full_time_again_inside_the_allowance(allowed, add_node, live_market):
+    node = await add_node("cpu-small")
+    retry = {"max_attempts": 3, "exit_codes": [75], "extend": True}
+    submitting = asyncio.create_task(submit(allowed, retry=retry))
+    job_id = await run_to_exit(live_market, allowed, node, submitting, 75, final=False)
+    job = await until(allowed, job_id, "queued")
+    assert job["retry"]["extend"] is True
+    deposit = job["settlement"]["deposit"]
+    live_market.clock.ahead_ms += 10_000
+    live_market.jobs.scheduler.wake_queued()
+    request_id, request = await node.next_request()
+    assert (request.attempt, request.max_ms) == (2, 300_000)
+    _, job, _ = await allowed("GET", f"/v1/jobs/{job_id}")
+    assert job["settlement"]["deposit"] > deposit
+    assert [t["kind"] for t in job["settlement"]["transactions"]].count("extend") == 1
+    # outside the allowance the next one has what is left
+    attempt = await node.claim(request_id, request)
+    await until(allowed, job_id, "assigned")
+    await attempt.ready(live_market.jobs.chain.now())
+    await until(allowed, job_id, "running")
+    _, prepared, _ = await allowed("DELETE", "/v1/allowance")
+    await allowed.send(prepared)
+    voucher = attempt.voucher(300, state=VoucherState.ENDED, reason=2)
+    assert (await attempt.report("exited", reason=2, exit_code=75, voucher=voucher))["type"] == "ack"
+    await until(allowed, job_id, "queued")
+    live_market.clock.ahead_ms += 20_000
+    live_market.jobs.scheduler.wake_queued()
+    _, request = await node.next_request()
+    assert (request.attempt, request.max_ms) == (3, 299_700)

@@ -47,11 +47,13 @@ class Retry(RequestModel):
     max_attempts: int = Field(default=DEFAULT_ATTEMPTS, ge=1, le=MAX_ATTEMPTS)
     on: Annotated[list[Annotated[str, StringConstraints(max_length=32)]], Field(max_length=32)] | None = None
     exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(default_factory=list, max_length=255)
-    extend: Literal[False] = False
+    extend: bool = False
 
     def fields(self) -> RetryFields:
         """As the service takes it."""
-        return RetryFields(self.max_attempts, None if self.on is None else tuple(self.on), tuple(self.exit_codes))
+        return RetryFields(
+            self.max_attempts, None if self.on is None else tuple(self.on), tuple(self.exit_codes), self.extend
+        )
 
 
 class AutoExtend(RequestModel):

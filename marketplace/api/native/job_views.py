@@ -136,7 +136,7 @@ class RetryView(ResponseModel):
     max_attempts: int
     on: list[str]
     exit_codes: list[int]
-    extend: bool = False
+    extend: bool
 
 
 class JobView(ResponseModel):
@@ -334,6 +334,7 @@ class JobViews:
                 max_attempts=allocation.max_attempts,
                 on=[Reason(number).code for number in allocation.retry_on],
                 exit_codes=list(allocation.retry_exit_codes),
+                extend=allocation.retry_extend,
             ),
             shm_gb=None if spec.shm_mb is None else spec.shm_mb / 1000,
             ulimits=spec.ulimits or {},

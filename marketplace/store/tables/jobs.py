@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import BigInteger, Index, LargeBinary, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
 from marketplace.store.tables.partial import partial
@@ -81,6 +81,7 @@ class AllocationRow(SQLModel, table=True):
     retry_on: str = Field(default=_RETRIED, sa_column_kwargs={"server_default": _RETRIED})
     retry_exit_codes: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
     retry_at_ms: int | None = Field(default=None, sa_type=BigInteger)
+    retry_extend: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     retry_of: str | None = None
     consumer_id: str | None = None
     registry_auth_id: str | None = Field(default=None, index=True)
