@@ -45,6 +45,7 @@ from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.control import Capabilities
 from marketplace.services.chain_acts import MarketKeys, MeterKeys, SolanaChain
 from marketplace.services.chain_events import ChainEvents
+from marketplace.services.chain_feed import ChainFeed
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
@@ -68,6 +69,7 @@ from marketplace.services.receipts import ReceiptService
 from marketplace.services.reputations import ReputationService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.settlement import Settlement
+from marketplace.services.spend_alerts import SpendAlerts
 from marketplace.services.stake import StakeService
 from marketplace.services.stake_actions import StakeActions
 from marketplace.services.stake_books import StakeBooks
@@ -103,6 +105,7 @@ class JobMarket:
     secrets: SecretService
     files: FileService
     feed: Feed
+    alerts: SpendAlerts
     store: Store
     clock: Clock
     routes: list[Route]
@@ -141,7 +144,10 @@ class JobMarket:
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)
         books = StakeBooks(codec, lambda: link.epochs)
-        events = ChainEvents(store, live, rpc, watcher, codec.program, clock, chain, books, observe=watcher.observed)
+        told = ChainFeed(feed, lambda: chain.terms, currency)
+        events = ChainEvents(
+            store, live, rpc, watcher, codec.program, clock, chain, books, told, observe=watcher.observed
+        )
         settlement = Settlement(store, chain, registry, events)
         secrets = SecretService(store, keeper, clock, ids)
         extensions = ExtensionService(store, chain, live, events, transactions, clock, currency)
@@ -199,6 +205,9 @@ class JobMarket:
             secrets=secrets,
             files=files,
             feed=feed,
+            alerts=SpendAlerts(
+                store, feed, chain.find_allowance, clock, decimals=lambda: chain.terms.decimals, currency=currency
+            ),
             store=store,
             clock=clock,
             routes=[
@@ -252,6 +261,7 @@ class JobMarket:
             "log-cleaning": leased("log-cleaning", self._clean),
             "file-cleaning": leased("file-cleaning", self._clean_files),
             "feed-cleaning": leased("feed-cleaning", self._clean_feed),
+            "spend-alerts": leased("spend-alerts", self.alerts.work),
             **({} if self.crank is None else {"crank": leased("crank", self.crank.work)}),
         }
 

@@ -53,6 +53,7 @@ from marketplace.domain.retries import pause_before_next
 from marketplace.domain.timing import rearmed
 from marketplace.errors import UniqueViolation
 from marketplace.protocol.vouchers import VoucherState
+from marketplace.services.chain_feed import ChainFeed
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock
 from marketplace.services.live import Change, Live, ended
@@ -132,6 +133,7 @@ class ChainEvents:
         clock: Clock,
         chain: ChainPort,
         stake: StakeBooks,
+        feed: ChainFeed,
         *,
         observe: Callable[[LandedTransaction], ObservedTransaction],
     ) -> None:
@@ -143,6 +145,7 @@ class ChainEvents:
         self._clock = clock
         self._chain = chain
         self._stake = stake
+        self._feed = feed
         self._observe = observe
         self._lock = asyncio.Lock()
         self._caught_up = asyncio.Event()
@@ -284,6 +287,7 @@ class ChainEvents:
                 def write(tx: Transaction) -> None:
                     Books(tx).record(stored, ())
                     record_stake(tx)
+                    self._feed.tell(tx, observed)
 
                 await self._store.write(write)
         except UniqueViolation:
@@ -346,6 +350,7 @@ class ChainEvents:
             books.put_escrow(after)
         if isinstance(seen.event, SettledEvent):
             Settlements(tx).record(_payment(seen, seen.event))
+        self._feed.tell(tx, seen.observed)
         allocation = Allocations(tx).find_by_escrow(seen.escrow)
         if allocation is None:
             return

@@ -199,3 +199,37 @@ async def test_a_cursor_past_the_retention_says_from_where_to_go_on(live_market,
 @pytest.fixture
 async def renter(chain, live_market, live_call):
     return await Renter.funded(Wallet(), chain, live_market, live_call)
+
+
+async def test_money_that_moves_on_chain_is_told_and_an_allowance_that_runs_out(live_market, renter):
+    await renter.deposit("3")
+    caps = {
+        "per_job": "1",
+        "per_day": "9",
+        "total": "1",
+        "max_price_per_hour": "9",
+        "expires_at": "2100-01-01T00:00:00Z",
+    }
+    _, grant, _ = await renter("POST", "/v1/allowance", json=caps)
+    await renter.send(grant)
+    # an hour at 0.6 takes six tenths of the allowance; the next one like it doesn't fit
+    status, job, _ = await submit(renter, "a", max_price_per_hour="0.6", maxMinutes=60)
+    assert status == 201, job
+    async with asyncio.timeout(30):
+        while True:
+            _, page, _ = await renter("GET", "/v1/events?types=allowance.exhausted")
+            if page["events"]:
+                break
+            await asyncio.sleep(0.1)
+    alert = page["events"][0]["data"]
+    assert (alert["cap"], alert["percent"], alert["used"], alert["limit"]) == ("total", 100, "0.600000", "1.000000")
+    await renter("DELETE", f"/v1/jobs/{job['id']}")
+    await until(renter, job["id"], "cancelled")
+    _, page, _ = await renter("GET", "/v1/events")
+    told = {event["type"]: event["data"] for event in page["events"]}
+    assert told["vault.deposited"]["amount"] == "3.000000"
+    assert told["allowance.granted"]["total"] == "1.000000"
+    assert (told["escrow.opened"]["deposit"], told["escrow.opened"]["job_id"]) == ("0.600000", job["id"])
+    assert (told["escrow.closed"]["refunded"], told["escrow.closed"]["paid"]) == ("0.600000", "0.000000")
+    _, own, _ = await renter("GET", f"/v1/jobs/{job['id']}/events")
+    assert {"job.queued", "escrow.opened", "job.cancelled", "escrow.closed"} <= {e["type"] for e in own["events"]}

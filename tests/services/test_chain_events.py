@@ -23,7 +23,9 @@ from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
 from marketplace.domain.staking import EpochClock
 from marketplace.services.chain_events import ChainEvents
+from marketplace.services.chain_feed import ChainFeed
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
+from marketplace.services.feed import Feed
 from marketplace.services.live import Change, Live
 from marketplace.services.stake_books import StakeBooks
 from marketplace.store.allocations import Contests
@@ -97,9 +99,13 @@ def contest_closed(freed, refunded, number=1):
 class World:
     def __init__(self, store):
         self.store, self.clock = store, ManualClock()
-        self.live = Live(store, self.clock, Ids(self.clock, SystemRandom()), Terms(), "USDC")
+        ids = Ids(self.clock, SystemRandom())
+        self.live = Live(store, self.clock, ids, Terms(), "USDC")
+        told = ChainFeed(Feed(store, self.clock, ids), lambda: TERMS, "USDC")
         stake = StakeBooks(AnchorCodec(NULL), lambda: EpochClock(Millis(0), Millis(20_000)))
-        self.events = ChainEvents(store, self.live, NoHistory(), None, NULL, self.clock, Terms(), stake, observe=None)
+        self.events = ChainEvents(
+            store, self.live, NoHistory(), None, NULL, self.clock, Terms(), stake, told, observe=None
+        )
         self.number = 0
 
     async def land(self, *events, again=False):

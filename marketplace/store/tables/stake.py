@@ -53,7 +53,7 @@ class StakeHolderRow(SQLModel, table=True):
     __tablename__ = "stake_holders"
 
     owner: str = Field(primary_key=True)
-    pool: str = Field(primary_key=True)
+    pool: str = Field(primary_key=True, index=True)
     since_slot: int = Field(sa_type=BigInteger)
 
 
