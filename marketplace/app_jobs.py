@@ -19,6 +19,7 @@ from marketplace.api.native.gpu_types import gpu_type_routes
 from marketplace.api.native.job_exec import job_exec_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.job_metrics import job_metrics_routes
+from marketplace.api.native.job_outputs import output_routes
 from marketplace.api.native.job_retries import retry_routes
 from marketplace.api.native.job_time import job_time_routes
 from marketplace.api.native.job_views import JobViews
@@ -29,6 +30,7 @@ from marketplace.api.native.placements import placement_routes
 from marketplace.api.native.quotes import quote_routes
 from marketplace.api.native.registry_auths import registry_auth_routes
 from marketplace.api.native.stake import stake_routes
+from marketplace.api.native.transfers import transfer_routes
 from marketplace.api.native.usage import usage_routes
 from marketplace.api.routes import Route
 from marketplace.api.streams import Streams
@@ -40,6 +42,7 @@ from marketplace.chain.retired_keys import load_retired_meters
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.watcher import Watcher
+from marketplace.domain.destinations import Reach
 from marketplace.domain.ids import NodeId
 from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.control import Capabilities
@@ -54,6 +57,7 @@ from marketplace.services.execs import ExecService
 from marketplace.services.extensions import ExtensionService
 from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
+from marketplace.services.inputs import JobInputs
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.jobs import JobService
 from marketplace.services.ledger import LedgerService
@@ -63,6 +67,7 @@ from marketplace.services.meter import Meter
 from marketplace.services.node_control import NodeControl
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.nodes import NodeService
+from marketplace.services.outputs import JobOutputs
 from marketplace.services.polls import Polls
 from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
@@ -104,6 +109,8 @@ class JobMarket:
     usage: JobUsage
     secrets: SecretService
     files: FileService
+    inputs: JobInputs
+    outputs: JobOutputs
     feed: Feed
     alerts: SpendAlerts
     store: Store
@@ -185,7 +192,12 @@ class JobMarket:
             bytes(keys.quote.pubkey()),
             lambda account, image, limit: store.lookup(lambda tx: Attempts(tx).list_runs(account, image, limit)),
         )
-        jobs = JobService(store, chain, live, scheduler, quotes, transactions, secrets, webhooks, clock, ids, currency)
+        reach = Reach.LOOPBACK_TOO if settings.market.local else Reach.PUBLIC
+        inputs = JobInputs(storage, files, live, clock, reach)
+        outputs = JobOutputs(store, storage, live, logs, clock, ids)
+        jobs = JobService(
+            store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, clock, ids, currency
+        )
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)
@@ -204,6 +216,8 @@ class JobMarket:
             usage=usage,
             secrets=secrets,
             files=files,
+            inputs=inputs,
+            outputs=outputs,
             feed=feed,
             alerts=SpendAlerts(
                 store, feed, chain.find_allowance, clock, decimals=lambda: chain.terms.decimals, currency=currency
@@ -224,6 +238,8 @@ class JobMarket:
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
                 *registry_auth_routes(secrets),
+                *output_routes(jobs, outputs),
+                *transfer_routes(inputs, outputs),
                 *event_routes(feed, jobs, streams),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
@@ -290,6 +306,8 @@ class JobMarket:
 
     async def _clean_files(self) -> int:
         await self.files.clean()
+        await self.inputs.clean()
+        await self.outputs.clean()
         return CLEANING_MS
 
     async def _clean_feed(self) -> int:

@@ -48,6 +48,7 @@ from node.keys import KeyPair
 from node.metering import Identity
 from node.runtime.errors import EngineUnavailable
 from node.runtime.port import AttemptKey, Capabilities, Runtime
+from node.transfers import Transfers
 
 # Specified: system.md section 5, step 8.
 SILENT_INTERVALS: Final = 3
@@ -106,6 +107,7 @@ class Agent:
         clock: Clock,
         chain: Chain | None,
         drain_flag: Path,
+        transfers: Transfers,
         channel: Callable[["Agent", Connector], ControlChannel] | None = None,
     ) -> None:
         self._machine = machine
@@ -120,6 +122,7 @@ class Agent:
         self._chain_clock = ChainClock(clock)
         self._chain = chain
         self._drain_flag = drain_flag
+        self._transfers = transfers
         self._channel = channel(self, connector) if channel else ControlChannel(connector, self)
         self._execs = Execs(runtime, self._channel)
         self._runners: dict[AttemptKey, AttemptRunner] = {}
@@ -353,6 +356,7 @@ class Agent:
             beat_soon=self._soon,
             chain_clock=self._chain_clock,
             pause_ms=self._pause_ms,
+            transfers=self._transfers,
         )
 
     def _pause_ms(self) -> int:

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -36,15 +37,17 @@ from marketplace.protocol.control import (
     StateReport,
     Used,
 )
-from marketplace.protocol.digests import LogDigest
+from marketplace.protocol.digests import LogDigest, voucher_digest
+from marketplace.protocol.outputs import manifest_digest
 from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.acceptance import container_limits
 from node.chain import Chain, ChainRefused, ChainSilent, Standing
 from node.clock import Anchor, ChainClock, Clock
+from node.collecting import find_files, read_progress
 from node.control import ControlChannel
-from node.endings import ending, natural_reason, ordered_reason
-from node.errors import MarketRefused
+from node.endings import REQUEUING, ending, natural_reason, ordered_reason
+from node.errors import InputUnavailable, MarketRefused
 from node.hardware import MB
 from node.journal import Attempt, Ending, Journal, Step, Stop
 from node.keys import KeyPair
@@ -61,6 +64,7 @@ from node.runtime.errors import (
     StartFailed,
 )
 from node.runtime.port import Container, ContainerSpec, Image, Login, Network, Outcome, Runtime
+from node.transfers import Holder, LeaseLost, OutputRefused, OutputTooLarge, Transfers
 from node.usage import NotTheMeter, Usage
 
 _ENGINE_RETRY_S: Final = 1.0
@@ -85,6 +89,18 @@ _STATES: Final = {
 }
 _OVER: Final = Stop(Reason.MARKET_ERROR, 0, final=False, detail="the market knows this attempt as over")
 _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready within the limit")
+
+# What ends an attempt by an error, and whether the last voucher then closes the escrow.
+_FAILURES: Final[dict[type[Exception], tuple[Reason, bool]]] = {
+    ImageUnavailable: (Reason.IMAGE_UNAVAILABLE, True),
+    InputUnavailable: (Reason.INPUT_UNAVAILABLE, True),
+    PullFailed: (Reason.PULL_FAILED, False),
+    StartFailed: (Reason.START_TIMEOUT, False),
+    CapabilityMissing: (Reason.START_TIMEOUT, False),
+    AttemptConflict: (Reason.START_TIMEOUT, False),
+    ContainerVanished: (Reason.NODE_QUIT, False),
+    LeaseLost: (Reason.NODE_QUIT, False),
+}
 
 _log = structlog.get_logger("node.attempt")
 _T = TypeVar("_T")
@@ -124,6 +140,7 @@ class Tools:
     beat_soon: Callable[[], None]
     chain_clock: ChainClock
     pause_ms: Callable[[], int]
+    transfers: Transfers
 
 
 class AttemptRunner:
@@ -146,6 +163,7 @@ class AttemptRunner:
         self._pump_task: asyncio.Task[None] | None = None
         self._disowned = False
         self._background: set[asyncio.Task[None]] = set()
+        self._notes: Path | None = None
         self._ready_taken_ms: int | None = None
         self._assigned_at_ms = 0
         # The last running voucher was refused for its time: the next one carries a time that the chain has reached.
@@ -180,7 +198,14 @@ class AttemptRunner:
     @property
     def state(self) -> AttemptState:
         """How far it is, in the protocol's words."""
+        if self._record.step is Step.READY and self._record.ending is not None:
+            return AttemptState.UPLOADING
         return _STATES[self._record.step]
+
+    @property
+    def _metering(self) -> bool:
+        """Whether the work goes on: its time is over as soon as its end is known, while its outputs still travel."""
+        return self._record.step is Step.READY and self._record.ending is None
 
     @property
     def image(self) -> str:
@@ -205,7 +230,10 @@ class AttemptRunner:
             self._settled.set()
 
     def stop(self, stop: Stop) -> None:
-        """End the attempt; the first order counts."""
+        """End the attempt; the first order counts. Once the work is over an order can still end its delivery."""
+        ended = self._record.ending
+        if ended is not None and ended.reason is stop.reason:
+            return  # the order that ended the work, come again
         if self._record.stop is None and self._record.step < Step.ENDED:
             self._save(stop=stop)
             self._ordered.set()
@@ -229,7 +257,7 @@ class AttemptRunner:
         record = self._record
         if record.lease_token is None:
             return None
-        metering = record.step is Step.READY and self._ready_taken
+        metering = self._metering and self._ready_taken
         if metering:
             self._save(voucher=self._sign(self._showable_ms(), VoucherState.RUNNING, Reason.RUNNING))
         return AllocationBeat(
@@ -237,6 +265,7 @@ class AttemptRunner:
             attempt=record.key.attempt,
             lease_token=record.lease_token,
             state=self.state,
+            progress=None if self._notes is None or record.step is not Step.READY else read_progress(self._notes),
             voucher=self._record.voucher if metering else None,
             extended_ms=self._record.extended_ms,
             used=self._used,
@@ -261,8 +290,8 @@ class AttemptRunner:
         """
         _log.warning("voucher refused", action="voucher_refused", code=refusal.code, **self._names)
         record = self._record
-        running = self._usage.runs and record.step is Step.READY and self._ready_taken_ms is not None
-        if refusal.code == _AHEAD and self._usage.runs and record.step is Step.READY:
+        running = self._usage.runs and self._metering and self._ready_taken_ms is not None
+        if refusal.code == _AHEAD and self._usage.runs and self._metering:
             self._ahead = True
             self._usage.step_back(record.accepted.message if record.accepted else None)
         if refusal.code != _CLOCK or not running:
@@ -294,17 +323,16 @@ class AttemptRunner:
             if self._record.step < Step.READY:
                 self._ready(await self._until_started())
             self._start_pump()
-            return await self._until_over()
+            end = self._record.ending
+            if end is None:
+                self._notes = await self._find_notes()
+                end = await self._until_over()
+            return await self._delivered(end)
         except Stopped as error:
             return self._ending(error.stop.reason, final=error.stop.final, detail=error.stop.detail)
-        except ImageUnavailable as error:
-            return self._ending(Reason.IMAGE_UNAVAILABLE, final=True, detail=str(error))
-        except PullFailed as error:
-            return self._ending(Reason.PULL_FAILED, final=False, detail=str(error))
-        except (StartFailed, CapabilityMissing, AttemptConflict) as error:
-            return self._ending(Reason.START_TIMEOUT, final=False, detail=str(error))
-        except ContainerVanished as error:
-            return self._ending(Reason.NODE_QUIT, final=False, detail=str(error))
+        except tuple(_FAILURES) as error:
+            reason, final = next(end for kind, end in _FAILURES.items() if isinstance(error, kind))
+            return self._ending(reason, final=final, detail=str(error))
 
     async def _hold_lease(self) -> bool:
         """Give the market our consent, until it takes or refuses it, or the claim is no longer live."""
@@ -357,14 +385,29 @@ class AttemptRunner:
                     self._save(image_digest=image.digest)
                 crash_point("node.pulling")
                 await self._unless_stopped(self._until_assigned())
+                input_name = await self._unless_stopped(self._stage())
         except TimeoutError as error:
             raise Stopped(_LATE) from error
         self._save(step=Step.STARTING)
-        return await self._start(image)
+        return await self._start(image, input_name)
 
-    async def _start(self, image: Image) -> Container:
+    async def _stage(self) -> str | None:
+        """Put what the job reads where it will find it; its name there. Raises InputUnavailable, CapabilityMissing."""
+        wanted = self._spec.input
+        if wanted is None:
+            return None
+        limits = container_limits(self._spec)
+        folder = await self._engine(lambda: self._tools.runtime.stage(self._record.key, limits))
+        if folder is None:
+            raise CapabilityMissing("this node has no disk that an input could be put on")
+        try:
+            return await self._tools.transfers.fetch(self._holder, wanted, folder)
+        except OutputRefused as refused:
+            raise InputUnavailable(str(refused)) from refused
+
+    async def _start(self, image: Image, input_name: str | None) -> Container:
         """Outside the time limit: a start that is cut off half-way would leave a container behind."""
-        spec = self._container_spec(image)
+        spec = self._container_spec(image, input_name)
         while True:
             try:
                 return await self._tools.runtime.start(spec)
@@ -386,7 +429,7 @@ class AttemptRunner:
             self._spec.image, digest=digest, max_bytes=self._terms.max_image_bytes, login=login
         )
 
-    def _container_spec(self, image: Image) -> ContainerSpec:
+    def _container_spec(self, image: Image, input_name: str | None) -> ContainerSpec:
         spec = self._spec
         return ContainerSpec(
             key=self._record.key,
@@ -399,6 +442,7 @@ class AttemptRunner:
             network=Network(spec.network),
             shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
             ulimits=tuple(sorted((spec.ulimits or {}).items())),
+            input_name=input_name,
         )
 
     async def _until_assigned(self) -> None:
@@ -604,6 +648,51 @@ class AttemptRunner:
         at_ms = self._usage.series.at_ms if self._usage.runs else self._now_ms()
         return ending(reason, at_ms, final=final, detail=detail)
 
+    async def _find_notes(self) -> Path | None:
+        container = await self._engine(partial(self._tools.runtime.find, self._record.key))
+        return None if container is None else container.notes
+
+    async def _delivered(self, end: Ending) -> Ending:
+        """The end of the work, once what it left in /outputs is with the market. Its time was over before.
+
+        What is delivered by an order to end stays delivered; so does what came before a refusal.
+        """
+        if end.reason in REQUEUING:
+            return end  # another node does the work anew
+        container = await self._engine(partial(self._tools.runtime.find, self._record.key))
+        outputs = None if container is None else container.outputs
+        if outputs is None:
+            return end
+        if self._record.ending is None:
+            if not await asyncio.to_thread(find_files, outputs, most=0):
+                return end
+            # The order that ended the work is obeyed; another one that comes now ends the delivery.
+            self._ordered.clear()
+            self._report(AttemptState.UPLOADING, reason=end.reason, ending=end, stop=None)
+            self._tools.beat_soon()
+        crash_point("node.uploading")
+        return await self._deliver(end, outputs)
+
+    async def _deliver(self, end: Ending, outputs: Path) -> Ending:
+        try:
+            files = await self._unless_stopped(self._tools.transfers.deliver(self._holder, outputs))
+        except Stopped as stopped:
+            stop = stopped.stop
+            return replace(end, reason=stop.reason, final=stop.final, detail=stop.detail or None)
+        except LeaseLost as error:
+            return replace(end, reason=Reason.NODE_QUIT, final=False, detail=str(error))
+        except OutputTooLarge as error:
+            return replace(end, reason=Reason.OUTPUT_TOO_LARGE, detail=str(error))
+        except OutputRefused as error:
+            return replace(end, reason=Reason.OUTPUT_DELIVERY_FAILED, detail=str(error))
+        return replace(end, outputs=manifest_digest(files).hex() or None)
+
+    @property
+    def _holder(self) -> Holder:
+        if self._record.lease_token is None:
+            raise AssertionError("transfers follow the lease")
+        return Holder(self._record.key, self._record.lease_token)
+
     async def _end(self, end: Ending) -> None:
         """Sign the last voucher and write down that the market has to take it."""
         if self._pump is not None:
@@ -620,7 +709,7 @@ class AttemptRunner:
         voucher = None
         if self._usage.runs:
             state = VoucherState.FINAL if end.final else VoucherState.ENDED
-            voucher = self._sign(end.at_ms, state, end.reason)
+            voucher = self._sign(end.at_ms, state, end.reason, bytes.fromhex(end.outputs or ""))
         self._report(
             AttemptState.EXITED,
             reason=end.reason,
@@ -764,10 +853,10 @@ class AttemptRunner:
 
     # --- vouchers and the record ---------------------------------------------------------------------------------
 
-    def _sign(self, now_ms: int, state: VoucherState, reason: Reason) -> SignedVoucher:
+    def _sign(self, now_ms: int, state: VoucherState, reason: Reason, outputs: bytes = b"") -> SignedVoucher:
         """The next voucher of the series. The caller journals it before it is shown to anybody."""
         log_digest = self._pump.digest() if self._pump else LogDigest().value()
-        return self._usage.sign(now_ms, log_digest, state, reason)
+        return self._usage.sign(now_ms, voucher_digest(log_digest, outputs), state, reason)
 
     def _showable_ms(self) -> int:
         """Now, as far as the chain is known to be by the market's word; it refuses what lies ahead of that."""

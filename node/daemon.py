@@ -16,6 +16,8 @@ from solders.pubkey import Pubkey
 
 from marketplace import crash
 from marketplace.chain.addresses import Addresses
+from marketplace.domain.destinations import Reach
+from marketplace.outgoing import Outgoing
 from node import keys
 from node.acceptance import Policy
 from node.agent import Agent, Limits, Machine
@@ -28,6 +30,7 @@ from node.journal import Journal, JournalUnusable
 from node.market import MarketHttp, NodeConnector
 from node.settings import Settings
 from node.solana_chain import SolanaChain
+from node.transfers import HttpTransfers
 
 # Specified: program.md section 8, the public defaults; the chain's own replace them where it can be read.
 DEFAULT_WINDOWS = Windows(claim_limit_ms=180_000, skew_ms=10_000, lost_after_ms=45_000)
@@ -58,6 +61,8 @@ async def serve(settings: Settings, *, drain_on_stop: bool, announce: Callable[[
         else:
             _log.warning("no chain.rpc_url: the market's word is not checked against the chain", action="no_rpc")
         http = await stack.enter_async_context(MarketHttp(settings.market.url, key, "node"))
+        outgoing = Outgoing(Reach.LOOPBACK_TOO if settings.local else Reach.PUBLIC)
+        stack.push_async_callback(outgoing.close)
         agent = Agent(
             machine=Machine(
                 version=importlib.metadata.version("reaver-market"),
@@ -87,6 +92,7 @@ async def serve(settings: Settings, *, drain_on_stop: bool, announce: Callable[[
             clock=SystemClock(),
             chain=chain,
             drain_flag=settings.drain_flag,
+            transfers=HttpTransfers(http, settings.node.id, outgoing),
         )
         announce(
             f"{settings.node.id} serves {settings.market.url}: {settings.node.slots} x {settings.node.class_id} "

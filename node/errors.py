@@ -3,6 +3,7 @@
 NodeError                what happened and what to do; never raised itself
 ├─ ConfigUnusable        the configuration or a key is wrong: the process does not start
 ├─ MarketUnavailable     the market does not answer; nothing is known of what it did
+├─ InputUnavailable      what a job is to read can't be had; nothing of it is paid
 ├─ MarketRefused         the market answered no: code and message as it gave them
 └─ NotTrusted            the market, the chain or a transaction says something else than what is pinned here
 """
@@ -32,6 +33,10 @@ class MarketRefused(NodeError):
         self.message = message
         self.status = status
         self.body = body or {}
+
+
+class InputUnavailable(NodeError):
+    """The job's input can't be had: gone, too large for its disk, not what its digest says, or its host refuses."""
 
 
 class NotTrusted(NodeError):

@@ -110,6 +110,8 @@ class Ending:
     """How the attempt ended.
 
     at_ms: chain time at which the meter stopped. final: whether the last voucher closes the escrow.
+    outputs: hex digits of the manifest's digest, once they are delivered; None without any.
+    Beside READY it says that the work is over and its outputs are on their way.
     """
 
     reason: Reason
@@ -117,6 +119,7 @@ class Ending:
     final: bool
     exit_code: int | None = None
     detail: str | None = None
+    outputs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,4 +395,6 @@ def _read_ending(text: str | None) -> Ending | None:
     if text is None:
         return None
     raw = json.loads(text)
-    return Ending(Reason(raw["reason"]), raw["at_ms"], raw["final"], raw["exit_code"], raw["detail"])
+    return Ending(
+        Reason(raw["reason"]), raw["at_ms"], raw["final"], raw["exit_code"], raw["detail"], raw.get("outputs")
+    )

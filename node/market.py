@@ -5,8 +5,11 @@ made to sign anything else.
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -23,6 +26,8 @@ from node.keys import KeyPair
 
 # Chosen: a market that takes longer than this to answer a plain request is as good as gone.
 REQUEST_TIMEOUT_S: Final = 20.0
+# Chosen: a transfer of which nothing arrives for so long is begun again.
+SILENCE_S: Final = 60.0
 # Chosen: dead connections are noticed within two of these.
 PING_S: Final = 10.0
 _RENEW_BEFORE_S: Final = 60.0
@@ -100,6 +105,28 @@ class MarketHttp:
         """A POST with this login. Raises MarketUnavailable, MarketRefused."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return await self._authenticated("POST", path, body, headers)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, headers: dict[str, str], body: AsyncIterator[bytes] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request whose body, or whose answer's, is read in pieces; no limit in all, but on silence.
+
+        Raises MarketUnavailable, MarketRefused. A body is sent once: a login that is over is renewed for the next try.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT_S, sock_read=SILENCE_S)
+        sent = {**headers, "Authorization": f"Bearer {await self._login()}"}
+        try:
+            async with self._open.request(
+                method, self._url + path, data=body, headers=sent, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status == HTTPStatus.UNAUTHORIZED:
+                    self._token = None
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise await _refusal(response)
+                yield response
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            raise MarketUnavailable(f"{self._host} broke off: {error}") from error
 
     async def connect(self, node_id: str) -> aiohttp.ClientWebSocketResponse:
         """The control channel's WebSocket. Raises MarketUnavailable, MarketRefused."""
@@ -222,6 +249,15 @@ class NodeConnector:
     async def connect(self) -> aiohttp.ClientWebSocketResponse:
         """Raises MarketUnavailable, MarketRefused, NotTrusted."""
         return await self._http.connect(self._node_id)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> MarketRefused:
+    try:
+        answer = await response.json(content_type=None)
+        code, message = str(answer["error"]), str(answer.get("message", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        code, message = "error", "no readable answer"
+    return MarketRefused(code, message, status=response.status)
 
 
 def _address(value: object) -> str:

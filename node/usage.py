@@ -11,7 +11,6 @@ from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
 from marketplace.protocol import signatures
 from marketplace.protocol.control import Countersignature, SignedVoucher
-from marketplace.protocol.digests import voucher_digest
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.journal import Accepted, Attempt
 from node.keys import KeyPair
@@ -65,9 +64,9 @@ class Usage:
             raise AssertionError("the meter runs from READY on")
         return self._series
 
-    def sign(self, now_ms: int, log_digest: bytes, state: VoucherState, reason: Reason) -> SignedVoucher:
-        """The next voucher of the series."""
-        message, self._series = self.series.next(now_ms, voucher_digest(log_digest), state, reason)
+    def sign(self, now_ms: int, digest: bytes, state: VoucherState, reason: Reason) -> SignedVoucher:
+        """The next voucher of the series. digest: of log and outputs."""
+        message, self._series = self.series.next(now_ms, digest, state, reason)
         voucher = signed(message, self._key)
         self._recent[message.sequence] = voucher
         while len(self._recent) > _REMEMBERED_VOUCHERS:

@@ -31,14 +31,14 @@ class Download:
     read: Callable[[int, int], AsyncIterator[bytes]]
 
 
-async def serve_download(call: Call, download: Download) -> web.StreamResponse:
-    """The bytes, or as many of them as were asked for. Raises RangeNotSatisfiable."""
+async def serve_download(call: Call, download: Download, *, whole: bool = False) -> web.StreamResponse:
+    """The bytes, or as many of them as were asked for. whole: never a part. Raises RangeNotSatisfiable."""
     etag = f'"{download.sha256}"'
     digest = base64.b64encode(bytes.fromhex(download.sha256)).decode()
     headers = {
         "ETag": etag,
         "Repr-Digest": f"sha-256=:{digest}:",
-        "Accept-Ranges": "bytes",
+        "Accept-Ranges": "none" if whole else "bytes",
         "Content-Type": download.content_type,
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.name, safe='')}",
         "Cache-Control": "private, no-cache",
@@ -47,7 +47,7 @@ async def serve_download(call: Call, download: Download) -> web.StreamResponse:
     if etag in (tag.strip() for tag in asked.get("If-None-Match", "").split(",")):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     start, end, status = 0, download.size, HTTPStatus.OK
-    wanted = asked.get("Range") if asked.get("If-Range", etag) == etag else None
+    wanted = asked.get("Range") if not whole and asked.get("If-Range", etag) == etag else None
     if wanted is not None and (span := _span(wanted, download.size)) is not None:
         start, end = span
         status = HTTPStatus.PARTIAL_CONTENT

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from marketplace.domain.catalogue import ANY, CLASSES, HardwareClass, find_class, find_region
 from marketplace.domain.retries import DEFAULT_ATTEMPTS
+from marketplace.protocol.inputs import read_input
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms
 
 DEFAULT_LIMIT_S: Final = 3600
@@ -92,6 +93,7 @@ class JobRequest:
     secrets: sent, never kept by the client, and never shown again by the market. shm_gb: decimal text.
     ulimits: bytes for memlock and stack. webhook: URL that hears of this job's events.
     auto_extend_s: seconds that the market may add by itself, inside the allowance.
+    input: text, JSON, a `file_…` id or an https URL, as the API takes it. output_format: what a download answers.
     """
 
     image: str | None = None
@@ -123,6 +125,8 @@ class JobRequest:
     consumer_id: str | None = None
     webhook: str | None = None
     auto_extend_s: int | None = None
+    input: object = None
+    output_format: str | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
@@ -156,6 +160,8 @@ class JobRequest:
                 "shm_gb": None if self.shm_gb is None else float(self.shm_gb),
                 "ulimits": dict(self.ulimits) or None,
                 "webhook": self.webhook,
+                "input": self.input,
+                "output_config": None if self.output_format is None else {"format": self.output_format},
                 "auto_extend": None if self.auto_extend_s is None else {"up_to_seconds": self.auto_extend_s},
             }
         )
@@ -186,6 +192,7 @@ class JobRequest:
         tiers = self._tiers()
         class_id = tiers[0][0] if len(tiers) == 1 and len(tiers[0]) == 1 else ANY
         defaults = JobSpec.model_fields
+        given = read_input(self.input)
         return JobSpec(
             image=self.image,
             entrypoint=self.entrypoint,
@@ -212,6 +219,7 @@ class JobRequest:
             ulimits=dict(sorted(self.ulimits.items())) or None,
             secret_names=tuple(sorted(self.secrets)) or None,
             registry_auth_id=self.registry_auth_id,
+            input=None if given is None else given.job_input,
         )
 
     def _tiers(self) -> tuple[tuple[str, ...], ...]:

@@ -38,6 +38,8 @@ class AttemptPhase(StrEnum):
     PULLING = "pulling"
     READY = "ready"
     """The meter runs."""
+    UPLOADING = "uploading"
+    """The work is over and so is its time; the node delivers what it left."""
     EXITED = "exited"
     """The node reported the end; its money is not settled yet."""
     LOST = "lost"
@@ -46,7 +48,9 @@ class AttemptPhase(StrEnum):
     """Over on chain as well (a contest of it may still be open)."""
 
 
-LIVE_PHASES = frozenset({AttemptPhase.CLAIMED, AttemptPhase.ASSIGNED, AttemptPhase.PULLING, AttemptPhase.READY})
+LIVE_PHASES = frozenset(
+    {AttemptPhase.CLAIMED, AttemptPhase.ASSIGNED, AttemptPhase.PULLING, AttemptPhase.READY, AttemptPhase.UPLOADING}
+)
 """Phases in which the node holds the attempt's lease."""
 
 
@@ -61,6 +65,7 @@ class Attempt:
     meter_at_ms: when the market received `ready` (its own clock): the meter bills nothing before it.
     voucher, node_signature, meter_signature: the latest countersigned voucher.
     settled_*: what the chain's events say was settled of this attempt.
+    uploading_at_ms: when the delivery of its outputs began.
     report_sequence: highest state report taken. class_id: of the node; "" in rows of before it was kept.
     report_sequence: highest state report taken.
     extended_ms, extended_deposit: what extensions added beside max_ms and deposit. extended_at_ms: when, the last time.
@@ -102,6 +107,7 @@ class Attempt:
     paid: Tokens = _NOTHING
     operator_received: Tokens = _NOTHING
     settled_chain_ms: int | None = None
+    uploading_at_ms: int | None = None
     meter_key: str | None = None
     class_id: str = ""
     extended_ms: Millis = _NO_TIME
@@ -157,6 +163,7 @@ class Allocation:
     spec: canonical JSON of the JobSpec, with `secrets` nowhere in it. submitted: canonical JSON of the request.
     attempt: number of the latest attempt, 0 before the first. excluded: nodes that failed it or that the renter barred.
     queue_ms: longest wait for a node, each time. queue_until_ms: when the present one ends with queue_expired.
+    uploading: the work is over, what it left is on its way.
     opening: the market may open the escrow itself: from the intent until it landed or was refused.
     class_id: the one class that was asked for, or `any` where `tiers` names several.
     retry_on, retry_exit_codes: ends that another attempt follows. retry_at_ms: it begins no earlier.
@@ -208,6 +215,7 @@ class Allocation:
     completed_at_ms: int | None = None
     error: str | None = None
     opening: bool = False
+    uploading: bool = False
     version: int = 0
     auto_extend_ms: Millis = _NO_TIME
     auto_extended_ms: Millis = _NO_TIME
@@ -246,7 +254,7 @@ class Allocation:
     @property
     def status(self) -> JobStatus:
         """The word shown for it."""
-        return job_status(self.state, self.reason, cancelling=self.cancelling)
+        return job_status(self.state, self.reason, cancelling=self.cancelling, uploading=self.uploading)
 
     @property
     def terminal(self) -> bool:

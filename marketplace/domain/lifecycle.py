@@ -91,11 +91,11 @@ def final_status(reason: Reason) -> JobStatus:
             return JobStatus.FAILED
 
 
-def job_status(state: AllocationState, reason: Reason, *, cancelling: bool) -> JobStatus:
+def job_status(state: AllocationState, reason: Reason, *, cancelling: bool, uploading: bool = False) -> JobStatus:
     """Word shown for an allocation.
 
     reason: why it ended, RUNNING while it did not.
-    cancelling: the renter asked for the end and it is not terminal yet.
+    cancelling: the renter asked for the end and it is not terminal yet. uploading: the work is over, outputs travel.
     """
     if state in (_S.RELEASED, _S.FAILED):
         return final_status(reason)
@@ -107,4 +107,4 @@ def job_status(state: AllocationState, reason: Reason, *, cancelling: bool) -> J
         case _S.PROVISIONING | _S.VERIFYING:
             return JobStatus.ASSIGNED
         case _:
-            return JobStatus.RUNNING
+            return JobStatus.UPLOADING if uploading else JobStatus.RUNNING

@@ -98,6 +98,7 @@ class AttemptState(StrEnum):
     PAUSED = "paused"
     """Held at its time limit, unbilled: more time resumes it."""
     UPLOADING = "uploading"
+    """The work is over and its time is settled; what it left in /outputs is on its way."""
     EXITED = "exited"
     """Over, for the reason in the report; the last voucher, if it ever was ready, is attached."""
 

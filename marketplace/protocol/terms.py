@@ -16,6 +16,23 @@ DEFAULT_DISK_GB: Final = 2
 free could take no job at all; who needs more says so."""
 
 
+class JobInput(BaseModel):
+    """What lies in /inputs when the job starts: exactly one file.
+
+    text, json: kept by the market, known by its digest. file: an upload, which never changes. url: asked by the node.
+    name: of the file in /inputs; None leaves it to the upload's own, or to the URL's last part.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["text", "json", "file", "url"]
+    name: str | None = None
+    size: int | None = None
+    sha256: str | None = None
+    file_id: str | None = None
+    url: str | None = None
+
+
 class RegistryLogin(BaseModel):
     """How a private image is pulled. registry: host[:port] that it is for, None for whichever the image names."""
 
@@ -47,6 +64,7 @@ class JobSpec(BaseModel):
     command, entrypoint, workdir: None leaves the image's own.
     limit_ms: most billed time, over all attempts.
     class_id: the one class that was asked for, `any` where `tiers` names several; a node is sent its own class.
+    input: None for none.
     gpu_count: GPUs, or slots of a CPU class.
     tiers: classes that will do, those preferred first. min_cuda: `major.minor`. min_reputation: decimal text 0..1.
     shm_mb: of the container's memory (10^6 bytes). ulimits: bytes for memlock and stack.
@@ -82,6 +100,7 @@ class JobSpec(BaseModel):
     registry_auth_id: str | None = None
     secrets: dict[str, str] | None = Field(default=None, repr=False)
     registry_login: RegistryLogin | None = None
+    input: JobInput | None = None
 
     def spec_hash(self) -> bytes:
         """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without what is not asked for, the digest,

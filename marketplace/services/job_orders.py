@@ -1,5 +1,6 @@
 """What a renter asks for, checked and completed: from a request's fields to the spec that is hashed."""
 
+import json
 import math
 import re
 from collections.abc import Collection
@@ -31,6 +32,7 @@ from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import MAX_EXIT_CODES, RETRIED, RetryPolicy
 from marketplace.errors import Detail, DetailCode, Invalid
+from marketplace.protocol.inputs import MAX_INLINE_BYTES, ReadInput, read_input
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms, canonical_json
 
 _NO_TIME: Final = Millis(0)
@@ -69,6 +71,14 @@ class RetryFields:
     on: tuple[str, ...] | None = None
     exit_codes: tuple[int, ...] = ()
     extend: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFields:
+    """`output_config` of a job body."""
+
+    destination: str = "local"
+    format: str = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,8 @@ class OrderFields:
     shm_mb: int | None = None
     ulimits: dict[str, int] = field(default_factory=dict)
     consumer_id: str | None = None
+    input: object = None
+    output: OutputFields = field(default_factory=OutputFields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +134,7 @@ class Order:
 
     tiers: classes that will do, those preferred first. secrets: by name, nowhere else in the order.
     retry_of: the job that this one repeats. auto_extend_ms: how much the market may add by itself.
+    input_content: bytes of a text or JSON input, which the spec only names.
     max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none.
     named: fields of the request that were given, where one thing has several names.
     """
@@ -149,6 +162,7 @@ class Order:
     retry_of: JobId | None = None
     webhook: str | None = None
     auto_extend_ms: Millis = _NO_TIME
+    input_content: bytes | None = field(default=None, repr=False)
 
     @property
     def limit(self) -> Millis:
@@ -228,6 +242,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         found.add("image", DetailCode.NOT_ALLOWED, "is not an image reference such as docker.io/org/name:tag")
     if fields.workdir is not None and not fields.workdir.startswith("/"):
         found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
+    given = _input(fields, found)
     _check_env(fields, found)
     _check_sandbox(fields, tiers, found)
     priority = _priority(fields.priority, found)
@@ -247,6 +262,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         gpu_count=fields.gpu_count,
         regions=regions,
         disk_gb=fields.disk_gb if fields.disk_gb is not None else DEFAULT_DISK_GB,
+        input=None if given is None else given.job_input,
         limit_ms=seconds * 1000,
         network=fields.network,
         stop_grace_s=fields.stop_grace_seconds,
@@ -275,7 +291,15 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         queue_ms=Millis(fields.queue_seconds * 1000),
         name=fields.name,
         labels=tuple(sorted(fields.labels.items())),
-        submitted=canonical_json({"gpu": fields.gpu, "gpu_type": fields.gpu_type, "region": fields.region}).decode(),
+        submitted=canonical_json(
+            {
+                "gpu": fields.gpu,
+                "gpu_type": fields.gpu_type,
+                "region": fields.region,
+                "output": {"destination": fields.output.destination, "format": fields.output.format},
+            }
+        ).decode(),
+        input_content=None if given is None else given.content,
         named=_named(fields),
         tiers=tiers,
         min_cuda=cuda,
@@ -286,6 +310,23 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         webhook=fields.webhook,
         auto_extend_ms=Millis(fields.auto_extend_seconds * 1000),
     )
+
+
+def output_of(submitted: str) -> OutputFields:
+    """`output_config` of a job, by what is kept of its request."""
+    return OutputFields(**json.loads(submitted).get("output", {}))
+
+
+def _input(fields: OrderFields, found: "_Findings") -> ReadInput | None:
+    try:
+        given = read_input(fields.input)
+    except (ValueError, TypeError, RecursionError):
+        found.add("input", DetailCode.NOT_ALLOWED, "is not text or JSON")
+        return None
+    if given is not None and given.content is not None and len(given.content) > MAX_INLINE_BYTES:
+        found.add("input", DetailCode.OUT_OF_RANGE, "takes more than 1 MiB; upload it and name its file_id")
+        return None
+    return given
 
 
 def _named(fields: OrderFields) -> frozenset[str]:

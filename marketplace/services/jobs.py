@@ -42,10 +42,12 @@ from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
 from marketplace.services.idempotency import KeyInUse
+from marketplace.services.inputs import JobInputs
 from marketplace.services.job_orders import Changes, Order, repeat_order
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.live import Change, Live
 from marketplace.services.obstacles import Because
+from marketplace.services.outputs import shown_result
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.quotes import QuoteService
 from marketplace.services.scheduler import Scheduler
@@ -72,7 +74,10 @@ MAX_LIVE: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class JobDetails:
-    """A job with everything its view shows. escrow: None until its events are read."""
+    """A job with everything its view shows. escrow: None until its events are read.
+
+    result: as JSON, or where to download it; None until it is completed.
+    """
 
     allocation: Allocation
     attempts: Sequence[Attempt]
@@ -80,6 +85,7 @@ class JobDetails:
     transactions: Sequence[EscrowTransaction]
     queue_position: int | None
     because: tuple[Because, ...]
+    result: object = None
 
     @property
     def latest(self) -> Attempt | None:
@@ -104,6 +110,7 @@ class JobService:
         quotes: QuoteService,
         transactions: TransactionService,
         secrets: SecretService,
+        inputs: JobInputs,
         webhooks: WebhookService,
         clock: Clock,
         ids: Ids,
@@ -120,6 +127,7 @@ class JobService:
         self._clock = clock
         self._ids = ids
         self.currency = currency
+        self._inputs = inputs
         # One wallet's nonces are chosen by one submit at a time.
         self._wallet_locks: dict[str, asyncio.Lock] = {}
 
@@ -162,6 +170,7 @@ class JobService:
             )
         if order.webhook is not None:
             self._webhooks.check_url(order.webhook, "webhook")
+        await self._inputs.accept(caller.account_id, order)
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
         draft = replace(await self._draft(caller, key, order), registry_auth_id=auth_id)
 
@@ -510,6 +519,7 @@ class JobService:
                 transactions=books.list_transactions(present.escrow),
                 queue_position=self._scheduler.queue_position(present) if queued else None,
                 because=self._scheduler.obstacles(present) if queued else (),
+                result=shown_result(tx, present),
             )
 
         return await self._store.lookup(read)

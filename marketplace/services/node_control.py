@@ -189,21 +189,16 @@ class NodeControl:
             return await self._ack_again(node_id, report, attempt)
         if report.state in (AttemptState.READY, AttemptState.EXITED) and attempt.phase is AttemptPhase.CLAIMED:
             await self._wait_assigned(allocation_id, attempt)
-        match report.state:
-            case AttemptState.READY:
-                await self._live.change(allocation_id, self._ready(report))
-                return StateAck()
-            case AttemptState.PAUSED:
-                await self._live.change(allocation_id, self._paused(report))
-                return StateAck()
-            case AttemptState.RUNNING:
-                await self._live.change(allocation_id, self._resumed(report))
-                return StateAck()
-            case AttemptState.EXITED:
-                return await self._exited(allocation_id, report)
-            case _:
-                await self._live.change(allocation_id, _progressed(report))
-                return StateAck()
+        if report.state is AttemptState.EXITED:
+            return await self._exited(allocation_id, report)
+        changes = {
+            AttemptState.READY: self._ready,
+            AttemptState.PAUSED: self._paused,
+            AttemptState.RUNNING: self._resumed,
+            AttemptState.UPLOADING: self._uploading,
+        }
+        await self._live.change(allocation_id, changes.get(report.state, _progressed)(report))
+        return StateAck()
 
     # watching nodes
 
@@ -320,13 +315,27 @@ class NodeControl:
 
         return decide
 
+    def _uploading(self, report: StateReport) -> Decide:
+        """The work is over: nothing is billed from here on, and the time limit is the delivery's own."""
+
+        def decide(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+            if attempt is None or attempt.number != report.attempt or not attempt.live:
+                raise StaleLease
+            if attempt.phase is not AttemptPhase.READY:
+                return None
+            over = replace(
+                attempt,
+                phase=AttemptPhase.UPLOADING,
+                uploading_at_ms=self._clock.now(),
+                reason=_reason_of(report),
+                report_sequence=report.sequence,
+            )
+            return Change(replace(allocation, uploading=True), over, ("job.uploading",), {"node_id": attempt.node_id})
+
+        return decide
+
     async def _exited(self, allocation_id: AllocationId, report: StateReport) -> StateAck:
-        try:
-            reason = Reason(report.reason)
-        except ValueError as error:
-            raise Malformed(f"{report.reason} is no reason") from error
-        if reason in _NOT_FROM_NODES:
-            raise Malformed(f"a node doesn't end an attempt for {reason.code}")
+        reason = _reason_of(report)
         found: list[Objection] = []
         at_ms = self._ended_ms(report)
 
@@ -508,6 +517,17 @@ def _progressed(report: StateReport) -> Callable[[Allocation, Attempt | None], C
         return Change(seen, replace(attempt, phase=phase, report_sequence=report.sequence))
 
     return decide
+
+
+def _reason_of(report: StateReport) -> Reason:
+    """Why a node says that the work ended. Raises Malformed."""
+    try:
+        reason = Reason(report.reason)
+    except ValueError as error:
+        raise Malformed(f"{report.reason} is no reason") from error
+    if reason in _NOT_FROM_NODES:
+        raise Malformed(f"a node doesn't end an attempt for {reason.code}")
+    return reason
 
 
 def _countersignature(attempt: Attempt, report: StateReport) -> Countersignature | None:

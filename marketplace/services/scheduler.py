@@ -54,6 +54,8 @@ POLL_EACH_MS: Final = 100
 at 10,000 nodes takes 25 ms)."""
 SPARE_WAKES: Final = 16
 STOP_REPEAT_MS: Final = 2_000
+UPLOAD_LIMIT_MS: Final = 1_800_000
+"""Chosen: 20 GiB at 100 Mbit/s. Longer would come near the time when strangers may reap the escrow."""
 STOP_PATIENCE_MS: Final = 30_000
 """Chosen: how long beyond its grace a node may take to end an attempt before it counts as silent."""
 
@@ -500,7 +502,7 @@ class Scheduler:
     async def _watch(self, allocation: Allocation, attempt: Attempt) -> int | None:
         """A node has it. Look that it starts in time, ends in time, and ends when asked to."""
         now = self._clock.now()
-        if attempt.phase is not AttemptPhase.READY:
+        if attempt.phase not in (AttemptPhase.READY, AttemptPhase.UPLOADING):
             limit = (attempt.assigned_at_ms or now) + self._chain.terms.ready_limit
             if now >= limit:
                 await self._settlement.command_stop(allocation, attempt, Reason.START_TIMEOUT)
@@ -508,13 +510,19 @@ class Scheduler:
                 return 0
         else:
             limit = self._stop_at(attempt, now)
-        wanted = Reason.CANCELLED if allocation.cancelling else Reason.TIMEOUT if now >= limit else None
+        if attempt.phase is AttemptPhase.UPLOADING:
+            # A cancel that ended the work keeps what it left; one that comes now ends the delivery.
+            limit = (attempt.uploading_at_ms or now) + UPLOAD_LIMIT_MS
+            cancelled = allocation.cancelling and attempt.reason is not Reason.CANCELLED
+            wanted = Reason.CANCELLED if cancelled else Reason.OUTPUT_DELIVERY_FAILED if now >= limit else None
+        else:
+            wanted = Reason.CANCELLED if allocation.cancelling else Reason.TIMEOUT if now >= limit else None
         if wanted is None:
             waits = [limit - now]
             if attempt.phase is AttemptPhase.READY:
                 waits += [await self._warn(allocation, attempt), await self._top_up(allocation, attempt)]
             return max(1, min(waits))
-        stopping_since = self._stopping_since(allocation, limit)
+        stopping_since = self._stopping_since(allocation, limit, wanted)
         if now >= stopping_since + allocation.stop_grace_ms + STOP_PATIENCE_MS:
             await self._lose(allocation.id, attempt.number)
             return 0
@@ -546,8 +554,9 @@ class Scheduler:
             return wait
         return 1 if await self._extender.extend_by_itself(allocation) else AUTO_RETRY_MS
 
-    def _stopping_since(self, allocation: Allocation, limit: int) -> int:
-        return min(limit, allocation.cancelling_at_ms or limit)
+    def _stopping_since(self, allocation: Allocation, limit: int, wanted: Reason) -> int:
+        asked = allocation.cancelling_at_ms if wanted is Reason.CANCELLED else None
+        return limit if asked is None else min(limit, asked)
 
     def _assignment(self, allocation: Allocation, attempt: Attempt) -> Assign:
         offer = Terms(attempt.number, attempt.price_per_hour, attempt.max_ms, attempt.deposit)
@@ -654,10 +663,17 @@ def exit_attempt(
         )
         goes_on = allocation.retry.leaves_open(number, reason, exit_code)
         if goes_on and not (closes or allocation.cancelling):
-            return Change(allocation, over)
+            return Change(replace(allocation, uploading=False), over)
         final = Reason.CANCELLED if allocation.cancelling and reason in RETRIED else reason
         return Change(
-            replace(allocation, state=AllocationState.RELEASING, reason=final, completed_at_ms=at_ms, error=detail),
+            replace(
+                allocation,
+                state=AllocationState.RELEASING,
+                reason=final,
+                completed_at_ms=at_ms,
+                error=detail,
+                uploading=False,
+            ),
             over,
         )
 
@@ -676,6 +692,6 @@ def lose_attempt(
         if attempt is None or attempt.number != number or not attempt.live or attempt.phase is AttemptPhase.CLAIMED:
             return None
         lost = replace(attempt, phase=AttemptPhase.LOST, reason=reason, exited_at_ms=at_ms)
-        return Change(allocation, lost)
+        return Change(replace(allocation, uploading=False), lost)
 
     return decide

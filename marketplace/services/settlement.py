@@ -34,6 +34,8 @@ _log = structlog.get_logger(__name__)
 
 UNSTARTED: Final = frozenset({Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED})
 """Reasons 7..10: the matcher may release an attempt of which nothing is settled (program.md section 4)."""
+_SAID_ON_CHAIN: Final = {Reason.INPUT_UNAVAILABLE: Reason.IMAGE_UNAVAILABLE}
+"""The chain knows four reasons of what never started; an input is the renter's, as an image is, and no node's fault."""
 WHOLE_SECOND_MS: Final = 1_000
 TO_QUIT: Final = 4
 LOOK_AGAIN_MS: Final = 500
@@ -166,7 +168,9 @@ class Settlement:
 
     async def _release_unstarted(self, allocation: Allocation, attempt: Attempt) -> int:
         """Nothing was ever billed. Where the job ends with it, one transaction also closes the escrow."""
-        reason = attempt.reason if attempt.reason in UNSTARTED else Reason.VERIFY_FAILED
+        reason = _SAID_ON_CHAIN.get(attempt.reason, attempt.reason)
+        if reason not in UNSTARTED:
+            reason = Reason.VERIFY_FAILED
         release = ReleaseUnstarted(
             escrow=allocation.escrow,
             wallet=allocation.wallet,

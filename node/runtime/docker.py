@@ -44,6 +44,7 @@ from node.runtime.port import (
     ContainerSpec,
     ContainerState,
     Image,
+    Limits,
     Login,
     LogLine,
     LogPosition,
@@ -113,6 +114,12 @@ class DockerRuntime:
         self, reference: str, *, digest: str | None = None, max_bytes: int, login: Login | None = None
     ) -> Image:
         return await self._puller.prepare(reference, digest, max_bytes, login)
+
+    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
+        async with self._exclusive(key):
+            machine = await self._examined()
+            disk = await self._provide_disk(key, limits, machine)
+            return None if disk is None else disk.inputs
 
     async def start(self, spec: ContainerSpec) -> Container:
         async with self._exclusive(spec.key):
@@ -302,12 +309,8 @@ class DockerRuntime:
         offered = machine.capabilities(self._disks.free_bytes())
         if spec.network not in offered.networks:
             raise CapabilityMissing(f"this machine offers no network {spec.network}: {' '.join(offered.notes)}")
-        if spec.limits.disk_bytes > offered.max_disk_bytes:
-            raise CapabilityMissing(
-                f"{spec.limits.disk_bytes} bytes of disk are asked for, {offered.max_disk_bytes} can be had"
-            )
         disk, network = await asyncio.gather(
-            self._provide_disk(spec, machine), self._provide_network(spec), return_exceptions=True
+            self._provide_disk(spec.key, spec.limits, machine), self._provide_network(spec), return_exceptions=True
         )
         if isinstance(network, BaseException):
             raise network
@@ -315,10 +318,15 @@ class DockerRuntime:
             raise disk
         return disk
 
-    async def _provide_disk(self, spec: ContainerSpec, machine: Machine) -> Disk | None:
-        if machine.mounts_disks:
-            return await self._disks.create(self._names.name(spec.key), spec.limits.disk_bytes)
-        return None
+    async def _provide_disk(self, key: AttemptKey, limits: Limits, machine: Machine) -> Disk | None:
+        name = self._names.name(key)
+        found = self._disks.find(name)
+        if found is not None:  # staged before, or left by a start that was cut off: its room is taken already
+            return found
+        most = machine.capabilities(self._disks.free_bytes()).max_disk_bytes
+        if limits.disk_bytes > most:
+            raise CapabilityMissing(f"{limits.disk_bytes} bytes of disk are asked for, {most} can be had")
+        return await self._disks.create(name, limits.disk_bytes) if machine.mounts_disks else None
 
     async def _provide_network(self, spec: ContainerSpec) -> None:
         if spec.network is not Network.EGRESS:

@@ -27,6 +27,7 @@ from node.runtime.errors import (
 from node.runtime.lines import LineReader
 from node.runtime.naming import Namespace, fingerprint
 from node.runtime.port import (
+    PROGRESS_NAME,
     AttemptKey,
     Beside,
     Capabilities,
@@ -35,6 +36,7 @@ from node.runtime.port import (
     ContainerState,
     DiskLimit,
     Image,
+    Limits,
     Login,
     LogLine,
     LogPosition,
@@ -115,6 +117,7 @@ class FakeProgram:
     vanishes: at its end the container is gone without an exit, as when somebody removes it behind our back.
     prepare_error, start_error: raised instead. files: written to /outputs when it ends by itself.
     login: the only one with which it may be had.
+    copies_input: so is what was in /inputs. progress: written to its file at the start.
     """
 
     exit_code: int = 0
@@ -129,6 +132,8 @@ class FakeProgram:
     size_bytes: int = 2_000_000
     files: tuple[tuple[str, bytes], ...] = ()
     login: Login | None = None
+    copies_input: bool = False
+    progress: str | None = None
 
 
 @dataclass(slots=True)
@@ -222,25 +227,28 @@ class FakeEngine:
         return outcome
 
     def _write_files(self, record: FakeContainer) -> None:
-        outputs = self._place(record, "outputs")
-        if outputs is None:
+        outputs, inputs = self.place(record.name, "outputs"), self.place(record.name, "inputs")
+        if outputs is None or inputs is None:
             return
         for name, data in record.program.files:
+            (outputs / name).parent.mkdir(parents=True, exist_ok=True)
             (outputs / name).write_bytes(data)
+        if record.program.copies_input and record.spec.input_name is not None:
+            (outputs / record.spec.input_name).write_bytes((inputs / record.spec.input_name).read_bytes())
 
-    def _place(self, record: FakeContainer, part: str) -> Path | None:
+    def place(self, name: str, part: str) -> Path | None:
+        """A folder of an attempt, made if it is not there; None where nothing is kept."""
         if self._folder is None:
             return None
-        place = self._folder / record.name / part
+        place = self._folder / name / part
         place.mkdir(parents=True, exist_ok=True)
         return place
 
     def remove(self, name: str) -> None:
         """Drop a container and its folders."""
         record = self.records.pop(name, None)
-        if record is None:
-            return
-        record.changed.set()
+        if record is not None:
+            record.changed.set()
         if self._folder is not None:
             shutil.rmtree(self._folder / name, ignore_errors=True)
 
@@ -254,8 +262,9 @@ class FakeEngine:
             created_at=record.created_at,
             started_at=record.started_at,
             outcome=record.outcome,
-            outputs=self._place(record, "outputs"),
-            scratch=self._place(record, "scratch"),
+            outputs=self.place(record.name, "outputs"),
+            scratch=self.place(record.name, "scratch"),
+            notes=self.place(record.name, "notes"),
         )
 
 
@@ -327,6 +336,12 @@ class FakeRuntime:
             raise ImageUnavailable(ImageFault.TOO_LARGE, f"{program.size_bytes} bytes are more than {max_bytes}")
         return Image(reference, name.name, found, program.size_bytes)
 
+    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
+        self._engine.check()
+        if limits.disk_bytes > self._engine.max_disk_bytes:
+            raise CapabilityMissing(f"no {limits.disk_bytes} bytes of disk on this machine")
+        return self._engine.place(self._names.name(key), "inputs")
+
     async def start(self, spec: ContainerSpec) -> Container:
         engine, name = self._engine, self._names.name(spec.key)
         record = engine.record(name)
@@ -345,6 +360,9 @@ class FakeRuntime:
             raise program.start_error
         now = engine.clock.now()
         engine.records[name] = FakeContainer(self._names.deployment, spec, program, name, now, now)
+        notes = engine.place(name, "notes")
+        if program.progress is not None and notes is not None:
+            (notes / PROGRESS_NAME).write_text(program.progress)
         started = engine.record(name)
         if started is None:
             raise ContainerVanished

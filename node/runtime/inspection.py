@@ -61,6 +61,7 @@ def container_of(key: AttemptKey, found: dict[str, Any], *, disk: Disk | None, d
         outcome=outcome,
         outputs=disk.outputs if disk else None,
         scratch=disk.scratch if disk else None,
+        notes=disk.notes if disk else None,
     )
 
 

@@ -61,15 +61,15 @@ def fingerprint(spec: ContainerSpec) -> str:
     Whoever may read labels may read the environment too, so the digest gives nothing away.
     """
     limits = spec.limits
-    text = json.dumps(
-        [
-            [spec.key.allocation, spec.key.attempt, spec.image.pinned, spec.entrypoint, spec.command],
-            [spec.env, spec.workdir, spec.network],
-            [limits.milli_cpus, limits.memory_bytes, limits.disk_bytes, limits.pids],
-            [spec.shm_bytes, spec.ulimits],
-        ]
-    )
-    return _short(text, 16)
+    parts: list[object] = [
+        [spec.key.allocation, spec.key.attempt, spec.image.pinned, spec.entrypoint, spec.command],
+        [spec.env, spec.workdir, spec.network],
+        [limits.milli_cpus, limits.memory_bytes, limits.disk_bytes, limits.pids],
+        [spec.shm_bytes, spec.ulimits],
+    ]
+    if spec.input_name is not None:  # what was started without keeps its label
+        parts.append([spec.input_name])
+    return _short(json.dumps(parts), 16)
 
 
 def _short(text: str, digits: int) -> str:

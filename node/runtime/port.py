@@ -25,8 +25,12 @@ EXIT_NOT_FOUND = 127
 
 ULIMITS = frozenset({"nofile", "memlock", "stack"})  # api.md section 5.2
 
+INPUTS_PATH = "/inputs"
 OUTPUTS_PATH = "/outputs"
 SCRATCH_PATH = "/scratch"
+NOTES_PATH = "/reaver"
+PROGRESS_NAME = "progress"
+"""A file in NOTES_PATH into which a job writes how far it is, 0 to 100."""
 
 _ALLOCATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -123,6 +127,7 @@ class ContainerSpec:
     """All that decides how an attempt runs. None means: as the image says; () means: nothing.
 
     shm_bytes: of /dev/shm, None for half the memory. ulimits: soft and hard alike; memlock and stack in bytes.
+    input_name: the file in the attempt's inputs (see `Runtime.stage`) that REAVER_INPUT names.
     """
 
     key: AttemptKey
@@ -135,6 +140,7 @@ class ContainerSpec:
     network: Network = Network.NONE
     shm_bytes: int | None = None
     ulimits: tuple[tuple[str, int], ...] = ()
+    input_name: str | None = None
 
     def __post_init__(self) -> None:
         if self.shm_bytes is not None and not 0 < self.shm_bytes <= self.limits.memory_bytes:
@@ -173,7 +179,7 @@ class Container:
     """An attempt's container as it is now, also one found after the node's restart.
 
     started_at: None when it never ran. outcome: set exactly when state is EXITED.
-    outputs, scratch: the folders on this machine, until `remove`; None where they can't be reached from here.
+    outputs, scratch, notes: the folders on this machine, until `remove`; None where they can't be reached from here.
     """
 
     key: AttemptKey
@@ -185,6 +191,7 @@ class Container:
     outcome: Outcome | None
     outputs: Path | None
     scratch: Path | None
+    notes: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +318,14 @@ class Runtime(Protocol):
         digest: set by later attempts, which must run what the first one ran; then the tag isn't asked again.
         max_bytes: unpacked size. login: for a private image; one that lies here since an earlier job is given to
         nobody whom its registry doesn't let in. Raises ImageUnavailable (renter's side), PullFailed (node's side).
+        """
+        ...
+
+    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
+        """The folder that the attempt's container will see as /inputs, made if it is not there yet.
+
+        It lies on the attempt's own disk, counts against its limit, and goes with `remove`. None where this machine
+        has no such disk. Raises CapabilityMissing, StartFailed.
         """
         ...
 

@@ -4,7 +4,8 @@ There is NO sandbox: a job sees this machine's files, network and processes as t
 unless the operator's configuration names it, says so each time it is made, and reports `isolated=False`, which the
 node must refuse to offer to strangers. "Images" are commands that the configuration lists by name.
 
-/outputs and /scratch don't exist as such; the environment names them: REAVER_OUTPUTS, REAVER_SCRATCH.
+/inputs, /outputs and /scratch don't exist as such; the environment names what is in them: REAVER_INPUT, REAVER_OUTPUTS,
+REAVER_SCRATCH, REAVER_PROGRESS.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ from node.runtime.errors import (
 from node.runtime.lines import LineReader
 from node.runtime.naming import DEPLOYMENT, SPEC, Namespace, fingerprint
 from node.runtime.port import (
+    PROGRESS_NAME,
     AttemptKey,
     Beside,
     Capabilities,
@@ -44,6 +46,7 @@ from node.runtime.port import (
     ContainerState,
     DiskLimit,
     Image,
+    Limits,
     Login,
     LogLine,
     LogPosition,
@@ -122,6 +125,11 @@ class ProcessRuntime:
             raise ImageUnavailable(ImageFault.NOT_FOUND, f"{name.name} has no version {digest or name.digest}")
         return Image(reference, name.name, image.digest, 0)
 
+    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:  # noqa: ARG002 - no limit is held
+        inputs = self._place(key) / "inputs"
+        inputs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return inputs
+
     async def start(self, spec: ContainerSpec) -> Container:
         async with self._locks[spec.key]:
             found = self._read(spec.key)
@@ -158,6 +166,7 @@ class ProcessRuntime:
             outcome=outcome,
             outputs=place / "outputs",
             scratch=place / "scratch",
+            notes=place / "notes",
         )
 
     async def list(self) -> tuple[Container, ...]:
@@ -245,13 +254,15 @@ class ProcessRuntime:
         if not argv:
             raise ImageUnavailable(ImageFault.INVALID, "neither the image nor the job says which command to run")
         place = self._place(spec.key)
-        for part in ("outputs", "scratch"):
+        for part in ("outputs", "scratch", "notes"):
             (place / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         env = {
             "PATH": _PATH,
             "HOME": str(place / "scratch"),
             "REAVER_OUTPUTS": str(place / "outputs"),
             "REAVER_SCRATCH": str(place / "scratch"),
+            "REAVER_PROGRESS": str(place / "notes" / PROGRESS_NAME),
+            **({} if spec.input_name is None else {"REAVER_INPUT": str(place / "inputs" / spec.input_name)}),
             **dict(spec.env),
         }
         description = {

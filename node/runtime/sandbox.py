@@ -10,7 +10,15 @@ from typing import Any
 
 from node.runtime.errors import ImageFault, ImageUnavailable
 from node.runtime.naming import ROOT_LIMIT, SPEC, Namespace, fingerprint
-from node.runtime.port import OUTPUTS_PATH, SCRATCH_PATH, ContainerSpec, Network
+from node.runtime.port import (
+    INPUTS_PATH,
+    NOTES_PATH,
+    OUTPUTS_PATH,
+    PROGRESS_NAME,
+    SCRATCH_PATH,
+    ContainerSpec,
+    Network,
+)
 from node.runtime.scratch import Disk
 
 TEMPORARY_PATH = "/tmp"  # noqa: S108 - inside the container
@@ -46,7 +54,7 @@ def create_body(
     """
     body: dict[str, Any] = {
         "Image": spec.image.pinned,
-        "Env": [f"{name}={value}" for name, value in spec.env],
+        "Env": [f"{name}={value}" for name, value in (*_places(spec), *spec.env)],
         "Labels": {
             **names.labels(spec.key),
             SPEC: fingerprint(spec),
@@ -93,18 +101,35 @@ def _host_config(
         config["StorageOpt"] = {"size": str(limits.disk_bytes)}
     if disk is not None:
         config["Mounts"] = [
+            _bind(str(disk.inputs), INPUTS_PATH, read_only=True),
             _bind(str(disk.outputs), OUTPUTS_PATH),
             _bind(str(disk.scratch), SCRATCH_PATH),
             _bind(str(disk.temporary), TEMPORARY_PATH),
+            _bind(str(disk.notes), NOTES_PATH),
         ]
     else:
         part = f"rw,nosuid,nodev,mode=1777,size={max(1, limits.disk_bytes // 3)}"
         config["Tmpfs"] = dict.fromkeys((OUTPUTS_PATH, SCRATCH_PATH, TEMPORARY_PATH), f"{part},exec")
+        config["Tmpfs"][NOTES_PATH] = "rw,nosuid,nodev,noexec,mode=1777,size=65536"
     return config
 
 
-def _bind(source: str, target: str) -> dict[str, Any]:
-    return {"Type": "bind", "Source": source, "Target": target, "BindOptions": {"Propagation": "rprivate"}}
+def _places(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
+    """Where a job finds what the container contract promises (docs/runtime.md)."""
+    places = [("REAVER_OUTPUTS", OUTPUTS_PATH), ("REAVER_PROGRESS", f"{NOTES_PATH}/{PROGRESS_NAME}")]
+    if spec.input_name is not None:
+        places.append(("REAVER_INPUT", f"{INPUTS_PATH}/{spec.input_name}"))
+    return tuple(places)
+
+
+def _bind(source: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": source,
+        "Target": target,
+        "ReadOnly": read_only,
+        "BindOptions": {"Propagation": "rprivate"},
+    }
 
 
 def _command(spec: ContainerSpec, image_config: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,9 +22,13 @@ _OUR_NAME = re.compile(r"reaver-[0-9a-f]{8}-.+\.img")
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A mounted disk. Both folders may be written by any user of the container, as /tmp may."""
+    """A mounted disk. Any user of the container may write to its folders, as to /tmp, but for `inputs`."""
 
     mount: Path
+
+    @property
+    def inputs(self) -> Path:
+        return self.mount / "inputs"
 
     @property
     def outputs(self) -> Path:
@@ -37,6 +41,10 @@ class Disk:
     @property
     def temporary(self) -> Path:
         return self.mount / "tmp"
+
+    @property
+    def notes(self) -> Path:
+        return self.mount / "notes"
 
 
 class Disks:
@@ -76,7 +84,8 @@ class Disks:
                 await self._make_image(image, max(size, MIN_BYTES))
             disk.mount.mkdir(mode=0o700, parents=True, exist_ok=True)
             await _run("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(disk.mount))
-            for part in (disk.outputs, disk.scratch, disk.temporary):
+            disk.inputs.mkdir(mode=0o755, exist_ok=True)
+            for part in (disk.outputs, disk.scratch, disk.temporary, disk.notes):
                 part.mkdir(exist_ok=True)
                 part.chmod(0o1777)
         except OSError as error:

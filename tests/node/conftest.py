@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from marketplace.domain.destinations import Reach
+from marketplace.outgoing import Outgoing
 from marketplace.protocol.control import Capabilities as Announced
 from marketplace.protocol.control import Hardware
 from node.acceptance import Policy
@@ -23,6 +25,7 @@ from node.market import MarketHttp, NodeConnector
 from node.metering import Identity
 from node.runtime.fake import FakeEngine, FakeOutput, FakeProgram, FakeRuntime
 from node.runtime.port import Capabilities, DiskLimit, Network
+from node.transfers import HttpTransfers
 from tests.node.scripted_market import NODE_ID, ScriptedMarket
 
 IDENTITY = Identity(program_id=b"\x01" * 32, genesis_hash=b"\x02" * 32, market=b"\x03" * 32, node=b"\x04" * 32)
@@ -77,6 +80,7 @@ class Node:
     answer_due_s: float = 0.5
     agent: Agent = field(init=False)
     journal: Journal = field(init=False)
+    outgoing: Outgoing = field(init=False)
     _task: asyncio.Task[None] | None = None
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -88,6 +92,8 @@ class Node:
         self.journal = Journal(self.journal_path)
         self._stack = contextlib.AsyncExitStack()
         http = await self._stack.enter_async_context(MarketHttp(self.market.url, self.key, "node"))
+        self.outgoing = Outgoing(Reach.LOOPBACK_TOO)
+        self._stack.push_async_callback(self.outgoing.close)
         self.agent = Agent(
             machine=MACHINE,
             policy=self.policy,
@@ -100,6 +106,7 @@ class Node:
             clock=SystemClock(),
             chain=self.chain,
             drain_flag=self.folder / "draining",
+            transfers=HttpTransfers(http, NODE_ID, self.outgoing),
             channel=lambda receiver, connector: ControlChannel(connector, receiver, answer_due_s=self.answer_due_s),
         )
         self._task = asyncio.create_task(self.agent.run())
@@ -143,7 +150,7 @@ async def make_node(market: ScriptedMarket, tmp_path: Path) -> AsyncIterator[Cal
     made: list[Node] = []
 
     def make() -> Node:
-        node = Node(market, tmp_path, market.node_key, FakeEngine(PROGRAMS))
+        node = Node(market, tmp_path, market.node_key, FakeEngine(PROGRAMS, folder=tmp_path / "engine"))
         made.append(node)
         return node
 

@@ -4,6 +4,7 @@ It checks what a real meter checks (signatures, order, clock) and keeps everythi
 """
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections import Counter, defaultdict
@@ -69,6 +70,10 @@ def now_ms() -> int:
 def spec(image: str = "busy", **changes: Any) -> JobSpec:
     values: dict[str, Any] = {"image": image, "class_id": "cpu-small", "limit_ms": 3_600_000, "disk_gb": 1}
     return JobSpec(**(values | changes))
+
+
+def _described(path: str, data: bytes) -> dict[str, Any]:
+    return {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 @dataclass
@@ -139,6 +144,14 @@ class ScriptedMarket:
         self._runner: web.AppRunner | None = None
         self._port = 0
         self.posts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.input: bytes | None = None
+        """What an attempt may fetch; None is not there."""
+        self.input_faults = 0
+        """How many answers break off half-way."""
+        self.outputs: dict[str, bytes] = {}
+        self.puts: Counter[str] = Counter()
+        self.put_faults: list[int] = []
+        """Statuses that the next uploads are answered with; 0 breaks off, -1 waits for ever."""
 
     # --- process -------------------------------------------------------------------------------------------------
 
@@ -149,6 +162,11 @@ class ScriptedMarket:
         app.router.add_get("/v1/constants", self._constants)
         app.router.add_get(f"/v1/nodes/{NODE_ID}/control", self._control)
         app.router.add_post(f"/v1/nodes/{NODE_ID}/drain", self._drain)
+        place = f"/v1/nodes/{NODE_ID}/allocations/{{aid}}"
+        app.router.add_get(f"{place}/input", self._input)
+        app.router.add_get(f"{place}/outputs", self._held)
+        app.router.add_put(f"{place}/outputs/{{path:.+}}", self._take_output)
+        app.router.add_get("/elsewhere/{name}", self._elsewhere)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -244,6 +262,50 @@ class ScriptedMarket:
             return web.json_response({"error": "invalid_signature", "message": "no", "status": 401}, status=401)
         self.logins += 1
         return web.json_response({"token": "token", "expiresIn": 3600})
+
+    async def _input(self, request: web.Request) -> web.StreamResponse:
+        assert request.headers["X-Lease-Token"] == LEASE
+        if self.input is None:
+            return web.json_response({"error": "gone", "message": "it was kept for 30 days", "status": 410}, status=410)
+        digest = hashlib.sha256(self.input).hexdigest()
+        headers = {"ETag": f'"{digest}"', "Content-Disposition": "attachment; filename*=UTF-8''given%20data.bin"}
+        if self.input_faults:
+            self.input_faults -= 1
+            response = web.StreamResponse(headers=headers | {"Content-Length": str(len(self.input))})
+            await response.prepare(request)
+            await response.write(self.input[: len(self.input) // 2])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        return web.Response(body=self.input, headers=headers)
+
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        if self.input is None:
+            return web.Response(status=404)
+        return web.Response(body=self.input)
+
+    async def _held(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        return web.json_response({"outputs": [_described(path, data) for path, data in self.outputs.items()]})
+
+    async def _take_output(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        path = request.match_info["path"]
+        self.puts[path] += 1
+        async with self.changed:
+            self.changed.notify_all()
+        fault = self.put_faults.pop(0) if self.put_faults else 200
+        if fault == -1:
+            await asyncio.Event().wait()
+        if fault == 0:
+            assert request.transport is not None
+            request.transport.close()
+            return web.Response()
+        if fault != 200:
+            codes = {409: "lease_lost", 413: "payload_too_large", 422: "validation_error", 503: "store_unavailable"}
+            return web.json_response({"error": codes[fault], "message": "no", "status": fault}, status=fault)
+        self.outputs[path] = await request.read()
+        return web.json_response(_described(path, self.outputs[path]))
 
     async def _constants(self, _: web.Request) -> web.Response:
         return web.json_response(

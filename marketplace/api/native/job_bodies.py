@@ -12,9 +12,9 @@ from marketplace.api.fields import AmountText, RequestModel, field_error
 from marketplace.domain.retries import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
 from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
-from marketplace.services.job_orders import OrderFields, RetryFields
+from marketplace.services.job_orders import OrderFields, OutputFields, RetryFields
 
-NOT_YET: Final = frozenset({"model", "input", "output_config", "checkpoint", "kind"})
+NOT_YET: Final = frozenset({"model", "checkpoint", "kind"})
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -62,6 +62,13 @@ class AutoExtend(RequestModel):
     up_to_seconds: int = Field(ge=1, le=MAX_TOTAL_MS // 1000)
 
 
+class OutputConfig(RequestModel):
+    """What becomes of the result."""
+
+    destination: Literal["local"] = "local"
+    format: Literal["json", "text", "binary", "archive"] = "json"
+
+
 class JobRequest(RequestModel):
     """A container job."""
 
@@ -90,6 +97,8 @@ class JobRequest(RequestModel):
     labels: Annotated[dict[Label, Label], AfterValidator(_labels)] = Field(default_factory=dict)
     auto_extend: AutoExtend | None = None
     retry: Retry | None = None
+    input: Any = None
+    output_config: OutputConfig = Field(default_factory=OutputConfig)
     secrets: dict[str, str] = Field(default_factory=dict, max_length=1024, repr=False)
     registry_auth_id: str | None = Field(default=None, max_length=64)
     shm_gb: float | None = Field(default=None, gt=0, le=1_000_000)
@@ -144,6 +153,8 @@ class JobRequest(RequestModel):
             # repr is the shortest text of the number, so what was written is what is meant.
             min_reputation=None if self.requirements.min_reputation is None else repr(self.requirements.min_reputation),
             auto_extend_seconds=0 if self.auto_extend is None else self.auto_extend.up_to_seconds,
+            input=self.input,
+            output=OutputFields(self.output_config.destination, self.output_config.format),
             retry=None if self.retry is None else self.retry.fields(),
             secrets=self.secrets,
             registry_auth_id=self.registry_auth_id,

@@ -1,6 +1,7 @@
 """What a job looks like to its renter. Source: api.md section 5.3, "Job view"."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -20,6 +21,7 @@ from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import MEANINGS, Reason
 from marketplace.domain.timing import extension_lead_ms
 from marketplace.protocol.terms import JobSpec
+from marketplace.services.job_orders import output_of
 from marketplace.services.jobs import JobDetails, JobService, cost_of
 
 
@@ -147,7 +149,7 @@ class JobView(ResponseModel):
     created_at: SecondsInstant
     started_at: MillisInstant | None
     completed_at: MillisInstant | None
-    result: None = None
+    result: Any = None
     id: str
     node_id: str | None
     cost: DecimalText
@@ -282,6 +284,7 @@ class JobViews:
         """The whole job."""
         allocation, latest = details.allocation, details.latest
         spec = JobSpec.model_validate_json(allocation.spec)
+        output = output_of(allocation.submitted)
         reason = allocation.reason if allocation.reason is not Reason.RUNNING else None
         node_id = latest.node_id if latest is not None else None
         minutes, rest = divmod(allocation.max_ms, 60_000)
@@ -295,6 +298,7 @@ class JobViews:
             created_at=Millis(allocation.created_at_ms),
             started_at=_at(started),
             completed_at=_at(allocation.completed_at_ms if allocation.terminal else None),
+            result=details.result,
             id=allocation.job_id,
             node_id=node_id,
             cost=self.amount(details.cost),
@@ -317,7 +321,7 @@ class JobViews:
             region=list(allocation.regions),
             priority=allocation.priority.value,
             requirements=_requirements(allocation, spec),
-            output_config={},
+            output_config={"destination": output.destination, "format": output.format},
             timeout_seconds=allocation.max_ms // 1000,
             max_minutes=None if rest else minutes,
             env=spec.env,

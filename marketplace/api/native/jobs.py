@@ -1,6 +1,7 @@
 """`/v1/jobs`: submit, list, read, cancel, logs, receipt. Source: api.md sections 5.2 and 5.3."""
 
 from collections.abc import Callable
+from typing import Final
 
 from marketplace.api.fields import (
     JobIdPath,
@@ -29,6 +30,9 @@ from marketplace.services.job_orders import read_order
 from marketplace.services.jobs import JobService
 from marketplace.services.principals import Scope
 from marketplace.services.receipts import ReceiptService
+
+MAX_JOB_BYTES: Final = 4 << 20
+"""Chosen: an input of 1 MiB, most of whose characters JSON writes as two or more, beside the rest."""
 
 
 class ReceiptView(ResponseModel, Receipt):
@@ -61,6 +65,7 @@ def job_routes(
     return [
         Route(
             "POST", "/v1/jobs", submit, "Submit a job", scope(Scope.JOBS), status=201, idempotent=True,
+            max_body=MAX_JOB_BYTES,
             errors=(Invalid, QuoteExpired, QuoteMismatch, QuotaExceeded, *funding),
         ),
         *job_list_routes(jobs, views, clock),

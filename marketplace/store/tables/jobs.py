@@ -74,6 +74,7 @@ class AllocationRow(SQLModel, table=True):
     error: str | None = None
     opening: bool
     status: str
+    uploading: bool
     version: int = Field(sa_type=BigInteger)
     tiers: str = Field(default="[]", sa_column_kwargs={"server_default": "[]"})
     min_cuda: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
@@ -143,6 +144,7 @@ class AttemptRow(SQLModel, table=True):
     paid: int = Field(sa_type=BigInteger)
     operator_received: int = Field(sa_type=BigInteger)
     settled_chain_ms: int | None = Field(default=None, sa_type=BigInteger)
+    uploading_at_ms: int | None = Field(default=None, sa_type=BigInteger)
     meter_key: str | None = None
     class_id: str = Field(default="", sa_column_kwargs={"server_default": ""})
     extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})

@@ -32,6 +32,8 @@ SHELL = {
     Behaviour.BURSTS: "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done",
     Behaviour.WIDE: "head -c 40000 /dev/zero | tr '\\0' x; echo",
     Behaviour.CHATS: "trap 'exit 143' TERM; echo hello; while :; do sleep 0.1; done",
+    Behaviour.READS: 'cp "$REAVER_INPUT" "$REAVER_OUTPUTS/"',
+    Behaviour.REPORTS: "trap 'exit 143' TERM; echo 42 > \"$REAVER_PROGRESS\"; while :; do sleep 0.1; done",
     Behaviour.HOGS: "x=a; while :; do x=$x$x; done",
 }
 FAKES = {
@@ -51,6 +53,8 @@ FAKES = {
     Behaviour.CHATS: FakeProgram(runs_for_s=None, output=(FakeOutput(b"hello\n"),)),
     Behaviour.ABSENT: FakeProgram(exit_code=127),
     Behaviour.WRITES: FakeProgram(files=(("result.txt", b"result\n"),)),
+    Behaviour.READS: FakeProgram(copies_input=True),
+    Behaviour.REPORTS: FakeProgram(runs_for_s=None, progress="42\n"),
     Behaviour.HOGS: FakeProgram(exit_code=137, oom_killed=True),
     Behaviour.FILLS: FakeProgram(exit_code=1, disk_full=True),
 }

@@ -14,7 +14,8 @@ class Behaviour(StrEnum):
     """ENDS: exit 0 at once. FAILS: exit 7. RUNS: until TERM, then 143. STUBBORN: ignores TERM.
     SPEAKS: two lines on stdout, one on stderr, then a piece without newline, then ends. BURSTS: 2,000 numbered lines.
     WIDE: one line of 40,000 bytes. CHATS: a first line, then runs on. ABSENT: a command that isn't there.
-    WRITES: 'result' into /outputs/result.txt. HOGS: more memory than allowed. FILLS: more disk than allowed.
+    WRITES: 'result' into /outputs/result.txt. READS: its input into /outputs. REPORTS: progress 42, then until TERM.
+    HOGS: more memory than allowed. FILLS: more disk than allowed.
     """
 
     ENDS = "ends"
@@ -27,6 +28,8 @@ class Behaviour(StrEnum):
     CHATS = "chats"
     ABSENT = "absent"
     WRITES = "writes"
+    READS = "reads"
+    REPORTS = "reports"
     HOGS = "hogs"
     FILLS = "fills"
 

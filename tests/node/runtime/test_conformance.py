@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from node.collecting import read_progress
 from node.runtime.errors import AttemptConflict, CapabilityMissing, ContainerVanished, ImageFault, ImageUnavailable
 from node.runtime.port import LOG_LINE_BYTES, AttemptKey, ContainerState, DiskLimit, LogLine, LogStream
 from tests.node.runtime.stages import Behaviour, Stage, other
@@ -246,6 +248,41 @@ async def test_whoever_waits_for_nothing_is_told(stage: Stage) -> None:
         await stage.runtime.stop(nothing, grace_s=1)
     with pytest.raises(ContainerVanished):
         await read(stage, nothing)
+
+
+async def test_what_is_staged_is_there_when_the_container_starts(stage: Stage) -> None:
+    spec = replace(await stage.spec(Behaviour.READS), input_name="in put.txt")
+    inputs = await stage.runtime.stage(spec.key, spec.limits)
+    assert inputs is not None
+    (inputs / "in put.txt").write_text("given")
+    assert await stage.runtime.stage(spec.key, spec.limits) == inputs
+    await stage.runtime.start(spec)
+    assert (await stage.runtime.wait(spec.key)).exit_code == 0
+    container = await stage.runtime.find(spec.key)
+    assert container is not None
+    assert container.outputs is not None
+    assert (container.outputs / "in put.txt").read_text() == "given"
+    await stage.runtime.remove(spec.key)
+    assert not inputs.exists()
+
+
+async def test_what_is_staged_goes_though_nothing_was_started(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.READS)
+    inputs = await stage.runtime.stage(spec.key, spec.limits)
+    assert inputs is not None
+    (inputs / "data").write_text("given")
+    await stage.runtime.remove(spec.key)
+    assert not inputs.exists()
+
+
+async def test_a_job_says_how_far_it_is(stage: Stage) -> None:
+    spec = await stage.spec(Behaviour.REPORTS)
+    container = await stage.runtime.start(spec)
+    assert container.notes is not None
+    async with asyncio.timeout(20):
+        while read_progress(container.notes) is None:  # noqa: ASYNC110 - a file that another process writes
+            await asyncio.sleep(0.02)
+    assert read_progress(container.notes) == 42
 
 
 async def test_outputs_can_be_read_after_the_end(stage: Stage) -> None:

@@ -1,0 +1,81 @@
+"""Files between a market and the node that holds an attempt's lease. Source: api.md section 5.5, row `outputs`."""
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import Field, StringConstraints
+
+from marketplace.api.downloads import Download, serve_download
+from marketplace.api.fields import AllocationIdPath, NodeIdPath, QueryModel, ResponseModel
+from marketplace.api.routes import NODE, Call, RateClass, Route
+from marketplace.api.uploads import OCTETS, body_chunks
+from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.errors import Gone, Invalid, NotFound, ObjectsUnavailable, StaleLease, TooLarge
+from marketplace.protocol.outputs import LEASE_HEADER
+from marketplace.services.inputs import JobInputs
+from marketplace.services.outputs import JobOutputs, Lease
+from marketplace.store.outputs import StoredOutput
+
+OutputPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class AttemptQuery(QueryModel):
+    attempt: Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class OutputView(ResponseModel):
+    path: str
+    size: int
+    sha256: str
+
+
+class HeldView(ResponseModel):
+    outputs: list[OutputView]
+
+
+def transfer_routes(inputs: JobInputs, outputs: JobOutputs) -> list[Route]:
+    """A node fetches what a job reads, and delivers what it leaves. The lease is named by a header."""
+
+    async def get_input(
+        call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery
+    ) -> web.StreamResponse:
+        lease = _lease(call, node_id, aid, query)
+        found = await inputs.open(lease.node_id, lease.allocation_id, lease.attempt, lease.token)
+        # A node reads it once and whole; what broke off it asks for again.
+        return await serve_download(
+            call, Download(found.name, OCTETS, found.size, found.sha256, lambda _start, _end: found.chunks), whole=True
+        )
+
+    async def get_outputs(call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery) -> HeldView:
+        held = await outputs.held(_lease(call, node_id, aid, query))
+        return HeldView(outputs=[output_view(output) for output in held])
+
+    async def put_output(
+        call: Call, node_id: NodeIdPath, aid: AllocationIdPath, path: OutputPath, query: AttemptQuery
+    ) -> OutputView:
+        return output_view(await outputs.take(_lease(call, node_id, aid, query), path, body_chunks(call.http)))
+
+    place = "/v1/nodes/{node_id}/allocations/{aid}"
+    return [
+        Route(
+            "GET", f"{place}/input", get_input, "What an attempt's job reads", NODE, rate=RateClass.UNCOUNTED,
+            errors=(NotFound, Gone, StaleLease, ObjectsUnavailable), produces=(OCTETS,),
+        ),
+        Route(
+            "GET", f"{place}/outputs", get_outputs, "What is here of an attempt's outputs", NODE,
+            rate=RateClass.UNCOUNTED, errors=(StaleLease,),
+        ),
+        Route(
+            "PUT", place + "/outputs/{path:.+}", put_output, "Deliver one file of an attempt's outputs", NODE,
+            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=(Invalid, StaleLease, TooLarge, ObjectsUnavailable),
+        ),
+    ]  # fmt: skip
+
+
+def output_view(output: StoredOutput) -> OutputView:
+    """One file."""
+    return OutputView(path=output.path, size=output.size, sha256=output.sha256)
+
+
+def _lease(call: Call, node_id: str, aid: str, query: AttemptQuery) -> Lease:
+    return Lease(NodeId(node_id), AllocationId(aid), query.attempt, call.http.headers.get(LEASE_HEADER, ""))

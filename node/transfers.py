@@ -1,0 +1,257 @@
+"""Files of an attempt on their way: what it reads, before its start; what it leaves, after its end.
+
+    market or URL ─► inputs/part ─► (digest agrees) ─► inputs/name
+    outputs/… ─► PUT, each file whole ─► market says the digest of what it has ─► (agrees) ─► in the manifest
+
+Every step may be done again: a file that the market has already, with the same digest, isn't sent twice. A market that
+is silent is asked again for ever; the attempt's own limits end that.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import aiohttp
+import structlog
+
+from marketplace.outgoing import DestinationRefused, Outgoing
+from marketplace.protocol.outputs import LEASE_HEADER, MAX_BYTES, MAX_FILES, OutputFile, is_output_path
+from marketplace.protocol.terms import JobInput
+from node.collecting import CHUNK_BYTES, FoundFile, digest_file, find_files, open_file
+from node.errors import InputUnavailable, MarketRefused, MarketUnavailable
+from node.market import MarketHttp
+from node.runtime.port import AttemptKey
+
+MAX_INPUT_BYTES: Final = 5 << 30
+"""Specified: api.md section 5.2."""
+_AT_ONCE: Final = 4
+# Chosen: many small files are slow one by one; more at once only take turns on the same line.
+_RETRY_S: Final = 1.0
+_URL_TRIES: Final = 3
+_URL_HOPS: Final = 5
+_URL_SILENCE_S: Final = 30.0
+_BUSY: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
+_PART: Final = ".part"
+
+_log = structlog.get_logger("node.transfers")
+_T = TypeVar("_T")
+
+
+class OutputTooLarge(Exception):
+    """The outputs are more than may be delivered; caught by the attempt."""
+
+
+class OutputRefused(Exception):
+    """The market does not take the outputs, and will not; caught by the attempt."""
+
+
+class LeaseLost(Exception):
+    """The attempt is not ours any more; caught by the attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whose files they are, and the proof that they are ours to move."""
+
+    key: AttemptKey
+    lease_token: str
+
+
+class Transfers(Protocol):
+    """Moves files. The real one is `HttpTransfers`."""
+
+    async def fetch(self, holder: Holder, wanted: JobInput, folder: Path) -> str:
+        """Put the input into the folder; its name. Raises InputUnavailable."""
+        ...
+
+    async def deliver(self, holder: Holder, folder: Path) -> tuple[OutputFile, ...]:
+        """Send every file of the folder; what was sent, by path.
+
+        Raises OutputTooLarge, OutputRefused, LeaseLost.
+        """
+        ...
+
+
+class HttpTransfers:
+    """Over the market's HTTP, and guarded HTTP for what lies elsewhere."""
+
+    def __init__(self, http: MarketHttp, node_id: str, outgoing: Outgoing) -> None:
+        self._http = http
+        self._node_id = node_id
+        self._outgoing = outgoing
+
+    async def fetch(self, holder: Holder, wanted: JobInput, folder: Path) -> str:
+        name = wanted.name
+        if name is not None and (folder / name).exists():
+            return name  # a file that carries its name is whole
+        if wanted.kind == "url":
+            return await self._fetch_url(wanted, folder)
+        return await _until_answered(lambda: self._fetch_from_market(holder, wanted, folder), "input", holder)
+
+    async def deliver(self, holder: Holder, folder: Path) -> tuple[OutputFile, ...]:
+        found = await asyncio.to_thread(find_files, folder, most=MAX_FILES)
+        if len(found) > MAX_FILES:
+            raise OutputTooLarge(f"/outputs holds more than {MAX_FILES} files")
+        total = sum(file.size for file in found)
+        if total > MAX_BYTES:
+            raise OutputTooLarge(f"/outputs holds {total} bytes, more than {MAX_BYTES}")
+        if not found:
+            return ()
+        held = await _until_answered(lambda: self._held(holder), "outputs", holder)
+        turn = asyncio.Semaphore(_AT_ONCE)
+        sent: list[OutputFile] = []
+
+        async def send(file: FoundFile) -> None:
+            async with turn:
+                have = held.get(file.path)
+                if have is None or have.size != file.size or await _differs(folder, have):
+                    have = await _until_answered(lambda: self._put(holder, folder, file), "output", holder)
+                sent.append(have)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for file in found:
+                    group.create_task(send(file))
+        except* (OutputTooLarge, OutputRefused, LeaseLost) as errors:
+            raise errors.exceptions[0] from None
+        return tuple(sorted(sent))
+
+    def _path(self, holder: Holder, rest: str) -> str:
+        node, key = quote(self._node_id, safe=""), holder.key
+        return f"/v1/nodes/{node}/allocations/{quote(key.allocation, safe='')}/{rest}?attempt={key.attempt}"
+
+    async def _fetch_from_market(self, holder: Holder, wanted: JobInput, folder: Path) -> str:
+        headers = {LEASE_HEADER: holder.lease_token}
+        try:
+            async with self._http.stream("GET", self._path(holder, "input"), headers=headers) as response:
+                said = response.content_disposition
+                name = wanted.name or (said.filename if said is not None else None) or "input"
+                expected = response.headers.get("ETag", "").strip('"')
+                return await _store(response.content.iter_chunked(CHUNK_BYTES), folder, name, expected)
+        except MarketRefused as refused:
+            if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                raise InputUnavailable(refused.message) from refused
+            raise
+
+    async def _fetch_url(self, wanted: JobInput, folder: Path) -> str:
+        """From where the renter says, a few times: what isn't there now may be there in a moment."""
+        url = wanted.url or ""
+        name = wanted.name or url_name(url)
+        for left in reversed(range(_URL_TRIES)):
+            try:
+                async with self._outgoing.request("GET", url, hops=_URL_HOPS, silence_s=_URL_SILENCE_S) as response:
+                    if response.status != HTTPStatus.OK:
+                        raise InputUnavailable(f"the input's host answered {response.status}")  # noqa: TRY301
+                    return await _store(response.content.iter_chunked(CHUNK_BYTES), folder, name, "")
+            except DestinationRefused as refused:
+                raise InputUnavailable(f"the input's URL: {refused}") from refused
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, InputUnavailable) as error:
+                if left == 0:
+                    raise InputUnavailable(str(error) or "the input's host broke off") from error
+            await asyncio.sleep(_RETRY_S)
+        raise AssertionError("the last try answers or raises")
+
+    async def _held(self, holder: Holder) -> dict[str, OutputFile]:
+        headers = {LEASE_HEADER: holder.lease_token}
+        async with self._http.stream("GET", self._path(holder, "outputs"), headers=headers) as response:
+            held = [_output(entry) for entry in (await response.json()).get("outputs", ())]
+        return {file.path: file for file in held}
+
+    async def _put(self, holder: Holder, folder: Path, file: FoundFile) -> OutputFile:
+        digest = hashlib.sha256()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            with await asyncio.to_thread(open_file, folder, file.path) as opened:
+                while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+                    digest.update(piece)
+                    yield piece
+
+        headers = {LEASE_HEADER: holder.lease_token, "Content-Type": "application/octet-stream"}
+        path = self._path(holder, f"outputs/{quote(file.path, safe='/')}")
+        try:
+            async with self._http.stream("PUT", path, headers=headers, body=pieces()) as response:
+                taken = _output(await response.json())
+        except MarketRefused as refused:
+            if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise OutputTooLarge(refused.message) from refused
+            raise
+        if taken.path != file.path or taken.sha256 != digest.hexdigest():
+            raise MarketUnavailable(f"the market took another {file.path} than was sent")
+        return taken
+
+
+def _output(entry: object) -> OutputFile:
+    """What the market says of one file. Raises MarketUnavailable where it can't be read."""
+    try:
+        return OutputFile(str(entry["path"]), int(entry["size"]), str(entry["sha256"]))  # type: ignore[index]
+    except (KeyError, TypeError, ValueError) as error:
+        raise MarketUnavailable("the market's list of outputs can't be read") from error
+
+
+def url_name(url: str) -> str:
+    """The file name that a URL ends in, `input` where it has none that may be one."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    return name if name and "/" not in name and is_output_path(name) else "input"
+
+
+async def _store(pieces: AsyncIterator[bytes], folder: Path, name: str, sha256: str) -> str:
+    """Write a file under its name once it is whole. Raises InputUnavailable where it can't be."""
+    if not is_output_path(name) or "/" in name or name == _PART:
+        raise InputUnavailable(f"{name!r} can't be the name of a file")
+    part, digest, size = folder / _PART, hashlib.sha256(), 0
+    try:
+        with _written(), part.open("wb") as file:
+            async for piece in pieces:
+                size += len(piece)
+                if size > MAX_INPUT_BYTES:
+                    raise InputUnavailable(f"the input is larger than {MAX_INPUT_BYTES >> 30} GiB")
+                digest.update(piece)
+                await asyncio.to_thread(file.write, piece)
+        if sha256 and digest.hexdigest() != sha256:
+            raise MarketUnavailable("the input that arrived is not the one announced")
+        with _written():
+            part.chmod(0o644)
+            part.rename(folder / name)
+    finally:
+        part.unlink(missing_ok=True)
+    return name
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """What the disk says is the job's limit; what the line says is not."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, aiohttp.ClientError | ConnectionError | TimeoutError):
+            raise
+        raise InputUnavailable(f"the input does not fit the job's disk: {error.strerror}") from error
+
+
+async def _differs(folder: Path, have: OutputFile) -> bool:
+    return await asyncio.to_thread(digest_file, folder, have.path) != have.sha256
+
+
+async def _until_answered(call: Callable[[], Awaitable[_T]], what: str, holder: Holder) -> _T:
+    """Ask until the market answers: its silence and its troubles pass, its refusals do not."""
+    while True:
+        try:
+            return await call()
+        except MarketUnavailable as error:
+            reason = str(error)
+        except MarketRefused as refused:
+            if refused.code == "lease_lost":
+                raise LeaseLost(refused.message) from refused
+            if refused.status < HTTPStatus.INTERNAL_SERVER_ERROR and refused.status not in _BUSY:
+                raise OutputRefused(str(refused)) from refused
+            reason = str(refused)
+        _log.warning(
+            "transfer is tried again", action="transfer_retry", what=what, error=reason, attempt=str(holder.key)
+        )
+        await asyncio.sleep(_RETRY_S)
