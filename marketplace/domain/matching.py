@@ -48,6 +48,11 @@ class Request:
     min_cuda: int = 0
     min_reputation: Fraction = Fraction(0)
     excluded: frozenset[NodeId] = field(default_factory=frozenset)
+    classes: frozenset[str] = field(init=False)
+    """Those of all tiers; kept, for each decision asks every node."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", frozenset(class_id for tier in self.tiers for class_id in tier))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,14 @@ IMAGE_BONUS: Final = 2
 def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
     """The first reason why this node can't take it, None when it can. Hard facts come before price."""
     checks = (
-        (any(candidate.class_id in tier for tier in request.tiers), Constraint.CLASS),
+        (candidate.class_id in request.classes, Constraint.CLASS),
         (not request.regions or candidate.region in request.regions, Constraint.REGION),
         (candidate.node_id not in request.excluded, Constraint.EXCLUDED),
         (candidate.accepts_work, Constraint.STATUS),
         (candidate.can_egress or not request.egress, Constraint.NETWORK),
         (candidate.max_disk_gb >= request.disk_gb, Constraint.DISK),
         (candidate.cuda >= request.min_cuda, Constraint.CUDA),
-        (candidate.reputation >= request.min_reputation, Constraint.REPUTATION),
+        (not request.min_reputation or candidate.reputation >= request.min_reputation, Constraint.REPUTATION),
         (candidate.free_slots >= request.gpu_count, Constraint.CAPACITY),
         (candidate.exposure_room >= request.exposure, Constraint.EXPOSURE),
         (

@@ -65,6 +65,16 @@ def shell(image: Image, script: str, *, attempt: int = 1, network: Network = Net
     )
 
 
+async def test_shared_memory_and_limits_are_what_was_asked_for(make_docker: DockerMaker, busybox: Image) -> None:
+    """Without a word: half the memory, and 16,384 open files."""
+    script = "df -k /dev/shm | tail -1 | awk '{print $2}'; ulimit -n; ulimit -s; ulimit -l"
+    asked = shell(busybox, script)
+    asked = replace(asked, shm_bytes=8 * MIB, ulimits=(("memlock", 32 << 10), ("nofile", 512), ("stack", 1 << 20)))
+    assert await run(make_docker(), asked) == (0, "8192\n512\n1024\n32\n")
+    code, text = await run(make_docker(), shell(busybox, script, attempt=2))
+    assert (code, text.splitlines()[:2]) == (0, [str(LIMITS.memory_bytes // 2048), "16384"])
+
+
 async def test_a_program_has_no_capability_and_can_gain_none(make_docker: DockerMaker, busybox: Image) -> None:
     code, text = await run(make_docker(), shell(busybox, "cat /proc/self/status"))
     status = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
