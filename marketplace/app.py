@@ -42,6 +42,7 @@ from marketplace.metrics import Metrics
 from marketplace.objects.storage import ObjectStorage, S3Access
 from marketplace.services.allowances import AllowanceService
 from marketplace.services.api_keys import ApiKeyService
+from marketplace.services.chain_acts import SolanaChain
 from marketplace.services.chain_link import ChainLink
 from marketplace.services.clock import Clock, Ids, RandomSource, SystemClock, SystemRandom
 from marketplace.services.constants import ConstantsService
@@ -117,6 +118,7 @@ class Market:
         listener: socket.socket | None = None,
         clock: Clock | None = None,
         random: RandomSource | None = None,
+        chain_kind: type[SolanaChain] = SolanaChain,
     ) -> "Market":
         """Everything, constructed and not yet started. Raises SettingsError.
 
@@ -219,6 +221,7 @@ class Market:
                 webhooks=webhooks.service,
                 storage=storage,
                 keeper=keeper,
+                chain_kind=chain_kind,
             ),
             webhooks=webhooks,
         )

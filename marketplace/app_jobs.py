@@ -142,10 +142,11 @@ class JobMarket:
         keeper: SecretKeeper,
         feed: Feed,
         webhooks: WebhookService,
+        chain_kind: type[SolanaChain] = SolanaChain,
     ) -> "JobMarket":
-        """Everything, constructed and not yet started."""
+        """Everything, constructed and not yet started. chain_kind: a stand-in, for benches."""
         currency = settings.market.currency
-        chain = SolanaChain(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
+        chain = chain_kind(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
         live.on_change(lambda allocation: feed.wake(allocation.account_id))
         registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)

@@ -18,6 +18,11 @@ class NonceWindow:
     highest: int = 0
     used: bytes = bytes(WINDOW // 8)
 
+    @property
+    def oldest(self) -> int:
+        """The lowest nonce that `choose` may give: the chain takes no older one."""
+        return max(1, self.highest - WINDOW + 1)
+
     def is_used(self, nonce: int) -> bool:
         """Whether the chain would refuse it as used or too old."""
         if nonce > self.highest:

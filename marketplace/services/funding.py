@@ -6,6 +6,8 @@ Source: api.md section 1.3, the table of step 4.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from marketplace.domain.allocations import Opener
+from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.services.chain_port import AllowanceView, VaultView
 
@@ -60,6 +62,11 @@ class Funds:
     def gap(self) -> Tokens:
         """What has to come from the wallet's own token account."""
         return Tokens(max(0, self.deposit - self.free))
+
+    def nonces(self, opener: Opener) -> NonceWindow:
+        """Nonces of escrows that `opener` opens, as the chain has them."""
+        owner = self.allowance if opener is Opener.MARKET else self.vault
+        return owner.nonces if owner is not None else NonceWindow()
 
     def obstacle(self, price_per_hour: Tokens, now: Millis) -> BlockedBy | None:
         """Why the market can't open the escrow itself, None when it can."""

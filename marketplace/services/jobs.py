@@ -18,7 +18,6 @@ from marketplace.domain.ids import AccountId, AllocationId, JobId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState
 from marketplace.domain.money import format_amount
-from marketplace.domain.nonces import NonceWindow
 from marketplace.domain.placements import Placement
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
@@ -308,7 +307,7 @@ class JobService:
                 )
             self._require(funds)
         async with self._wallet_locks.setdefault(draft.wallet, asyncio.Lock()):
-            intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, opener))
+            intent = self._with_nonce(draft, funds, opener, await self._nonces_of(draft, funds, opener))
             budget = self._budget(caller)
 
             def bind(tx: Transaction) -> None:
@@ -328,8 +327,8 @@ class JobService:
 
     def _waiting_on_our_rent(self, wallet: str) -> int:
         return sum(
-            a.wallet == wallet and a.opener is Opener.MARKET and (a.opening or a.state is AllocationState.RESERVING)
-            for a in self._live
+            a.opener is Opener.MARKET and (a.opening or a.state is AllocationState.RESERVING)
+            for a in self._live.of_wallet(wallet)
         )
 
     async def _go_on(self, caller: AccountPrincipal, key: KeyInUse, known: Allocation) -> Allocation:
@@ -385,15 +384,14 @@ class JobService:
             }
         )
 
-    async def _nonces_of(self, draft: Allocation, opener: Opener) -> set[int]:
+    async def _nonces_of(self, draft: Allocation, funds: Funds, opener: Opener) -> set[int]:
         """Nonces that intents hold here. The caller holds the wallet's lock until its own is written."""
-        return await self._store.lookup(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener))
+        oldest = funds.nonces(opener).oldest
+        return await self._store.lookup(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener, oldest - 1))
 
     def _with_nonce(self, draft: Allocation, funds: Funds, opener: Opener, taken: set[int]) -> Allocation:
         """The intent with its nonce and the address that follows from it. The key keeps both."""
-        owner = funds.allowance if opener is Opener.MARKET else funds.vault
-        window = owner.nonces if owner is not None else NonceWindow()
-        nonce = window.choose(taken)
+        nonce = funds.nonces(opener).choose(taken)
         if nonce is None:
             raise QuotaExceeded(
                 "too many requests of this wallet wait for its signature; sign or let them expire",
@@ -424,7 +422,7 @@ class JobService:
                 budget.hold(tx, known.id, known.deposit)
 
         async with self._wallet_locks.setdefault(known.wallet, asyncio.Lock()):
-            taken = await self._nonces_of(known, opener)
+            taken = await self._nonces_of(known, funds, opener)
 
             def decide(present: Allocation, attempt: Attempt | None) -> Change | None:
                 if present.state is not AllocationState.REQUESTED or present.opening:

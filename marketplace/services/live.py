@@ -55,6 +55,7 @@ class Live:
         self._allocations: dict[AllocationId, Allocation] = {}
         self._attempts: dict[AllocationId, Attempt] = {}
         self._by_escrow: dict[str, AllocationId] = {}
+        self._by_wallet: dict[str, set[AllocationId]] = {}
         self._by_node: dict[NodeId, dict[AllocationId, Attempt]] = {}
         self._locks: dict[AllocationId, asyncio.Lock] = {}
         self._listeners: list[Listener] = []
@@ -104,6 +105,10 @@ class Live:
 
     def __iter__(self) -> Iterator[Allocation]:
         return iter(list(self._allocations.values()))
+
+    def of_wallet(self, wallet: str) -> list[Allocation]:
+        """Everything of one wallet: asked for each submit, however many others are live."""
+        return [self._allocations[allocation_id] for allocation_id in self._by_wallet.get(wallet, ())]
 
     def attempts_of(self, node_id: NodeId) -> list[Attempt]:
         """Attempts that are not over, of one node."""
@@ -199,6 +204,7 @@ class Live:
             self._allocations.pop(allocation.id, None)
             self._put_attempt(allocation.id, None)
             self._by_escrow.pop(allocation.escrow, None)
+            self._forget_of_wallet(allocation)
             self._locks.pop(allocation.id, None)
             return
         previous = self._allocations.get(allocation.id)
@@ -206,8 +212,16 @@ class Live:
             self._by_escrow.pop(previous.escrow, None)
         self._allocations[allocation.id] = allocation
         self._by_escrow[allocation.escrow] = allocation.id
+        self._by_wallet.setdefault(allocation.wallet, set()).add(allocation.id)
         if attempt is not None or (previous is not None and previous.attempt != allocation.attempt):
             self._put_attempt(allocation.id, attempt)
+
+    def _forget_of_wallet(self, allocation: Allocation) -> None:
+        held = self._by_wallet.get(allocation.wallet)
+        if held is not None:
+            held.discard(allocation.id)
+            if not held:
+                del self._by_wallet[allocation.wallet]
 
     def _put_attempt(self, allocation_id: AllocationId, attempt: Attempt | None) -> None:
         """Keep the latest attempt, and the index of who holds what: a decision looks at every node."""

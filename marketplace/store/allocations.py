@@ -4,23 +4,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
 from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
-from marketplace.store.records import from_row, to_values
+from marketplace.store.records import Statements, from_row, to_values
 from marketplace.store.tables.jobs import AllocationRow, AttemptRow, ContestRow
 
 _ALLOCATIONS: Final = AllocationRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
 _ATTEMPTS: Final = AttemptRow.__table__  # type: ignore[attr-defined]
+_ALLOCATION: Final = Statements(Allocation, "allocations", "status")
+_ATTEMPT: Final = Statements(Attempt, "attempts")
 _CONTESTS: Final = ContestRow.__table__  # type: ignore[attr-defined]
 _Id = TypeVar("_Id", bound=str)
 _AT_ONCE: Final = 1_000
 """Ids in one statement; chosen: more than any page, far fewer than the parameters that a database takes."""
-_TERMINAL: Final = (AllocationState.RELEASED.value, AllocationState.FAILED.value)
+_LIVE_STATES: Final = ", ".join(
+    f"'{state.value}'" for state in AllocationState if state not in (AllocationState.RELEASED, AllocationState.FAILED)
+)
+_NOT_OVER: Final = ", ".join(f"'{phase.value}'" for phase in AttemptPhase if phase is not AttemptPhase.ENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ class Allocations:
 
     def create(self, allocation: Allocation) -> None:
         """Raises UniqueViolation when the key, the nonce or the escrow is taken."""
-        self._tx.execute(insert(_ALLOCATIONS), _values(allocation))
+        self._tx.change(_ALLOCATION.insert, _values(allocation))
         if allocation.labels:
             self._tx.change_many(
                 "INSERT INTO job_labels (allocation_id, name, value, account_id)"
@@ -67,32 +72,24 @@ class Allocations:
     def update(self, allocation: Allocation) -> Allocation:
         """Write it back and return it with its new version. Raises StaleLease when somebody wrote it meanwhile."""
         following = replace(allocation, version=allocation.version + 1)
-        statement = (
-            update(_ALLOCATIONS)
-            .where(_ALLOCATIONS.c.id == allocation.id, _ALLOCATIONS.c.version == allocation.version)
-            .values(**_values(following))
-        )
-        if self._tx.execute(statement).rowcount != 1:
+        values = _values(following) | {"version_read": allocation.version}
+        if self._tx.change(f"{_ALLOCATION.update} WHERE id = :id AND version = :version_read", values) != 1:
             raise StaleLease(f"allocation {allocation.id} was changed by somebody else")
         return following
 
     def find(self, allocation_id: AllocationId) -> Allocation | None:
-        return self._one(_ALLOCATIONS.c.id == allocation_id)
+        return self._one("id = :id", id=allocation_id)
 
     def find_by_key(self, account_id: AccountId, key: str) -> Allocation | None:
-        return self._one((_ALLOCATIONS.c.account_id == account_id) & (_ALLOCATIONS.c.key == key))
+        return self._one("account_id = :account AND key = :key", account=account_id, key=key)
 
     def find_by_escrow(self, escrow: str) -> Allocation | None:
-        return self._one(_ALLOCATIONS.c.escrow == escrow)
+        return self._one("escrow = :escrow", escrow=escrow)
 
     def list_unfinished(self) -> list[Allocation]:
         """Everything that is not terminal, oldest first."""
-        rows = self._tx.execute(
-            select(_ALLOCATIONS)
-            .where(_ALLOCATIONS.c.state.not_in(_TERMINAL))
-            .order_by(_ALLOCATIONS.c.created_at_ms, _ALLOCATIONS.c.id)
-        ).mappings()
-        return [from_row(Allocation, row) for row in rows]
+        rows = self._tx.rows(f"{_ALLOCATION.select} WHERE state IN ({_LIVE_STATES}) ORDER BY created_at_ms, id")
+        return [_ALLOCATION.read(row) for row in rows]
 
     def page(self, wanted: AllocationFilter, *, limit: int, offset: int) -> tuple[list[Allocation], int]:
         """One page, the latest first, and how many match in all. Three statements, whatever the page."""
@@ -106,11 +103,11 @@ class Allocations:
             found |= {row["id"]: from_row(Allocation, row) for row in rows}
         return [found[each] for each in ids], int(total[0]) if total else 0
 
-    def list_nonces(self, wallet: str, opener: Opener) -> set[int]:
-        """Nonces of this wallet and opener that intents hold here."""
+    def list_nonces(self, wallet: str, opener: Opener, above: int) -> set[int]:
+        """Nonces of this wallet and opener, higher than `above`, that intents hold here."""
         rows = self._tx.rows(
-            "SELECT nonce FROM allocations WHERE wallet = :wallet AND opener = :opener",
-            {"wallet": wallet, "opener": opener.value},
+            "SELECT nonce FROM allocations WHERE wallet = :wallet AND opener = :opener AND nonce > :above",
+            {"wallet": wallet, "opener": opener.value, "above": above},
         )
         return {int(row[0]) for row in rows}
 
@@ -119,9 +116,9 @@ class Allocations:
         row = self._tx.row(COUNT_UNFINISHED, {"account": account_id})
         return int(row[0]) if row else 0
 
-    def _one(self, condition: Any) -> Allocation | None:
-        row = self._tx.execute(select(_ALLOCATIONS).where(condition)).mappings().first()
-        return None if row is None else from_row(Allocation, row)
+    def _one(self, condition: str, **parameters: str) -> Allocation | None:
+        row = self._tx.row(f"{_ALLOCATION.select} WHERE {condition}", parameters)
+        return None if row is None else _ALLOCATION.read(row)
 
 
 def _in_parts(ids: Sequence[_Id]) -> Iterator[Sequence[_Id]]:
@@ -192,32 +189,27 @@ class Attempts:
 
     def create(self, attempt: Attempt) -> None:
         """Raises UniqueViolation when the number is taken."""
-        self._tx.execute(insert(_ATTEMPTS), to_values(attempt))
+        self._tx.change(_ATTEMPT.insert, to_values(attempt))
 
     def update(self, attempt: Attempt) -> None:
         """Write all of it back."""
-        self._tx.execute(
-            update(_ATTEMPTS)
-            .where(_ATTEMPTS.c.allocation_id == attempt.allocation_id, _ATTEMPTS.c.number == attempt.number)
-            .values(**to_values(attempt))
+        self._tx.change(
+            f"{_ATTEMPT.update} WHERE allocation_id = :allocation_id AND number = :number", to_values(attempt)
         )
 
     def find(self, allocation_id: AllocationId, number: int) -> Attempt | None:
-        row = (
-            self._tx.execute(
-                select(_ATTEMPTS).where(_ATTEMPTS.c.allocation_id == allocation_id, _ATTEMPTS.c.number == number)
-            )
-            .mappings()
-            .first()
+        row = self._tx.row(
+            f"{_ATTEMPT.select} WHERE allocation_id = :allocation AND number = :number",
+            {"allocation": allocation_id, "number": number},
         )
-        return None if row is None else from_row(Attempt, row)
+        return None if row is None else _ATTEMPT.read(row)
 
     def list_for(self, allocation_id: AllocationId) -> list[Attempt]:
         """All attempts of an allocation, first to last."""
-        rows = self._tx.execute(
-            select(_ATTEMPTS).where(_ATTEMPTS.c.allocation_id == allocation_id).order_by(_ATTEMPTS.c.number)
-        ).mappings()
-        return [from_row(Attempt, row) for row in rows]
+        rows = self._tx.rows(
+            f"{_ATTEMPT.select} WHERE allocation_id = :allocation ORDER BY number", {"allocation": allocation_id}
+        )
+        return [_ATTEMPT.read(row) for row in rows]
 
     def list_for_each(self, allocation_ids: Sequence[AllocationId]) -> dict[AllocationId, list[Attempt]]:
         """All attempts of some allocations, first to last: a page's in one statement."""
@@ -240,8 +232,8 @@ class Attempts:
 
     def list_unfinished(self) -> list[Attempt]:
         """Attempts that are not over on chain."""
-        rows = self._tx.execute(select(_ATTEMPTS).where(_ATTEMPTS.c.phase != AttemptPhase.ENDED.value)).mappings()
-        return [from_row(Attempt, row) for row in rows]
+        rows = self._tx.rows(f"{_ATTEMPT.select} WHERE phase IN ({_NOT_OVER})")
+        return [_ATTEMPT.read(row) for row in rows]
 
     def list_runs(self, account_id: AccountId, image: str, limit: int) -> list[int]:
         """Billed milliseconds of an account's last completed runs of an image."""

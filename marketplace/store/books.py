@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 
 from marketplace.store.engine import Transaction
-from marketplace.store.records import from_row, to_values
-from marketplace.store.tables.books import ChainEscrowRow, ChainEventRow, EscrowTransactionRow
+from marketplace.store.records import Statements, from_row, to_values
+from marketplace.store.tables.books import ChainEventRow
 
 _EVENTS: Final = ChainEventRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
-_ESCROWS: Final = ChainEscrowRow.__table__  # type: ignore[attr-defined]
-_TRANSACTIONS: Final = EscrowTransactionRow.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,9 @@ class ChainEscrow:
     closed_at_ms: int | None = None
 
 
+_ESCROW: Final = Statements(ChainEscrow, "chain_escrows")
+
+
 @dataclass(frozen=True, slots=True)
 class Movement:
     """One side of a movement of payment tokens: positive into the account, negative out of it."""
@@ -79,6 +80,10 @@ class EscrowTransaction:
     signatures: int
     fee_lamports: int
     fee_payer: str
+
+
+_EVENT: Final = Statements(StoredEvent, "chain_events")
+_TRANSACTION: Final = Statements(EscrowTransaction, "escrow_transactions")
 
 
 class Books:
@@ -103,7 +108,7 @@ class Books:
         """
         if sum(m.amount for m in movements):
             raise AssertionError(f"{event.name} of {event.signature} does not balance")
-        self._tx.execute(insert(_EVENTS), to_values(event))
+        self._tx.change(_EVENT.insert, to_values(event))
         self._tx.change_many(
             "INSERT INTO ledger (signature, position, account, escrow, amount)"
             " VALUES (:signature, :position, :account, :escrow, :amount)",
@@ -122,33 +127,27 @@ class Books:
 
     def put_escrow(self, escrow: ChainEscrow) -> None:
         """Write the escrow, new or known."""
-        changed = self._tx.execute(
-            update(_ESCROWS).where(_ESCROWS.c.escrow == escrow.escrow).values(**to_values(escrow))
-        ).rowcount
-        if not changed:
-            self._tx.execute(insert(_ESCROWS), to_values(escrow))
+        values = to_values(escrow)
+        if not self._tx.change(f"{_ESCROW.update} WHERE escrow = :escrow", values):
+            self._tx.change(_ESCROW.insert, values)
 
     def find_escrow(self, escrow: str) -> ChainEscrow | None:
-        row = self._tx.execute(select(_ESCROWS).where(_ESCROWS.c.escrow == escrow)).mappings().first()
-        return None if row is None else from_row(ChainEscrow, row)
+        row = self._tx.row(f"{_ESCROW.select} WHERE escrow = :escrow", {"escrow": escrow})
+        return None if row is None else _ESCROW.read(row)
 
     def find_by_terms(self, wallet: str, terms_hash: bytes) -> ChainEscrow | None:
         """The wallet's escrow with these terms: the proof that a key was used, also before this store existed."""
-        row = (
-            self._tx.execute(select(_ESCROWS).where(_ESCROWS.c.wallet == wallet, _ESCROWS.c.terms_hash == terms_hash))
-            .mappings()
-            .first()
+        row = self._tx.row(
+            f"{_ESCROW.select} WHERE wallet = :wallet AND terms_hash = :terms", {"wallet": wallet, "terms": terms_hash}
         )
-        return None if row is None else from_row(ChainEscrow, row)
+        return None if row is None else _ESCROW.read(row)
 
     def list_events(self, escrow: str) -> list[StoredEvent]:
         """All events of an escrow, in the order of the chain."""
-        rows = self._tx.execute(
-            select(_EVENTS)
-            .where(_EVENTS.c.escrow == escrow)
-            .order_by(_EVENTS.c.slot, _EVENTS.c.seen_at_ms, _EVENTS.c.position)
-        ).mappings()
-        return [from_row(StoredEvent, row) for row in rows]
+        rows = self._tx.rows(
+            f"{_EVENT.select} WHERE escrow = :escrow ORDER BY slot, seen_at_ms, position", {"escrow": escrow}
+        )
+        return [_EVENT.read(row) for row in rows]
 
     def list_node_events(self, node: str, names: Sequence[str], limit: int, offset: int) -> list[StoredEvent]:
         """Events of these names that name a node, the newest first."""
@@ -170,13 +169,11 @@ class Books:
             )
             is None
         ):
-            self._tx.execute(insert(_TRANSACTIONS), to_values(transaction))
+            self._tx.change(_TRANSACTION.insert, to_values(transaction))
 
     def list_transactions(self, escrow: str) -> list[EscrowTransaction]:
-        rows = self._tx.execute(
-            select(_TRANSACTIONS).where(_TRANSACTIONS.c.escrow == escrow).order_by(_TRANSACTIONS.c.slot)
-        ).mappings()
-        return [from_row(EscrowTransaction, row) for row in rows]
+        rows = self._tx.rows(f"{_TRANSACTION.select} WHERE escrow = :escrow ORDER BY slot", {"escrow": escrow})
+        return [_TRANSACTION.read(row) for row in rows]
 
     def finalize(self, signatures: Sequence[str]) -> None:
         """Mark the events of these transactions as final."""

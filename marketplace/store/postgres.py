@@ -117,10 +117,12 @@ class _Session:
 
     async def close(self) -> None:
         """Close it, also when it is broken."""
+        if not self.raw.is_closed() and self.raw.is_in_transaction():
+            # SQLAlchemy's own ending of the connection knows nothing of a transaction begun here.
+            self.raw.terminate()
         with contextlib.suppress(*_LOST):
-            if self.raw.is_in_transaction():
-                # SQLAlchemy's own ending of the connection knows nothing of a transaction begun here.
-                self.raw.terminate()
+            if self.raw.is_closed():
+                await self._connection.invalidate()
             await self._connection.close()
 
 
@@ -296,7 +298,7 @@ class PostgresEngine(Engine):
             for index, unit in enumerate(group):
                 await self._run(session, unit, is_last=index + 1 == len(group))
             await session.raw.execute("COMMIT")
-        except (*_LOST, StoreUnavailable) as error:
+        except Exception as error:  # noqa: BLE001 - the writer outlives whatever happened: all others wait for it
             writer, self._writer = self._writer, None
             if writer is not None:
                 writer.raw.terminate()

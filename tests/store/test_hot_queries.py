@@ -6,6 +6,12 @@ from marketplace.store.engine import is_postgres
 from marketplace.store.stake import _HISTORY
 
 HOT = {
+    "job by its key": "SELECT id FROM allocations WHERE account_id = '' AND key = ''",
+    "job by its escrow": "SELECT id FROM allocations WHERE escrow = ''",
+    "nonces of a wallet": "SELECT nonce FROM allocations WHERE wallet = '' AND opener = '' AND nonce > 7",
+    "attempts of a job": "SELECT number FROM attempts WHERE allocation_id = '' ORDER BY number",
+    "escrow by its terms": "SELECT escrow FROM chain_escrows WHERE wallet = '' AND terms_hash = x''",
+    "log after a line": "SELECT lines FROM log_chunks WHERE allocation_id = '' AND (attempt > 1 OR (attempt = 1 AND last_seq > 5)) ORDER BY attempt, first_seq LIMIT 16",
     "idempotency key": "SELECT status FROM idempotency_keys WHERE subject = '' AND route = '' AND key = '' AND expires_at_ms > 0",
     "login is live": "SELECT 1 FROM logins WHERE id = '' AND revoked_at_ms IS NULL",
     "refresh token": "SELECT login_id FROM refresh_tokens WHERE token_hash = x''",

@@ -1,0 +1,234 @@
+"""A market for the benches, in a process of its own: a store with a past, wallets that are logged in, raised limits.
+
+With `--stand-in` the chain is asked nothing and sent nothing: every wallet has an allowance, every opening lands at
+once. Everything else is the market's own, over HTTP: credentials, limits, validation, keys, intent, queue, events.
+Prints one line of JSON when it serves, and ends with its standard input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from solders.keypair import Keypair
+from sqlalchemy import insert
+
+from marketplace.app import Market
+from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
+from marketplace.domain.ids import AccountId, AllocationId, JobId, NodeId
+from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.nonces import WINDOW, NonceWindow
+from marketplace.domain.pricing import Priority
+from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.reasons import Reason
+from marketplace.logs import configure_logs
+from marketplace.services.chain_acts import SolanaChain
+from marketplace.services.chain_port import AllowanceView, Landed, OpenEscrow, VaultView
+from marketplace.services.clock import Ids, SystemClock, SystemRandom
+from marketplace.services.live import Change
+from marketplace.services.principals import Scope
+from marketplace.settings import load_settings
+from marketplace.store.engine import Store
+from marketplace.store.log_lines import LogLines, StoredLine
+from marketplace.store.logins import Accounts, Login, Logins
+from marketplace.store.records import to_values
+from marketplace.store.tables.jobs import AllocationRow, AttemptRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from marketplace.services.chain_port import Act
+    from marketplace.services.live import Live
+    from marketplace.store.engine import Transaction
+
+PAST_MS: Final = 30 * 24 * 3600 * 1000
+BATCH: Final = 2_000
+_RAISED: Final = 1_000_000_000
+_RICH: Final = Tokens(10**15)
+
+
+class StandInChain(SolanaChain):
+    """The sender's stand-in: money is always there, and what is to land has landed."""
+
+    live: Live
+    opened_before = 0
+    """Nonces that each wallet's past has used."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._windows: dict[str, NonceWindow] = {}
+
+    async def find_vault(self, wallet: str) -> VaultView | None:
+        return VaultView("stand-in", _RICH, Tokens(0), self._window(wallet))
+
+    async def find_allowance(self, wallet: str) -> AllowanceView | None:
+        return AllowanceView(
+            address="stand-in",
+            per_escrow=_RICH,
+            per_day=_RICH,
+            used_today=Tokens(0),
+            total=_RICH,
+            used_total=Tokens(0),
+            max_price_per_hour=_RICH,
+            expires_at=Millis(2**60),
+            nonces=self._window(wallet),
+        )
+
+    async def wallet_balance(self, wallet: str) -> Tokens:  # noqa: ARG002 - the port's signature
+        return Tokens(0)
+
+    async def under_way(self, operation: str) -> bool:  # noqa: ARG002
+        return False
+
+    async def perform(self, operation: str, acts: Sequence[Act], *, timeout_ms: int = 20_000) -> Landed:  # noqa: ARG002
+        for act in acts:
+            if isinstance(act, OpenEscrow):
+                self._windows[act.wallet] = _with_used(self._window(act.wallet), act.nonce)
+                allocation = self.live.find_by_escrow(act.escrow)
+                if allocation is not None:
+                    await self.live.change(allocation.id, _funded)
+        return Landed("stand-in", 0)
+
+    async def absorb(self, signature: str) -> bool:  # noqa: ARG002
+        """Everything was taken in by `perform`."""
+        return True
+
+    def _window(self, wallet: str) -> NonceWindow:
+        return self._windows.get(wallet) or NonceWindow(highest=self.opened_before)
+
+
+def _with_used(window: NonceWindow, nonce: int) -> NonceWindow:
+    used = bytearray(window.used)
+    used[nonce % WINDOW // 8] |= 1 << nonce % 8
+    return NonceWindow(max(window.highest, nonce), bytes(used))
+
+
+def _funded(present: Allocation, attempt: Attempt | None) -> Change | None:
+    if present.state is not AllocationState.REQUESTED:
+        return None
+    funded = replace(
+        present, state=AllocationState.RESERVING, opening=False, funded_at_ms=int(time.time() * 1000),
+        open_signature="stand-in",
+    )  # fmt: skip
+    return Change(funded, attempt, ("job.queued",))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=100_000, help="finished jobs in the store")
+    parser.add_argument("--wallets", type=int, default=2_000, help="wallets that are logged in, and share those jobs")
+    parser.add_argument("--stand-in", action="store_true")
+    parser.add_argument("--file", type=Path, help="SQLite file instead of the settings' own")
+    parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
+    parser.add_argument("--profile", type=Path, help="where to write a profile of the event loop's thread")
+    options = parser.parse_args()
+    flags: dict[str, dict[str, Any]] = {"limits": {"wallet": _RAISED, "address": _RAISED, "node": _RAISED}}
+    if options.database:
+        flags["store"] = {"url": options.database}
+    elif options.file:
+        flags["store"] = {"path": options.file}
+    configure_logs("console", "error", sys.stderr)
+    settings = load_settings(options.config, flags)
+    past = await write_past(settings.database, options.jobs, options.wallets)
+    market = Market.build(settings, chain_kind=StandInChain if options.stand_in else SolanaChain)
+    chain = market.jobs.chain
+    if isinstance(chain, StandInChain):
+        chain.live = market.jobs.live
+        chain.opened_before = -(-options.jobs // options.wallets)
+        market.jobs.settlement._absorber = chain  # noqa: SLF001 - the other half of the stand-in
+    await market.start()
+    while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+        await asyncio.sleep(0.05)
+    tokens = [market.tokens.issue(login) for login in past.logins]
+    print(json.dumps({"process": os.getpid(), "port": market.port, "tokens": tokens, "jobs": past.jobs}), flush=True)
+    profile = cProfile.Profile(time.thread_time) if options.profile else None
+    if profile is not None:
+        profile.enable()
+    await asyncio.to_thread(sys.stdin.read)
+    if profile is not None:
+        profile.disable()
+        profile.dump_stats(options.profile)
+    await market.stop()
+
+
+class Past:
+    """What was written: a login for each wallet, and for each the id of one finished job."""
+
+    def __init__(self) -> None:
+        self.logins: list[Login] = []
+        self.jobs: list[JobId] = []
+
+
+async def write_past(location: Path | str, jobs: int, wallets: int) -> Past:
+    """Accounts with logins and finished jobs, spread evenly, each with an attempt; the first one with a log."""
+    past = Past()
+    store = Store(location)
+    await store.open()
+    clock = SystemClock()
+    ids = Ids(clock, SystemRandom())
+    now = clock.now()
+    until = Millis(now + PAST_MS)
+    for _ in range(wallets):
+        account = AccountId(ids.new("acct"))
+        scopes = " ".join(scope.value for scope in Scope)
+        past.logins.append(Login(ids.new("login"), account, str(Keypair().pubkey()), scopes, now, until, revoked=False))
+
+    def accounts(tx: Transaction) -> None:
+        for login in past.logins:
+            Accounts(tx).create(AccountId(login.subject), login.wallet, now)
+            Logins(tx).create(login)
+
+    await store.write(accounts)
+    for first in range(0, jobs, BATCH):
+        rows = [
+            _finished(n, past.logins[n % wallets], ids, now - PAST_MS + n * PAST_MS // jobs)
+            for n in range(first, min(first + BATCH, jobs))
+        ]
+        past.jobs += [allocation.job_id for allocation, _ in rows][: max(0, wallets - len(past.jobs))]
+
+        def finished(tx: Transaction, rows: list[tuple[Allocation, Attempt]] = rows) -> None:
+            tx.execute(insert(AllocationRow), [to_values(allocation) for allocation, _ in rows])
+            tx.execute(insert(AttemptRow), [to_values(attempt) for _, attempt in rows])
+
+        await store.write(finished)
+    if past.jobs:
+        lines = [StoredLine(1, n, now, 1, f"line {n}") for n in range(1, 101)]
+        await store.write(lambda tx: LogLines(tx).append(allocation_of(past.jobs[0]), lines, 1_000, now))
+    await store.close()
+    return past
+
+
+def _finished(number: int, login: Login, ids: Ids, at_ms: int) -> tuple[Allocation, Attempt]:
+    allocation_id = AllocationId(ids.new("alloc"))
+    money = {"ceiling_per_hour": Tokens(72_000), "deposit": Tokens(6_000)}
+    allocation = Allocation(
+        id=allocation_id, account_id=AccountId(login.subject), wallet=login.wallet, key=f"past-{number}",
+        body_hash=bytes(32), opener=Opener.MARKET, nonce=number // 2_000 + 1, escrow=f"BenchEscrow{number:033}",
+        terms_hash=number.to_bytes(32, "big"), spec='{"image":"docker.io/library/busybox:latest"}', submitted="{}",
+        class_id="cpu-small", regions=("eu",), gpu_count=1, image="docker.io/library/busybox:latest", egress=False,
+        disk_gb=2, priority=Priority.NORMAL, max_ms=Millis(300_000), max_attempts=3, stop_grace_ms=Millis(10_000),
+        queue_ms=Millis(600_000), queue_until_ms=at_ms + 600_000, created_at_ms=at_ms, state=AllocationState.RELEASED,
+        reason=Reason.COMPLETED, attempt=1, progress=100, funded_at_ms=at_ms, open_signature=f"past{number}",
+        completed_at_ms=at_ms + 60_000, **money,
+    )  # fmt: skip
+    attempt = Attempt(
+        allocation_id=allocation_id, number=1, node_id=NodeId("node_past"), node_key="past", node_address="past",
+        lease_token=str(number), phase=AttemptPhase.ENDED, price_per_hour=Tokens(72_000), fee_bps=500, protocol_bps=100,
+        max_ms=Millis(300_000), deposit=Tokens(6_000), slots=1, claim_at_chain_ms=at_ms, claim_signature=bytes(64),
+        claimed_at_ms=at_ms, ended_at_ms=at_ms + 60_000, reason=Reason.COMPLETED, exit_code=0,
+        billed_ms=Millis(60_000), amount=Tokens(1_200),
+    )  # fmt: skip
+    return allocation, attempt
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
