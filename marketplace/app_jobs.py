@@ -149,7 +149,7 @@ class JobMarket:
         chain = chain_kind(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
         live.on_change(lambda allocation: feed.wake(allocation.account_id))
-        registry = NodeRegistry(store, chain, live, clock, trust_hardware=settings.market.trust_hardware)
+        registry = NodeRegistry(store, chain, live, feed, clock, trust_hardware=settings.market.trust_hardware)
         watcher = Watcher(rpc, codec)
         books = StakeBooks(codec, lambda: link.epochs)
         told = ChainFeed(feed, lambda: chain.terms, currency)

@@ -14,6 +14,7 @@ import orjson
 import structlog
 
 from marketplace.domain.catalogue import cuda_version, find_class
+from marketplace.domain.events import EventType
 from marketplace.domain.ids import NodeId
 from marketplace.domain.matching import Candidate
 from marketplace.domain.nodes import LEAST_UPTIME, UPTIME_WINDOW_MS, Node, NodeStatus, slots_that_fit, uptime
@@ -35,6 +36,7 @@ from marketplace.protocol.control import (
 )
 from marketplace.services.chain_port import ChainPort, NodeView
 from marketplace.services.clock import Clock
+from marketplace.services.feed import Feed
 from marketplace.services.live import Live
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.nodes import Nodes
@@ -99,10 +101,13 @@ class Presence:
 class NodeRegistry:
     """Presences of all nodes."""
 
-    def __init__(self, store: Store, chain: ChainPort, live: Live, clock: Clock, *, trust_hardware: bool) -> None:
+    def __init__(
+        self, store: Store, chain: ChainPort, live: Live, feed: Feed, clock: Clock, *, trust_hardware: bool
+    ) -> None:
         self._store = store
         self._chain = chain
         self._live = live
+        self._feed = feed
         self._clock = clock
         self._trust_hardware = trust_hardware
         self._nodes: dict[NodeId, Presence] = {}
@@ -216,7 +221,12 @@ class NodeRegistry:
         presence.draining = draining or presence.node.status is NodeStatus.DRAINING
         if presence.lost:
             presence.lost = False
-            await self._store.write(lambda tx: Nodes(tx).end_outage(node_id, now))
+
+            def write(tx: Transaction) -> None:
+                Nodes(tx).end_outage(node_id, now)
+                self._tell(tx, presence.node, EventType.NODE_RETURNED)
+
+            await self._store.write(write)
         return more
 
     async def note_lost(self, node_id: NodeId) -> None:
@@ -227,15 +237,32 @@ class NodeRegistry:
         presence.lost = True
         silent = self._clock.monotonic_ms() - (presence.last_beat_ms or self._clock.monotonic_ms())
         started = self._clock.now() - silent
-        await self._store.write(lambda tx: Nodes(tx).begin_outage(node_id, started))
+
+        def write(tx: Transaction) -> None:
+            Nodes(tx).begin_outage(node_id, started)
+            self._tell(tx, presence.node, EventType.NODE_LOST)
+
+        await self._store.write(write)
 
     async def set_status(self, node_id: NodeId, status: NodeStatus) -> Node:
         """Write the market's own status of the node."""
         presence = self._nodes[node_id]
+        begins_draining = status is NodeStatus.DRAINING and presence.node.status is not status
         presence.node = replace(presence.node, status=status)
         presence.draining = status is NodeStatus.DRAINING
-        await self._store.write(lambda tx: Nodes(tx).update(presence.node))
+
+        def write(tx: Transaction) -> None:
+            Nodes(tx).update(presence.node)
+            if begins_draining:
+                self._tell(tx, presence.node, EventType.NODE_DRAINING)
+
+        await self._store.write(write)
         return presence.node
+
+    def _tell(self, tx: Transaction, node: Node, kind: EventType) -> None:
+        """Tell the node's operator."""
+        data = {"node_id": node.id, "node": node.address, "name": node.name}
+        self._feed.append(tx, node.account_id, kind, node.id, data)
 
     def free_slots(self, presence: Presence) -> int:
         """Slots not promised to anyone."""

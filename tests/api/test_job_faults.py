@@ -304,6 +304,28 @@ async def test_a_lost_job_is_served_by_the_node_that_comes(renter, make_node, qu
     assert first["ended_at"] <= last["ready_at"] <= last["ended_at"] <= job["settlement"]["settled_at"]
 
 
+async def test_an_operator_is_told_that_a_node_is_lost_returns_and_drains(make_node, quick_call):
+    node = await make_node()
+
+    async def told(kind):
+        async with asyncio.timeout(20):
+            while True:
+                _, page, _ = await node.operator("GET", f"/v1/events?types=node.*,stake.*&resource={node.id}")
+                if kind in {event["type"] for event in page["events"]}:
+                    return [event["type"] for event in page["events"]]
+                await asyncio.sleep(0.05)
+
+    await node.die()
+    assert await told("node.lost") == ["node.lost"]
+    await node.live(quick_call)
+    assert await told("node.returned") == ["node.lost", "node.returned"]
+    for _ in range(2):
+        assert (await node.operator("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True}))[0] == 200
+    assert await told("node.draining") == ["node.lost", "node.returned", "node.draining"]
+    _, page, _ = await node.operator("GET", "/v1/events?types=node.registered")
+    assert [event["data"]["bond"] for event in page["events"]] == ["100.000000"]
+
+
 async def test_cancelling_after_a_loss_pays_the_last_voucher_and_no_more(renter, make_node, quick_market):
     node = await make_node()
     job_id, attempt = await started(renter, node, quick_market)
