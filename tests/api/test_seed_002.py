@@ -19,6 +19,7 @@ from marketplace.protocol.vouchers import VoucherState
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import HARDWARE, ScriptedNode
 from tests.api.test_jobs import ALLOWANCE, until
+from tests.api.test_transfers import Delivery
 from tests.chain.market import localnet
 
 SEED = json.loads((Path(__file__).parents[1] / "golden/seed_002.json").read_text())
@@ -99,7 +100,7 @@ def has_shape(answer, example):
         assert value is None or answer[name] is None or type(answer[name]) is type(value), name
 
 
-async def test_a_job_goes_its_way_as_the_page_shows_it(client, nodes, live_market):
+async def test_a_job_goes_its_way_as_the_page_shows_it(client, nodes, live_market, live_call):
     submitting = asyncio.create_task(client("POST", "/v1/jobs", json=body()))
     attempt = await nodes["v100"].take()
     status, answer, _ = await submitting
@@ -121,11 +122,19 @@ async def test_a_job_goes_its_way_as_the_page_shows_it(client, nodes, live_marke
     assert (status, list(listed), listed["total"], listed["has_more"]) == (200, list(SEED["list_answer"]), 1, False)
     assert list(listed["jobs"][0])[:3] == list(SEED["list_answer"]["jobs"][0])
     assert (listed["jobs"][0]["job_id"], listed["jobs"][0]["status"]) == (job["job_id"], "running")
+    assert attempt.spec.input is not None, "the page's input is on its way to the node"
+    assert (await client("GET", f"/v1/jobs/{job['job_id']}/download"))[1]["error"] == "not_ready"
+    await attempt.report("uploading", reason=1)
+    deliver = Delivery(live_call, nodes["v100"], attempt, (await live_call.login(nodes["v100"], "node"))["token"])
+    assert (await deliver.put("result.json", b'{"text": "gpt2 says"}'))[0] == 200
     final = attempt.voucher(200, state=VoucherState.FINAL, reason=1)
     await attempt.report("exited", reason=1, exit_code=0, voucher=final)
     job = await until(client, answer["job_id"], "completed")
+    has_shape(job, SEED["status_answer"])
     assert INSTANT.fullmatch(job["completed_at"])
-    assert job["progress"] == 100
+    assert (job["progress"], job["result"]) == (100, {"text": "gpt2 says"})
+    status, downloaded, headers = await client("GET", f"/v1/jobs/{job['job_id']}/download")
+    assert (status, downloaded, headers["Content-Type"]) == (200, {"text": "gpt2 says"}, "application/json")
     today = job["completed_at"][:10]
     status, history, _ = await client("GET", f"/v1/jobs/history?from={today}&to={today}")
     assert (status, list(history)) == (200, list(SEED["list_answer"]))
