@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from marketplace.client.errors import ApiError, LoginNeeded
 from marketplace.client.keypairs import Keypair
@@ -103,6 +103,19 @@ class Calls:
         return await self._with_token(
             lambda token: self.transport.request(method, path, token=token, body=body, idempotency_key=key)
         )
+
+    async def send_bytes(
+        self, method: str, path: str, content: bytes, *, params: dict[str, str] | None = None
+    ) -> Reply:
+        """A body that is bytes. Equal bytes sent again are the same part; a whole file may then be there twice."""
+        return await self._with_token(
+            lambda token: self.transport.send_bytes(method, path, content, token=token, params=params)
+        )
+
+    async def read_bytes(self, path: str) -> AsyncIterator[bytes]:
+        """An answer that is bytes, as they come."""
+        async for chunk in self.transport.read_bytes(path, token=await self.token()):
+            yield chunk
 
     async def _chain_id(self) -> ChainId:
         return chain_id_of((await self.constants()).chain.genesis_hash)

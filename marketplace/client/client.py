@@ -3,15 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from marketplace.client.account_models import EventList, JobMetrics, Usage
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
+from marketplace.client.files import FileCalls
 from marketplace.client.intents import Intent, IntentStore
 from marketplace.client.keypairs import Keypair
+from marketplace.client.keys import KeyCalls
 from marketplace.client.known_markets import KnownMarkets
 from marketplace.client.logs import FollowState, follow_log
 from marketplace.client.models import (
@@ -37,7 +40,8 @@ from marketplace.client.requests import JobRequest
 from marketplace.client.stake import StakeCalls
 from marketplace.client.terms import AllowanceTerms, EscrowTerms
 from marketplace.client.tokens import StoredLogin, TokenCache
-from marketplace.client.transport import RetryPolicy, Sleep
+from marketplace.client.transport import Reply, RetryPolicy, Sleep
+from marketplace.client.webhooks import WebhookCalls
 from marketplace.domain.money import format_amount, parse_amount
 
 if TYPE_CHECKING:
@@ -61,13 +65,23 @@ class Submission:
     signed: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs. status: any of these. label: `key:value`."""
+
+    status: tuple[str, ...] = ()
+    gpu: str | None = None
+    label: str | None = None
+    consumer_id: str | None = None
+
+
 class ReaverClient:
     """One wallet at one market. An async context manager.
 
     keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
     between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
     for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
-    stake: what a delegator does.
+    stake: what a delegator does. files, webhooks, keys: what the account has.
     """
 
     def __init__(
@@ -97,6 +111,9 @@ class ReaverClient:
         )
         self._payments = Payments(self._calls, intents, now_s)
         self.stake = StakeCalls(self._calls, self._payments)
+        self.files = FileCalls(self._calls)
+        self.webhooks = WebhookCalls(self._calls)
+        self.keys = KeyCalls(self._calls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -195,11 +212,32 @@ class ReaverClient:
             )
 
     async def list_jobs(
-        self, *, status: tuple[str, ...] = (), limit: int | None = None, offset: int | None = None
+        self, wanted: JobFilter | None = None, *, limit: int | None = None, offset: int | None = None
     ) -> JobList:
         """Own jobs, newest first."""
-        params = {"status": ",".join(status)} if status else {}
-        return (await self._calls.get(_JOBS, params | page(limit, offset))).read(JobList)
+        return (await self._calls.get(_JOBS, _filters(wanted) | page(limit, offset))).read(JobList)
+
+    async def job_history(
+        self,
+        first: str | None = None,
+        last: str | None = None,
+        wanted: JobFilter | None = None,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> JobList:
+        """Own jobs that have ended, by when they did. first, last: UTC days, both included; None is the last 30."""
+        params = _span(first, last) | _filters(wanted) | page(limit, offset)
+        return (await self._calls.get(f"{_JOBS}/history", params)).read(JobList)
+
+    async def job_history_csv(
+        self, first: str | None = None, last: str | None = None, wanted: JobFilter | None = None
+    ) -> bytes:
+        """The same as a table, whole."""
+        params = _span(first, last) | _filters(wanted) | {"format": "csv"}
+        return await self._calls.transport.text(
+            f"{_JOBS}/history", token=await self._calls.token(), params=params, accept="text/csv"
+        )
 
     async def get_job(self, job_id: str) -> Job:
         """One job."""
@@ -216,6 +254,53 @@ class ReaverClient:
         return await self._calls.transport.text(
             path, token=await self._calls.token(), params=params, accept="text/plain"
         )
+
+    async def job_metrics(self, job_id: str) -> JobMetrics:
+        """What a job used over time, as far as it is kept."""
+        return (await self._calls.get(f"{_JOBS}/{segment(job_id)}/metrics")).read(JobMetrics)
+
+    async def job_events(self, job_id: str, *, after: str | None = None, limit: int | None = None) -> EventList:
+        """What happened to a job, oldest first."""
+        params = page(limit, None) | ({} if after is None else {"after": after})
+        return (await self._calls.get(f"{_JOBS}/{segment(job_id)}/events", params)).read(EventList)
+
+    async def events(
+        self,
+        *,
+        after: str | None = None,
+        types: tuple[str, ...] = (),
+        resource: str | None = None,
+        limit: int | None = None,
+    ) -> EventList:
+        """What happened to anything of the account, oldest first. types: names and patterns such as job.*"""
+        given = {"after": after, "types": ",".join(types) or None, "resource": resource}
+        params = {name: value for name, value in given.items() if value is not None} | page(limit, None)
+        return (await self._calls.get("/v1/events", params)).read(EventList)
+
+    async def retry_job(
+        self,
+        job_id: str,
+        *,
+        priority: str | None = None,
+        timeout_seconds: int | None = None,
+        max_price_per_hour: str | None = None,
+    ) -> SubmittedJob:
+        """An ended job once more, as a new one at today's price, paid inside the allowance.
+
+        Raises SignatureNeeded where the allowance doesn't cover it: only who still has the request can check the
+        escrow, so submit that again instead. Given again after an interruption, it pays once.
+        """
+        given = {"priority": priority, "timeout_seconds": timeout_seconds, "max_price_per_hour": max_price_per_hour}
+        body = {name: value for name, value in given.items() if value is not None}
+        return (await self._spend(f"{_JOBS}/{segment(job_id)}/retry", body)).read(SubmittedJob)
+
+    async def extend_job(self, job_id: str, additional_seconds: int) -> Job:
+        """More time for a job that is not over, paid inside the allowance; what it doesn't use comes back.
+
+        Raises SignatureNeeded where the allowance doesn't cover it. Given again after an interruption, it pays once.
+        """
+        body = {"additional_seconds": additional_seconds}
+        return (await self._spend(f"{_JOBS}/{segment(job_id)}/extend", body)).read(Job)
 
     def follow_job(self, job_id: str, state: FollowState | None = None) -> AsyncIterator[LogLine | LogEnd]:
         """Log lines as they are written, then the end; goes on after broken connections."""
@@ -267,6 +352,19 @@ class ReaverClient:
         return (await self._calls.get(f"/v1/nodes/{segment(node_id)}")).read(Node)
 
     # money
+
+    async def usage(
+        self,
+        group_by: str = "day",
+        first: str | None = None,
+        last: str | None = None,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+    ) -> Usage:
+        """What settled jobs cost. group_by: day, job, node, gpu, consumer, kind. first, last: UTC days, inclusive."""
+        params = {"group_by": group_by} | _span(first, last) | page(limit, offset)
+        return (await self._calls.get("/v1/usage", params)).read(Usage)
 
     async def vault(self) -> Vault:
         """The wallet's money in the program."""
@@ -327,6 +425,18 @@ class ReaverClient:
 
     # plumbing
 
+    async def _spend(self, path: str, body: Mapping[str, object]) -> Reply:
+        """A call that spends inside the allowance; its key is kept until the market has answered."""
+        with self._payments.open_intent(f"POST {path}", body) as intent:
+            try:
+                reply = await self._calls.send("POST", path, body, key=intent.key)
+            except ApiError as error:
+                if is_final(error) or isinstance(error, SignatureNeeded):
+                    intent.answered()
+                raise
+            intent.answered()
+            return reply
+
     async def _check_escrow(
         self, needed: SignatureNeeded, request: JobRequest, quote: Quote, key: str
     ) -> "CheckedTransaction":
@@ -359,3 +469,19 @@ def _signed_for(intent: Intent) -> str | None:
     except (ValueError, AttributeError):
         return None
     return escrow if isinstance(escrow, str) else None
+
+
+def _filters(wanted: JobFilter | None) -> dict[str, str]:
+    if wanted is None:
+        return {}
+    given = {
+        "status": ",".join(wanted.status) or None,
+        "gpu": wanted.gpu,
+        "label": wanted.label,
+        "consumer_id": wanted.consumer_id,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _span(first: str | None, last: str | None) -> dict[str, str]:
+    return {name: value for name, value in (("from", first), ("to", last)) if value is not None}

@@ -5,6 +5,7 @@ repeated: GET, HEAD, and those with an Idempotency-Key. Everything else is sent 
 """
 
 import asyncio
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -22,6 +23,8 @@ from marketplace.client.errors import ApiError, FieldProblem, MalformedAnswer, S
 
 MAX_ANSWER_BYTES: Final = 16 << 20
 """Chosen: a page of 100 nodes stays far below it, and a hostile answer can't fill the memory."""
+_BYTES_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
+"""Of a body of any size: silence is bounded, the whole is not."""
 _T = TypeVar("_T", bound=BaseModel)
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -201,6 +204,48 @@ class Transport:
                 if response.status != 200:
                     raise _as_error(response, raw)
                 return raw
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(_why(self.base_url, error)) from error
+
+    async def send_bytes(
+        self, method: str, path: str, content: bytes, *, token: str | None, params: Mapping[str, str] | None = None
+    ) -> Reply:
+        """A call whose body is bytes; sent once. Its answer is JSON."""
+        headers = {**_headers(token, None), "Content-Type": "application/octet-stream"}
+        try:
+            async with self._http().request(
+                method,
+                self.base_url + path,
+                headers=headers,
+                params=dict(params) if params else None,
+                allow_redirects=False,
+                data=io.BytesIO(content),
+                timeout=_BYTES_TIMEOUT,
+            ) as response:
+                raw = await _read(response)
+                if 200 <= response.status < 300:
+                    return Reply(response.status, decode_json(raw) if raw else None, {})
+                raise _as_error(response, raw)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(_why(self.base_url, error)) from error
+
+    async def read_bytes(
+        self, path: str, *, token: str | None, params: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of an answer as they come. Raises as `request` does."""
+        headers = {**_headers(token, None), "Accept": "*/*"}
+        try:
+            async with self._http().get(
+                self.base_url + path,
+                headers=headers,
+                params=dict(params) if params else None,
+                allow_redirects=False,
+                timeout=_BYTES_TIMEOUT,
+            ) as response:
+                if response.status != 200:
+                    raise _as_error(response, await _read(response))
+                async for chunk in response.content.iter_any():
+                    yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(_why(self.base_url, error)) from error
 

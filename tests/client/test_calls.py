@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from aiohttp import web
 
-from marketplace.client.client import ReaverClient
+from marketplace.client.client import JobFilter, ReaverClient
 from marketplace.client.errors import ApiError, MalformedAnswer, Unreachable
 from marketplace.client.requests import JobRequest
 from marketplace.client.transport import base_url
@@ -152,7 +152,7 @@ async def test_a_log_stream_that_never_ends_the_job_is_given_up(
 async def test_jobs_can_be_read_and_cancelled(market: FakeMarket, client: ReaverClient) -> None:
     market.allowance = True
     job = (await client.submit_job(JOB, await client.quote(JOB))).job
-    assert [row.id for row in (await client.list_jobs(status=("completed",), limit=5)).jobs] == [job.id]
+    assert [row.id for row in (await client.list_jobs(JobFilter(status=("completed",)), limit=5)).jobs] == [job.id]
     assert (await client.job_log(job.id)) == b"one\ntwo\nthree\n"
     assert (await client.wait_for_job(job.id, settled=True)).settlement is not None
     assert (await client.cancel_job(job.id)).status == "cancelled"

@@ -6,8 +6,11 @@ import typer
 
 from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
+from marketplace.cli.reaver.commands.files import app as files
+from marketplace.cli.reaver.commands.history import costs, history
 from marketplace.cli.reaver.commands.init import init
 from marketplace.cli.reaver.commands.jobs import app as jobs
+from marketplace.cli.reaver.commands.keys import app as keys
 from marketplace.cli.reaver.commands.login import login, logout, whoami
 from marketplace.cli.reaver.commands.nodes import app as nodes
 from marketplace.cli.reaver.commands.quote import quote
@@ -15,6 +18,7 @@ from marketplace.cli.reaver.commands.receipt import app as receipt
 from marketplace.cli.reaver.commands.run import run_job
 from marketplace.cli.reaver.commands.stake import app as stake
 from marketplace.cli.reaver.commands.vault import app as vault
+from marketplace.cli.reaver.commands.webhooks import app as webhooks
 from marketplace.cli.reaver.exits import EXIT_CODES
 
 app = typer.Typer(
@@ -75,9 +79,14 @@ app.command("quote")(quote)
 app.command("init")(init)
 app.command("run")(run_job)
 app.add_typer(jobs, name="jobs")
+app.command("history")(history)
+app.command("costs")(costs)
+app.add_typer(files, name="files")
 app.add_typer(nodes, name="nodes")
 app.add_typer(vault, name="vault")
 app.add_typer(allow, name="allow")
 app.add_typer(receipt, name="receipt")
 app.add_typer(stake, name="stake")
 app.command("crank")(crank)
+app.add_typer(webhooks, name="webhooks")
+app.add_typer(keys, name="keys")

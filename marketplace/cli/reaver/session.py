@@ -182,6 +182,7 @@ def _exit_of_status(status: int) -> Exit:
 
 _NEXT_STEPS = {
     "wallet_required": "log in with a wallet: reaver login",
+    "signature_required": "an allowance must cover it (reaver allow grant --help); then give the same command again",
     "unauthorized": "log in: reaver login",
     "refresh_reused": "log in again: reaver login",
     "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes, `reaver stake positions` your tickets",

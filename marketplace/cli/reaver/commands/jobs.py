@@ -1,9 +1,10 @@
-"""`reaver jobs`: list, inspect, follow, cancel."""
+"""`reaver jobs`: list, inspect, follow, steer."""
 
 from typing import Annotated
 
 import typer
 
+from marketplace.cli.reaver.commands.requests import label_filter
 from marketplace.cli.reaver.commands.views import show_job, show_jobs
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
 from marketplace.cli.reaver.output import Output
@@ -16,9 +17,11 @@ app = typer.Typer(
 
     \b
       reaver jobs
-      reaver jobs --status running,queued
+      reaver jobs --status running,queued --gpu a100 --label team=vision
       reaver jobs get JOB
       reaver jobs follow JOB
+      reaver jobs extend JOB 3600
+      reaver jobs retry JOB
     """,
     invoke_without_command=True,
     rich_markup_mode=None,
@@ -29,6 +32,9 @@ app = typer.Typer(
 def list_jobs(
     context: typer.Context,
     status: Annotated[str | None, typer.Option("--status", help="Only these: queued,running,completed,…")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", metavar="CLASS", help="Only of this class.")] = None,
+    label: Annotated[str | None, typer.Option("--label", metavar="K=V", help="Only with this label.")] = None,
+    consumer: Annotated[str | None, typer.Option("--consumer", metavar="ID", help="Only for this consumer.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, max=100, help="How many.  [default: 20]")] = None,
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="Leave out the newest n.")] = None,
     api: ApiUrl = DEFAULT_API,
@@ -39,12 +45,15 @@ def list_jobs(
     if context.invoked_subcommand is not None:
         refuse_misplaced(context)
         return
+    from marketplace.client.client import JobFilter
+
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
-    wanted = tuple(word.strip() for word in status.split(",")) if status else ()
+    words = tuple(word.strip() for word in status.split(",")) if status else ()
+    wanted = JobFilter(words, gpu, label_filter(label), consumer)
     found = run(
         output,
-        lambda: with_client(connection, lambda c: c.list_jobs(status=wanted, limit=limit, offset=offset)),
+        lambda: with_client(connection, lambda c: c.list_jobs(wanted, limit=limit, offset=offset)),
     )
     if as_json:
         output.json(found.model_dump(by_alias=True))
@@ -146,3 +155,135 @@ def job_receipt(
     else:
         output.line(f"Receipt written to {file}")
         output.note(f"`reaver receipt verify {file}` checks it")
+
+
+@app.command("retry")
+def retry_job(
+    job: JobId,
+    priority: Annotated[str | None, typer.Option("--priority", help="low, normal, high, urgent.")] = None,
+    seconds: Annotated[int | None, typer.Option("--timeout-seconds", min=1, max=86_400, help="Its time.")] = None,
+    max_price_per_hour: Annotated[
+        str | None, typer.Option("--max-price-per-hour", metavar="AMOUNT", help="Highest price per hour, in tokens.")
+    ] = None,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run an ended job once more, as a new one at today's price, paid inside your allowance.
+
+    \b
+      reaver jobs retry JOB
+      reaver jobs retry JOB --timeout-seconds 7200 --priority high
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair)
+    made = run(
+        output,
+        lambda: with_client(
+            connection,
+            lambda c: c.retry_job(
+                job, priority=priority, timeout_seconds=seconds, max_price_per_hour=max_price_per_hour
+            ),
+        ),
+    )
+    if as_json:
+        output.json(made.model_dump(by_alias=True))
+        return
+    output.line(f"Job {made.id} is {made.status}; it repeats {job}")
+    output.note(f"`reaver jobs follow {made.id}` shows its log")
+
+
+@app.command("extend")
+def extend_job(
+    job: JobId,
+    seconds: Annotated[int, typer.Argument(metavar="SECONDS", min=1, help="More time.", show_default=False)],
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give a job more time, paid inside your allowance; a paused one goes on. What it doesn't use comes back.
+
+    \b
+      reaver jobs extend JOB 3600
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair)
+    found = run(output, lambda: with_client(connection, lambda c: c.extend_job(job, seconds)))
+    if as_json:
+        output.json(found.model_dump(by_alias=True))
+    else:
+        output.line(f"Job {found.id} has {seconds} s more")
+
+
+@app.command("events")
+def job_events(
+    job: JobId,
+    after: Annotated[str | None, typer.Option("--after", metavar="CURSOR", help="Only what came after this.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, max=1000, help="How many.  [default: 100]")] = None,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what happened to a job, oldest first.
+
+    \b
+      reaver jobs events JOB
+      reaver jobs events JOB --json --after 1250
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair)
+    found = run(output, lambda: with_client(connection, lambda c: c.job_events(job, after=after, limit=limit)))
+    if as_json:
+        output.json(found.model_dump(by_alias=True))
+        return
+    output.table(
+        ("cursor", "at", "type", "reason"),
+        [(e.cursor, e.timestamp, e.type, _said(e.data)) for e in found.events],
+        "nothing happened since",
+    )
+    if found.has_more:
+        output.note(f"more with --after {found.next}")
+
+
+@app.command("metrics")
+def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFlag = False) -> None:
+    """Show what a job used over time: processors, memory, network.
+
+    \b
+      reaver jobs metrics JOB
+      reaver jobs metrics JOB --json
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair)
+    found = run(output, lambda: with_client(connection, lambda c: c.job_metrics(job)))
+    if as_json:
+        output.json(found.model_dump(by_alias=True))
+        return
+    output.table(
+        ("at", "attempt", "cores", "memory MB", "received MB", "sent MB"),
+        [
+            (
+                s.at,
+                str(s.attempt),
+                None if s.cpu_milli is None else _thousandths(s.cpu_milli),
+                _megabytes(s.memory_bytes),
+                _megabytes(s.received_bytes),
+                _megabytes(s.sent_bytes),
+            )
+            for s in found.samples
+        ],
+        "nothing measured yet; nodes report with each heartbeat",
+    )
+
+
+def _said(data: dict[str, object]) -> str | None:
+    reason = data.get("reason")
+    return reason if isinstance(reason, str) else None
+
+
+def _thousandths(value: int) -> str:
+    return f"{value // 1000}.{value % 1000:03d}"
+
+
+def _megabytes(value: int) -> str:
+    return f"{value // 1_000_000}.{value % 1_000_000 // 100_000}"

@@ -123,6 +123,13 @@ def needs_image(request: "JobRequest") -> None:
         raise typer.BadParameter("name an image, or a job file with `image`", param_hint="--image")
 
 
+def label_filter(text: str | None) -> str | None:
+    """K=V as the API's filter writes it, `K:V`. Raises typer.BadParameter."""
+    if text is None:
+        return None
+    return ":".join(next(iter(_pairs([text], "--label").items())))
+
+
 def _read(file: Path) -> "JobRequest":
     import os
     import sys

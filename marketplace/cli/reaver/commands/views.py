@@ -72,12 +72,16 @@ def _show_settlement(output: Output, job: "Job") -> None:
         output.line(f"transaction     {signature}{f' ({purpose})' if purpose else ''}")
 
 
-def show_jobs(output: Output, jobs: "tuple[JobRow, ...]") -> None:
+def show_jobs(
+    output: Output,
+    jobs: "tuple[JobRow, ...]",
+    empty: str = "no jobs yet; `reaver run --help` shows how to start one",
+) -> None:
     """A list of jobs, newest first."""
     output.table(
         ("job", "status", "reason", "image", "node", "cost", "created"),
         [(j.id, j.status, j.reason, j.image, j.node_id, j.cost, j.created_at) for j in jobs],
-        "no jobs yet; `reaver run --help` shows how to start one",
+        empty,
     )
 
 

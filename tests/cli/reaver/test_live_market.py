@@ -1,0 +1,147 @@
+"""Commands against a real market in this process, on a local chain: what is typed is what happens."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from solders.keypair import Keypair
+from structlog.testing import capture_logs
+
+from marketplace.app import Market
+from marketplace.cli.reaver.exits import Exit
+from marketplace.settings import Settings
+from tests.api.conftest import settings_in
+from tests.chain.market import Running, localnet
+from tests.cli.reaver.conftest import Reaver
+
+Type = Callable[..., Awaitable[Result]]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with localnet(tmp_path_factory.mktemp("chain")) as running:
+        yield running
+
+
+@pytest.fixture
+async def reaver(tmp_path: Path, chain: Running) -> AsyncIterator[Type]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    found = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    settings = Settings.model_validate(found.model_dump() | {"api": {"port": port, "base_url": base}})
+    market = Market.build(settings)
+    await market.start()
+    async with asyncio.timeout(30):
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
+    wallet = Keypair()
+    await asyncio.to_thread(chain.fund, wallet.pubkey())
+    keypair = tmp_path / "id.json"
+    keypair.write_text(json.dumps(list(bytes(wallet))))
+    run = Reaver({"REAVER_KEYPAIR": str(keypair), "REAVER_STATE_DIR": str(tmp_path / "state"), "REAVER_API": base})
+    # Commands in this process have their output caught with whatever else is printed meanwhile.
+    with capture_logs():
+        yield lambda *arguments: asyncio.to_thread(run, *arguments)
+    await market.stop()
+
+
+async def done(reaver: Type, *arguments: str) -> str:
+    result = await reaver(*arguments)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+async def test_files_go_and_come_back(reaver: Type, tmp_path: Path) -> None:
+    small, large = tmp_path / "data.csv", tmp_path / "large.bin"
+    small.write_bytes(b"a,b\n")
+    # One byte more than what is sent at once: it goes in parts.
+    large.write_bytes(bytes(range(256)) * (32 << 10) + b"x")
+    id_ = (await done(reaver, "files", "upload", str(small))).strip()
+    sent = json.loads(await done(reaver, "files", "upload", str(large), "--name", "renamed.bin", "--json"))
+    assert (sent["name"], sent["size"]) == ("renamed.bin", (8 << 20) + 1)
+    listed = await done(reaver, "files")
+    assert id_ in listed
+    assert "renamed.bin" in listed
+    assert "data.csv" in await done(reaver, "files", "get", id_)
+    back = tmp_path / "back"
+    assert str(back) in await done(reaver, "files", "download", sent["file_id"], "-o", str(back))
+    assert back.read_bytes() == large.read_bytes()
+    assert (await reaver("files", "download", id_, "-o", str(back))).exit_code == Exit.USAGE
+    await done(reaver, "files", "download", id_, "-o", str(back), "--force")
+    assert back.read_bytes() == b"a,b\n"
+    assert not any(path.name.endswith(".part") for path in tmp_path.iterdir())  # noqa: ASYNC240
+    assert await done(reaver, "files", "delete", id_) == f"Deleted {id_}\n"
+    assert (await reaver("files", "get", id_)).exit_code == Exit.REFUSED
+    assert (await reaver("files", "upload", str(tmp_path / "nowhere"))).exit_code == Exit.USAGE
+
+
+async def test_a_webhooks_life(reaver: Type) -> None:
+    made = json.loads(
+        await done(reaver, "webhooks", "add", "https://example.org/hook", "--events", "job.*, allowance.*", "--json")
+    )
+    hook = made["id"]
+    assert made["secret"].startswith("whsec_")
+    assert made["events"] == ["job.*", "allowance.*"]
+    listed = await reaver("webhooks")
+    assert hook in listed.stdout
+    assert made["secret"] not in listed.stdout
+    assert "is paused" in await done(reaver, "webhooks", "pause", hook)
+    assert "is active" in await done(reaver, "webhooks", "resume", hook)
+    rotated = await reaver("webhooks", "rotate", hook)
+    assert rotated.stdout.startswith("whsec_")
+    assert "signs too until" in rotated.stderr
+    await done(reaver, "webhooks", "deliveries", hook)
+    assert "0 events" in await done(reaver, "webhooks", "replay", hook, "--from", "2026-01-01T00:00:00Z")
+    assert (await reaver("webhooks", "replay", hook)).exit_code == Exit.USAGE
+    assert await done(reaver, "webhooks", "delete", hook) == f"Deleted {hook}\n"
+    assert "no webhooks yet" in (await reaver("webhooks")).stderr
+    refused = await reaver("webhooks", "add", "http://169.254.169.254/")
+    assert refused.exit_code == Exit.REFUSED
+    assert "url" in refused.stderr
+
+
+async def test_a_key_is_shown_once(reaver: Type) -> None:
+    made = await reaver("keys", "create", "ci", "--scopes", "jobs, files", "--per-day", "5", "--total", "50")
+    assert made.exit_code == 0, made.stderr
+    key = made.stdout.strip()
+    assert key.startswith("rk_")
+    listed = json.loads(await done(reaver, "keys", "--json"))["api_keys"]
+    assert [(k["name"], sorted(k["scopes"]), k["spend_limit"]["per_day"]) for k in listed] == [
+        ("ci", ["files", "jobs"], "5.000000")
+    ]
+    assert key not in await done(reaver, "keys")
+    assert await done(reaver, "keys", "delete", listed[0]["id"]) == f"Deleted {listed[0]['id']}\n"
+    assert "no API keys yet" in (await reaver("keys")).stderr
+
+
+async def test_a_jobs_life_without_a_node(reaver: Type) -> None:
+    run = ("run", "--image", "alpine", "--gpu", "cpu-small", "--max-minutes", "10", "--max-price-per-hour", "0.6")
+    labelled = (*run, "--label", "team=x:y", "--json")
+    await done(reaver, "vault", "deposit", "5")
+    job = json.loads(await done(reaver, *labelled))["id"]  # the wallet signs this one
+    assert job in await done(reaver, "jobs", "--status", "queued", "--gpu", "cpu", "--label", "team=x:y")
+    unpaid = await reaver("jobs", "extend", job, "60")
+    assert unpaid.exit_code == Exit.FUNDS
+    assert "reaver allow grant" in unpaid.stderr
+    assert "job.queued" in await done(reaver, "jobs", "events", job)
+    assert json.loads(await done(reaver, "jobs", "metrics", job, "--json")) == {"job_id": job, "samples": []}
+    await done(reaver, "jobs", "cancel", job)
+    caps = ("--per-job", "1", "--per-day", "5", "--total", "5", "--max-price-per-hour", "1")
+    await done(reaver, "allow", "grant", *caps)
+    again = json.loads(await done(reaver, "jobs", "retry", job, "--max-price-per-hour", "0.6", "--json"))["id"]
+    assert again != job
+    assert "has 60 s more" in await done(reaver, "jobs", "extend", again, "60")
+    await done(reaver, "jobs", "cancel", again)
+    ended = json.loads(await done(reaver, "history", "--json"))
+    assert {row["id"] for row in ended["jobs"]} == {job, again}
+    table = await done(reaver, "history", "--csv")
+    assert table.startswith("job_id,status,image")
+    assert table.count("\n") == 3
+    assert "no job ended then" in (await reaver("history", "--to", "2026-01-01", "--from", "2025-12-31")).stderr
+    assert json.loads(await done(reaver, "costs", "--by", "gpu", "--json"))["group_by"] == "gpu"
+    assert (await reaver("costs", "--by", "colour")).exit_code == Exit.REFUSED
