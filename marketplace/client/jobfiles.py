@@ -7,6 +7,7 @@ they come from.
 """
 
 import difflib
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -302,6 +303,38 @@ def _content(reader: _Reader, node: yaml.Node, field: str, name: str) -> str:
         return ""
 
 
+def _input(reader: _Reader, node: yaml.Node, field: str) -> object:
+    """A text as written (an id and a URL are texts, too); what has parts is JSON."""
+    if isinstance(node, yaml.ScalarNode):
+        return reader.text(node, field)
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_document(node)
+        json.dumps(value, allow_nan=False)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reader.add(node, field, f"is not JSON: {error}")
+        return None
+    finally:
+        loader.dispose()
+    return value
+
+
+def _flag(reader: _Reader, node: yaml.Node, field: str) -> bool | None:
+    text = reader.text(node, field)
+    if text is not None and text not in {"true", "false"}:
+        reader.add(node, field, f"is {text!r}, must be true or false")
+    return None if text is None else text == "true"
+
+
+def _output_config(reader: _Reader, node: yaml.Node, field: str) -> str | None:
+    return reader.section(node, f"{field}.", OUTPUT_CONFIG, _OutputConfig()).format
+
+
+@dataclass(frozen=True, slots=True)
+class _OutputConfig:
+    format: str | None = None
+
+
 def _requirements(reader: _Reader, node: yaml.Node, field: str) -> Requirements:
     return reader.section(node, f"{field}.", REQUIREMENTS, Requirements())
 
@@ -320,6 +353,7 @@ class _AutoExtend:
 
 
 _MILLION: Final = 1_000_000
+OUTPUT_CONFIG: Final = {"format": Field(_one_of("json", "text", "binary", "archive"), "archive", "of the download")}
 AUTO_EXTEND: Final = {"up_to_seconds": Field(_whole(1, 86_400), "3600", "in all")}
 REQUIREMENTS: Final[dict[str, Field]] = {
     "gpu_type": Field(_class, "a100", "the same as `gpu`"),
@@ -337,6 +371,7 @@ RETRY: Final[dict[str, Field]] = {
     "on": Field(
         _items, "[node_lost, node_quit]", "ends that another attempt follows; left out: all but the work's own"
     ),
+    "extend": Field(_flag, "true", "a later attempt gets the whole time again, inside your allowance"),
     "exit_codes": Field(_codes, "[75]", "exit codes of your own that are tried again, at your cost"),
 }
 PRIORITIES: Final = ("low", "normal", "high", "urgent")
@@ -357,6 +392,8 @@ FIELDS: Final[dict[str, Field]] = {
     "region": Field(_region, "eu", "where: a region or a country"),
     "regions": Field(_regions, "[eu, na]", "or any of several"),
     "requirements": Field(_requirements, "{gpu_count: 1, disk_gb: 10}", "what the machine must have, see below"),
+    "input": Field(_input, "file_…", "what lies in /inputs: a text, JSON, the id of a file, or an https URL"),
+    "output_config": Field(_output_config, "{format: archive}", "form of the result's download", "output_format"),
     "auto_extend": Field(
         _auto_extend, "{up_to_seconds: 3600}", "time that the market may add, inside your allowance", "auto_extend_s"
     ),

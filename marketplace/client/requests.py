@@ -126,7 +126,7 @@ class JobRequest:
     webhook: str | None = None
     auto_extend_s: int | None = None
     input: object = None
-    output_format: str | None = None
+    output_format: Literal["json", "text", "binary", "archive"] | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""

@@ -42,6 +42,13 @@ def test_the_word_on_is_a_name() -> None:
     )
 
 
+def test_an_input_is_text_or_json() -> None:
+    assert read("input: 0123\n").input == "0123"
+    assert read("input: {a: [1, 0.5, yes, null], b: x}\n").input == {"a": [1, 0.5, True, None], "b": "x"}
+    assert problems("input: {a: 2026-01-01}\n")[0].startswith("job.yaml:1:8: input: is not JSON")
+    assert problems("input: &a [*a]\n")[0].startswith("job.yaml:1:8: input: is not JSON")
+
+
 def test_secrets_come_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     assert read("secrets: [A]", A="x").secrets == {"A": "x"}

@@ -31,6 +31,10 @@ JOBS = {
     ),
     "retry": JobRequest(image="a", gpu="cpu", retry=Retry(max_attempts=5, on=("node_lost",), exit_codes=(7, 3, 7))),
     "retry, defaults": JobRequest(image="a", gpu="cpu", retry=Retry(exit_codes=(1,))),
+    "text input": JobRequest(image="a", gpu="cpu", input="a text ü", output_format="archive"),
+    "JSON input": JobRequest(image="a", gpu="cpu", input={"b": [1, None, True, 0.5], "a": "x"}),
+    "input by URL": JobRequest(image="a", gpu="cpu", input="https://example.org/x"),
+    "retry, whole time": JobRequest(image="a", gpu="cpu", retry=Retry(extend=True)),
     "what is no part of the spec": JobRequest(
         image="a", gpu="cpu", name="n", priority="high", labels={"k": "v"}, consumer_id="c", queue_seconds=0,
         nodes=("node_1",), exclude_nodes=("node_2",), max_price_per_gpu_second="0.001",
