@@ -194,7 +194,7 @@ class _Server:
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
         exchange = request[EXCHANGE]
         principal = await self._admit(route, request, exchange)
-        arguments = self._arguments(route, request)
+        arguments = self._path_arguments(route, request)
         # What any account may read of a node, a node may too; to act, its key is good for its own node only, and
         # another one is, to it, not there.
         readable = route.method == "GET" and route.access.accounts
@@ -202,6 +202,11 @@ class _Server:
             own = principal.node_id
             if arguments.get("node_id", own) != own:
                 raise NotFound
+        if route.query_model is not None:
+            try:
+                arguments["query"] = route.query_model.model_validate(_query(request))
+            except ValidationError as error:
+                raise invalid(error) from error
         body_hash = b""
         if route.takes:
             body_hash = _announced(request)
@@ -252,18 +257,13 @@ class _Server:
                 principal.require(route.access.scope, route.access.instead)
         return principal
 
-    def _arguments(self, route: Route, request: web.Request) -> dict[str, Any]:
+    def _path_arguments(self, route: Route, request: web.Request) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         for name, adapter in route.path_parameters.items():
             try:
                 arguments[name] = adapter.validate_python(request.match_info[name])
             except ValidationError as error:
                 raise invalid_path(name, error) from error
-        if route.query_model is not None:
-            try:
-                arguments["query"] = route.query_model.model_validate(_query(request))
-            except ValidationError as error:
-                raise invalid(error) from error
         return arguments
 
     async def _serve_once(

@@ -117,7 +117,10 @@ def test_a_process_killed_while_outputs_travel_delivers_them_once(stack, image_n
 
     stack.wait_until("the job to end", over, 150)
     job = ended(stack, job_id)
-    assert (job["status"], job["result"], len(job["attempts"])) == ("completed", "done\n", 1)
+    assert (job["status"], job["result"]) == ("completed", "done\n")
+    # A machine so busy that the daemon is back after three heartbeats lost it: then another did the work anew.
+    assert [a["end_reason"] for a in job["attempts"]] in (["completed"], ["node_lost", "completed"])
+    assert process == "node" or len(job["attempts"]) == 1
     listed = stack.get(f"/v1/jobs/{job_id}/outputs", wallet=True)
     assert [(file["path"], file["size"]) for file in listed["outputs"]] == [("big.bin", 60_000_000), ("result.txt", 5)]
     big, _ = call(stack, "GET", f"/v1/jobs/{job_id}/download?path=big.bin")
