@@ -10,6 +10,11 @@ import orjson
 from marketplace.domain.ids import AllocationId
 from marketplace.store.engine import Transaction
 
+LAST_CHUNK: Final = (
+    "SELECT last_seq, size_before, size_bytes FROM log_chunks WHERE allocation_id = :allocation AND attempt = :attempt"
+    " ORDER BY first_seq DESC LIMIT 1"
+)
+"""One row, however long the log is: it is asked for each batch."""
 _NO_ATTEMPT: Final = (1 << 31) - 1
 """Above every attempt's number, and the largest of its column."""
 
@@ -33,25 +38,33 @@ class LogLines:
 
     def position(self, allocation_id: AllocationId, attempt: int) -> tuple[int, int]:
         """The first sequence that is not stored, and the bytes stored so far."""
-        row = self._tx.row(
-            "SELECT COALESCE(max(last_seq), 0) + 1, COALESCE(sum(size_bytes), 0) FROM log_chunks"
-            " WHERE allocation_id = :allocation AND attempt = :attempt",
-            {"allocation": allocation_id, "attempt": attempt},
-        )
-        return (int(row[0]), int(row[1])) if row else (1, 0)
+        named = {"allocation": allocation_id, "attempt": attempt}
+        last = self._tx.row(LAST_CHUNK, named)
+        if last is None:
+            return 1, 0
+        last_seq, size_before, size_bytes = last
+        if size_before is None:
+            # Written before chunks kept it: that one time all are summed.
+            total = self._tx.row(
+                "SELECT sum(size_bytes) FROM log_chunks WHERE allocation_id = :allocation AND attempt = :attempt", named
+            )
+            return int(last_seq) + 1, int(total[0]) if total else 0
+        return int(last_seq) + 1, int(size_before) + int(size_bytes)
 
     def append(self, allocation_id: AllocationId, lines: Sequence[StoredLine], size_bytes: int, now_ms: int) -> None:
         """Write lines of one attempt, without gaps among them. size_bytes: what they count for under the cap."""
         body = b"\n".join(orjson.dumps([line.seq, line.at_ms, line.stream, line.text]) for line in lines)
         self._tx.change(
-            "INSERT INTO log_chunks (allocation_id, attempt, first_seq, last_seq, size_bytes, lines, at_ms)"
-            " VALUES (:allocation, :attempt, :first, :last, :size, :lines, :now)",
+            "INSERT INTO log_chunks"
+            " (allocation_id, attempt, first_seq, last_seq, size_bytes, size_before, lines, at_ms)"
+            " VALUES (:allocation, :attempt, :first, :last, :size, :before, :lines, :now)",
             {
                 "allocation": allocation_id,
                 "attempt": lines[0].attempt,
                 "first": lines[0].seq,
                 "last": lines[-1].seq,
                 "size": size_bytes,
+                "before": self.position(allocation_id, lines[0].attempt)[1],
                 "lines": body,
                 "now": now_ms,
             },

@@ -3,6 +3,7 @@
 import pytest
 
 from marketplace.store.engine import is_postgres
+from marketplace.store.log_lines import LAST_CHUNK
 from marketplace.store.stake import _HISTORY
 
 HOT = {
@@ -12,6 +13,7 @@ HOT = {
     "attempts of a job": "SELECT number FROM attempts WHERE allocation_id = '' ORDER BY number",
     "escrow by its terms": "SELECT escrow FROM chain_escrows WHERE wallet = '' AND terms_hash = x''",
     "log after a line": "SELECT lines FROM log_chunks WHERE allocation_id = '' AND (attempt > 1 OR (attempt = 1 AND last_seq > 5)) ORDER BY attempt, first_seq LIMIT 16",
+    "end of a log": LAST_CHUNK.replace(":allocation", "''").replace(":attempt", "1"),
     "idempotency key": "SELECT status FROM idempotency_keys WHERE subject = '' AND route = '' AND key = '' AND expires_at_ms > 0",
     "login is live": "SELECT 1 FROM logins WHERE id = '' AND revoked_at_ms IS NULL",
     "refresh token": "SELECT login_id FROM refresh_tokens WHERE token_hash = x''",

@@ -116,6 +116,18 @@ async def test_log_lines_come_back_in_order_from_any_point(store):
     assert await read(lambda tx: LogLines(tx).tail(FULL.id, 0)) == []
 
 
+async def test_the_size_of_a_log_goes_on_from_chunks_that_did_not_keep_it(store):
+    def write(tx):
+        for n in (1, 2):
+            LogLines(tx).append(FULL.id, [StoredLine(1, n, n, 1, "x")], 10 * n, n)
+        tx.change("UPDATE log_chunks SET size_before = NULL")
+        before = LogLines(tx).position(FULL.id, 1)
+        LogLines(tx).append(FULL.id, [StoredLine(1, 3, 3, 1, "x")], 5, 3)
+        return before, LogLines(tx).position(FULL.id, 1)
+
+    assert await store.write(write) == ((3, 30), (4, 35))
+
+
 async def test_the_last_lines_of_a_kind_are_found_behind_many_others(store):
     def write(tx):
         for number in range(1, 41):

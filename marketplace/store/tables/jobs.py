@@ -155,7 +155,10 @@ class AttemptRow(SQLModel, table=True):
 
 
 class LogChunkRow(SQLModel, table=True):
-    """Lines first_seq..last_seq of one attempt, newline-delimited JSON in one blob."""
+    """Lines first_seq..last_seq of one attempt, newline-delimited JSON in one blob.
+
+    size_before: bytes of the attempt's earlier chunks; null in rows of before it was kept.
+    """
 
     __tablename__ = "log_chunks"
 
@@ -164,6 +167,7 @@ class LogChunkRow(SQLModel, table=True):
     first_seq: int = Field(primary_key=True, sa_type=BigInteger)
     last_seq: int = Field(sa_type=BigInteger)
     size_bytes: int = Field(sa_type=BigInteger)
+    size_before: int | None = Field(default=None, sa_type=BigInteger)
     lines: bytes = Field(sa_type=LargeBinary)
     at_ms: int = Field(sa_type=BigInteger, index=True)
 
