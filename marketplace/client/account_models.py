@@ -198,3 +198,21 @@ class Usage(Answer):
     group_by: str
     currency: str
     sums: UsageEntry
+
+
+class Output(Answer):
+    """A file that a job left. path: relative, as the node says."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class OutputList(Answer):
+    """One page of what a job left."""
+
+    outputs: tuple[Output, ...]
+    total: int
+    has_more: bool
+    total_bytes: int
+    manifest_sha256: str | None = None

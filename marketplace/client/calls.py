@@ -112,9 +112,9 @@ class Calls:
             lambda token: self.transport.send_bytes(method, path, content, token=token, params=params)
         )
 
-    async def read_bytes(self, path: str) -> AsyncIterator[bytes]:
+    async def read_bytes(self, path: str, params: dict[str, str] | None = None) -> AsyncIterator[bytes]:
         """An answer that is bytes, as they come."""
-        async for chunk in self.transport.read_bytes(path, token=await self.token()):
+        async for chunk in self.transport.read_bytes(path, token=await self.token(), params=params):
             yield chunk
 
     async def _chain_id(self) -> ChainId:

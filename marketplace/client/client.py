@@ -32,6 +32,7 @@ from marketplace.client.models import (
     TransactionState,
     Vault,
 )
+from marketplace.client.outputs import OutputCalls
 from marketplace.client.payments import LANDING_S, POLL_S, Consent, Paid, Payments, is_final
 from marketplace.client.pins import Pins
 from marketplace.client.quotes import agreed_price
@@ -81,7 +82,8 @@ class ReaverClient:
     keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
     between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
     for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
-    stake: what a delegator does. files, webhooks, keys: what the account has.
+    stake: what a delegator does. files, webhooks, keys: what the account has. outputs: what
+    jobs left.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class ReaverClient:
         self._payments = Payments(self._calls, intents, now_s)
         self.stake = StakeCalls(self._calls, self._payments)
         self.files = FileCalls(self._calls)
+        self.outputs = OutputCalls(self._calls)
         self.webhooks = WebhookCalls(self._calls)
         self.keys = KeyCalls(self._calls)
 

@@ -42,6 +42,17 @@ class FileCalls:
                 number += 1
         return _same((await self._calls.send("POST", f"{at}/complete", None)).read(StoredFile), sha256)
 
+    async def ensure(self, file: Path) -> StoredFile:
+        """The file at the market: one of the newest 100 of this name and these bytes, else sent now.
+
+        So a command that was interrupted and is given again names the same file, and is the same command.
+        """
+        _, sha256 = await asyncio.to_thread(_measure, file)
+        for known in (await self.list_files(limit=100)).files:
+            if (known.name, known.sha256) == (file.name, sha256):
+                return known
+        return await self.upload(file)
+
     async def list_files(self, *, limit: int | None = None, offset: int | None = None) -> FileList:
         """Own files, newest first."""
         return (await self._calls.get("/v1/files", page(limit, offset))).read(FileList)

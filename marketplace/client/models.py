@@ -285,6 +285,7 @@ class Job(Answer):
     region: str | tuple[str, ...] | None = None
     name: str | None = None
     maxMinutes: int | None = None  # noqa: N815 - seed 000's own name
+    timeout_seconds: int | None = None
 
     @property
     def terminal(self) -> bool:

@@ -6,6 +6,7 @@ sent, by the same chain package that the real market uses.
 
 import asyncio
 import base64
+import hashlib
 import itertools
 import json
 import secrets
@@ -85,6 +86,11 @@ class FakeMarket:
     landed_keys: set[str] = field(default_factory=set)
     log: list[str] = field(default_factory=lambda: ["one", "two", "three"])
     log_breaks_after: list[int] = field(default_factory=list)
+    passing: list[dict[str, Any]] = field(default_factory=list)
+    """What the next looks at a job see instead, each once."""
+    outputs: dict[str, bytes] = field(default_factory=dict)
+    """What every job left. In `delivered` other bytes come than were promised."""
+    delivered: dict[str, bytes] = field(default_factory=dict)
     log_never_ends: bool = False
     states: list[str] = field(default_factory=list)
     unseen: int = 0
@@ -133,6 +139,8 @@ class FakeMarket:
         add("GET", "/v1/jobs/{id}/logs", self._logs)
         add("POST", "/v1/jobs/{id}/cancel", self._cancel)
         add("GET", "/v1/jobs/{id}/receipt", self._receipt)
+        add("GET", "/v1/jobs/{id}/outputs", self._outputs)
+        add("GET", "/v1/jobs/{id}/download", self._download)
         add("GET", "/v1/nodes", self._nodes)
         add("GET", "/v1/nodes/{id}", self._node)
         add("GET", "/v1/vault", self._vault)
@@ -446,6 +454,8 @@ class FakeMarket:
     async def _get_job(self, request: web.Request) -> web.Response:
         self._caller(request)
         job = self.jobs.get(request.match_info["id"])
+        if job is not None and self.passing:
+            job = job | self.passing.pop(0)
         return error(404, "not_found", "There is no such thing here.") if job is None else web.json_response(job)
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
@@ -473,6 +483,28 @@ class FakeMarket:
         end = json.dumps({"status": job["status"], "reason": job["reason"]})
         await response.write(f": keep-alive\n\nid: {len(self.log) + 1}\nevent: end\ndata: {end}\n\n".encode())
         return response
+
+    async def _outputs(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        offset = int(request.query.get("offset", "0"))
+        rows = [
+            {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for path, content in self.outputs.items()
+        ]
+        page = rows[offset : offset + 2]
+        return web.json_response(
+            {
+                "outputs": page,
+                "total": len(rows),
+                "has_more": offset + len(page) < len(rows),
+                "total_bytes": 0,
+                "manifest_sha256": None,
+            }
+        )
+
+    async def _download(self, request: web.Request) -> web.Response:
+        self._caller(request)
+        return web.Response(body=(self.outputs | self.delivered)[request.query["path"]])
 
     async def _cancel(self, request: web.Request) -> web.Response:
         self._caller(request)

@@ -6,10 +6,14 @@ something is drawn on a terminal.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 class Style(Enum):
@@ -121,6 +125,25 @@ class Output:
         with Console(stderr=True).status(text):
             yield
 
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Sequence[str], Sequence[Sequence[str | None]], Sequence[str]], None]]:
+        """A table that is drawn anew in its place; called with columns, rows, and what is new as lines.
+
+        On a terminal the table is drawn, elsewhere the lines are written: to standard error with --json.
+        """
+        if not self.terminal:
+            yield self._write_news
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        with Live(console=Console(), auto_refresh=False, transient=True) as live:
+            yield lambda columns, rows, _news: live.update(_table(columns, rows), refresh=True)
+
+    def _write_news(self, _columns: Sequence[str], _rows: Sequence[Sequence[str | None]], news: Sequence[str]) -> None:
+        for line in news:
+            self.raw(line)
+
     def _draw(self, text: str, style: Style) -> None:
         from rich.console import Console
         from rich.text import Text
@@ -135,16 +158,21 @@ class Output:
         Console().print(Text.assemble((name, "dim"), "  ", (printable(value), style.value)), soft_wrap=True)
 
     def _draw_table(self, columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> None:
-        from rich.box import SIMPLE_HEAD
         from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-        for row in rows:
-            cells = [printable(cell or "-") for cell in row]
-            table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, Style.PLAIN).value) for cell in cells))
-        Console().print(table)
+        Console().print(_table(columns, rows))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        cells = [printable(cell or "-") for cell in row]
+        table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, Style.PLAIN).value) for cell in cells))
+    return table
 
 
 def printable(text: str) -> str:

@@ -119,12 +119,17 @@ async def test_a_key_is_shown_once(reaver: Type) -> None:
     assert "no API keys yet" in (await reaver("keys")).stderr
 
 
-async def test_a_jobs_life_without_a_node(reaver: Type) -> None:
+async def test_a_jobs_life_without_a_node(reaver: Type, tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    data.write_bytes(b"a,b")
     run = ("run", "--image", "alpine", "--gpu", "cpu-small", "--max-minutes", "10", "--max-price-per-hour", "0.6")
-    labelled = (*run, "--label", "team=x:y", "--json")
+    labelled = (*run, "--label", "team=x:y", "--upload", str(data), "--json")
     await done(reaver, "vault", "deposit", "5")
     job = json.loads(await done(reaver, *labelled))["id"]  # the wallet signs this one
     assert job in await done(reaver, "jobs", "--status", "queued", "--gpu", "cpu", "--label", "team=x:y")
+    await done(reaver, "jobs", "cancel", json.loads(await done(reaver, *labelled))["id"])
+    files = json.loads(await done(reaver, "files", "--json"))["files"]
+    assert [file["name"] for file in files] == ["data.csv"], "the same bytes are sent once"
     unpaid = await reaver("jobs", "extend", job, "60")
     assert unpaid.exit_code == Exit.FUNDS
     assert "reaver allow grant" in unpaid.stderr
@@ -138,10 +143,10 @@ async def test_a_jobs_life_without_a_node(reaver: Type) -> None:
     assert "has 60 s more" in await done(reaver, "jobs", "extend", again, "60")
     await done(reaver, "jobs", "cancel", again)
     ended = json.loads(await done(reaver, "history", "--json"))
-    assert {row["id"] for row in ended["jobs"]} == {job, again}
+    assert {row["id"] for row in ended["jobs"]} > {job, again}
     table = await done(reaver, "history", "--csv")
     assert table.startswith("job_id,status,image")
-    assert table.count("\n") == 3
+    assert table.count("\n") == 4
     assert "no job ended then" in (await reaver("history", "--to", "2026-01-01", "--from", "2025-12-31")).stderr
     assert json.loads(await done(reaver, "costs", "--by", "gpu", "--json"))["group_by"] == "gpu"
     assert (await reaver("costs", "--by", "colour")).exit_code == Exit.REFUSED

@@ -1,6 +1,7 @@
 """Following a job: its log, its end, and what Ctrl-C means meanwhile."""
 
 import sys
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -17,36 +18,50 @@ if TYPE_CHECKING:
 
 
 def follow(output: Output, connection: Connection, job_id: str) -> "Job":
-    """Print the log until the job is over and settled; the job as it then is.
+    """Print the log until the job is over and settled; the job as it then is. Ctrl-C: see `to_the_end`."""
+    from marketplace.client.logs import FollowState
+
+    state = FollowState()
+    return to_the_end(output, connection, job_id, lambda client: _to_the_end(output, client, job_id, state))
+
+
+def to_the_end(
+    output: Output, connection: Connection, job_id: str, work: "Callable[[ReaverClient], Awaitable[Job]]"
+) -> "Job":
+    """The job as `work` leaves it.
 
     Ctrl-C asks whether to detach (the job runs on), to cancel (it is ended and settled), or to go on. Without a
     terminal to ask on, it detaches.
     """
-    from marketplace.client.logs import FollowState
-
-    state = FollowState()
     while True:
         try:
-            return run(
-                output, lambda: with_client(connection, lambda client: _to_the_end(output, client, job_id, state))
-            )
+            return run(output, lambda: with_client(connection, work))
         except KeyboardInterrupt:
             _ask(output, connection, job_id)
 
 
 def finish(output: Output, job: "Job") -> None:
     """Show how the job ended, and end with its own exit code."""
+    show_end(output, job)
+    raise ending(job)
+
+
+def show_end(output: Output, job: "Job") -> None:
+    """How the job ended."""
     if output.as_json:
         output.json(job.model_dump(by_alias=True))
     else:
         show_job(output, job)
+
+
+def ending(job: "Job") -> typer.Exit:
+    """The job's own exit code, where it has one."""
     if job.exit_code is not None and not (job.exit_code == 0 and job.status != "completed"):
-        raise typer.Exit(job.exit_code)
-    raise typer.Exit(int(Exit.DONE if job.status == "completed" else Exit.NO_EXIT_CODE))
+        return typer.Exit(job.exit_code)
+    return typer.Exit(int(Exit.DONE if job.status == "completed" else Exit.NO_EXIT_CODE))
 
 
 async def _to_the_end(output: Output, client: "ReaverClient", job_id: str, state: "FollowState") -> "Job":
-    from marketplace.client.errors import NotConfirmed
     from marketplace.client.models import LogLine
 
     said: set[str] = set()
@@ -61,8 +76,14 @@ async def _to_the_end(output: Output, client: "ReaverClient", job_id: str, state
     async for item in client.follow_job(job_id, state):
         if isinstance(item, LogLine):
             output.raw(item.line)
+    return await settled(output, client, job_id)
+
+
+async def settled(output: Output, client: "ReaverClient", job_id: str) -> "Job":
+    """The job once its money is final, which is a moment after its end."""
+    from marketplace.client.errors import NotConfirmed
+
     try:
-        # The money is final when the chain has settled; the log ends a moment before.
         return await client.wait_for_job(job_id, settled=True, timeout_s=60)
     except NotConfirmed:
         job = await client.get_job(job_id)

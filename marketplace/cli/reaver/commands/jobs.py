@@ -1,5 +1,6 @@
 """`reaver jobs`: list, inspect, follow, steer."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,7 @@ def list_jobs(
     gpu: Annotated[str | None, typer.Option("--gpu", metavar="CLASS", help="Only of this class.")] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="K=V", help="Only with this label.")] = None,
     consumer: Annotated[str | None, typer.Option("--consumer", metavar="ID", help="Only for this consumer.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew until Ctrl-C.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, max=100, help="How many.  [default: 20]")] = None,
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="Leave out the newest n.")] = None,
     api: ApiUrl = DEFAULT_API,
@@ -51,6 +53,15 @@ def list_jobs(
     connection = Connection(api, keypair)
     words = tuple(word.strip() for word in status.split(",")) if status else ()
     wanted = JobFilter(words, gpu, label_filter(label), consumer)
+    if watch:
+        from marketplace.cli.reaver.commands.watching import watch_list
+
+        if as_json:
+            raise typer.BadParameter(
+                "goes without --json; `reaver jobs watch JOB --json` ends with one", param_hint="--watch"
+            )
+        watch_list(output, connection, wanted, limit, offset)
+        return
     found = run(
         output,
         lambda: with_client(connection, lambda c: c.list_jobs(wanted, limit=limit, offset=offset)),
@@ -136,8 +147,6 @@ def job_receipt(
     \b
       reaver jobs receipt JOB -o receipt.json && reaver receipt verify receipt.json
     """
-    from pathlib import Path
-
     from marketplace.cli.reaver.output import exact_json
 
     output = Output(as_json=as_json)
@@ -155,6 +164,43 @@ def job_receipt(
     else:
         output.line(f"Receipt written to {file}")
         output.note(f"`reaver receipt verify {file}` checks it")
+
+
+@app.command("watch")
+def watch_job(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFlag = False) -> None:
+    """Show state, progress, cost so far and time left until the job is over; end with its exit code.
+
+    \b
+      reaver jobs watch JOB
+    """
+    from marketplace.cli.reaver.commands.following import finish
+    from marketplace.cli.reaver.commands.watching import watch
+
+    output = Output(as_json=as_json)
+    finish(output, watch(output, Connection(api, keypair), job))
+
+
+@app.command("download")
+def download(
+    job: JobId,
+    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where to.  [default: JOB]")] = None,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fetch what a job left in /outputs, into an empty folder. Each file's digest is checked.
+
+    \b
+      reaver jobs download JOB -o results
+    """
+    from marketplace.cli.reaver.commands.outputs import fetch, free_folder
+
+    output = Output(as_json=as_json)
+    folder = to or Path(job)
+    free_folder(folder)
+    number = fetch(output, Connection(api, keypair), job, folder)
+    if as_json:
+        output.json({"job_id": job, "folder": str(folder), "files": number})
 
 
 @app.command("retry")

@@ -1,5 +1,6 @@
 """`reaver run`: submit a job."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,16 @@ def run_job(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the log and end with the job's exit code.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show state, progress, cost and time left until it is over.")
+    ] = False,
+    upload: Annotated[
+        Path | None, typer.Option("--upload", metavar="PATH", help="Send this file; the job finds it in /inputs.")
+    ] = None,
+    download: Annotated[
+        Path | None,
+        typer.Option("--download", metavar="DIR", help="Wait for the end, and fetch what the job left, into DIR."),
+    ] = None,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- CMD…]", help="Command instead of the image's own.", show_default=False),
@@ -70,15 +81,21 @@ def run_job(
       reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
       reaver run --image docker.io/myorg/job:latest --gpu h100 --region na --max-minutes 60
       reaver run --image myorg/train --gpu a100 --env EPOCHS=3 --max-price-per-hour 2.50
-      reaver run --file job.yaml --max-minutes 30
+      reaver run --file job.yaml --max-minutes 30 --watch
+      reaver run --file job.yaml --upload data.csv --download results
 
     \b
     Interrupted before an answer (a lost connection, Ctrl-C)? Give the same command again:
     it completes the same submission and pays once.
-    With --follow, Ctrl-C asks: detach, cancel, or go on.
+    With --follow or --watch, Ctrl-C asks: detach, cancel, or go on.
     """
-    from marketplace.cli.reaver.commands.following import finish
+    from marketplace.cli.reaver.commands.following import ending, show_end
     from marketplace.cli.reaver.commands.following import follow as follow_job
+    from marketplace.cli.reaver.commands.outputs import fetch, free_folder, uploaded
+    from marketplace.cli.reaver.commands.watching import watch as watch_job
+
+    if follow and watch:
+        raise typer.BadParameter("give one of --follow and --watch", param_hint="--watch")
 
     output = Output(as_json=as_json)
     connection = Connection(api, keypair, rpc, program, market)
@@ -103,6 +120,10 @@ def run_job(
         ),
     )
     needs_image(request)
+    if download is not None:
+        free_folder(download)
+    if upload is not None:
+        request = uploaded(output, connection, request, upload)
     try:
         submission = run(output, lambda: with_client(connection, lambda client: _submit(output, client, request)))
     except KeyboardInterrupt:
@@ -111,14 +132,18 @@ def run_job(
         output.note("interrupted; give the same command again to complete this submission, it pays once")
         raise typer.Exit(int(Exit.INTERRUPTED)) from None
     job = submission.job
-    if not follow:
+    if not (follow or watch or download):
         if as_json:
             output.json(job.model_dump(by_alias=True) | {"resumed": submission.resumed, "signed": submission.signed})
         else:
             _show(output, submission)
         return
     output.note(f"job {job.id} {job.status}")
-    finish(output, follow_job(output, connection, job.id))
+    ended = (follow_job if follow else watch_job)(output, connection, job.id)
+    if download is not None:
+        fetch(output, connection, job.id, download)
+    show_end(output, ended)
+    raise ending(ended)
 
 
 async def _submit(output: Output, client: "ReaverClient", request: "JobRequest") -> "Submission":

@@ -1,0 +1,41 @@
+"""Files into a job and out of it: `--upload`, `--download` and `reaver jobs download`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from marketplace.cli.reaver.output import Output
+from marketplace.cli.reaver.session import Connection, run, with_client
+
+if TYPE_CHECKING:
+    from marketplace.client.requests import JobRequest
+
+
+def uploaded(output: Output, connection: Connection, request: "JobRequest", file: Path) -> "JobRequest":
+    """The request with the file as its input, sent where the market doesn't have it already."""
+    from dataclasses import replace
+
+    if request.input is not None:
+        raise typer.BadParameter("the job file names an input already", param_hint="--upload")
+    if not file.is_file():
+        raise typer.BadParameter(f"{file} is no file", param_hint="--upload")
+    with output.working(f"sending {file.name}"):
+        sent = run(output, lambda: with_client(connection, lambda client: client.files.ensure(file)))
+    output.note(f"input: {sent.name}, {sent.size} bytes, {sent.file_id}")
+    return replace(request, input=sent.file_id)
+
+
+def free_folder(folder: Path) -> None:
+    """Raise typer.BadParameter where outputs could replace something that is there."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(f"{folder} is there already and not an empty folder", param_hint="--download")
+
+
+def fetch(output: Output, connection: Connection, job_id: str, folder: Path) -> int:
+    """Fetch what the job left into the folder; how many files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with output.working("fetching what the job left"):
+        found = run(output, lambda: with_client(connection, lambda client: client.outputs.fetch(job_id, folder)))
+    output.note(f"{len(found)} files, {sum(one.size for one in found)} bytes in {folder}")
+    return len(found)
