@@ -16,6 +16,7 @@ from marketplace.api.native.earnings import earnings_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
 from marketplace.api.native.gpu_types import gpu_type_routes
+from marketplace.api.native.groups import group_routes, member_order
 from marketplace.api.native.job_exec import job_exec_routes
 from marketplace.api.native.job_logs import log_routes
 from marketplace.api.native.job_metrics import job_metrics_routes
@@ -57,6 +58,7 @@ from marketplace.services.execs import ExecService
 from marketplace.services.extensions import ExtensionService
 from marketplace.services.feed import Feed
 from marketplace.services.files import FileService
+from marketplace.services.groups import GroupService
 from marketplace.services.inputs import JobInputs
 from marketplace.services.job_secrets import SecretService
 from marketplace.services.jobs import JobService
@@ -111,6 +113,7 @@ class JobMarket:
     files: FileService
     inputs: JobInputs
     outputs: JobOutputs
+    groups: GroupService
     feed: Feed
     alerts: SpendAlerts
     store: Store
@@ -202,6 +205,14 @@ class JobMarket:
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)
+        groups = GroupService(
+            store,
+            jobs,
+            live,
+            clock,
+            ids,
+            lambda job, own, position, count: member_order(job, own, position, count, jobs.decimals),
+        )
         ledger = LedgerService(store, registry, chain, currency)
         receipts = ReceiptService(store, chain, currency)
         return cls(
@@ -219,6 +230,7 @@ class JobMarket:
             files=files,
             inputs=inputs,
             outputs=outputs,
+            groups=groups,
             feed=feed,
             alerts=SpendAlerts(
                 store, feed, chain.find_allowance, clock, decimals=lambda: chain.terms.decimals, currency=currency
@@ -231,6 +243,7 @@ class JobMarket:
                 *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
                 *job_time_routes(jobs, extensions, lambda node_id: _runtime(registry, node_id)),
                 *job_metrics_routes(jobs, usage, clock),
+                *group_routes(groups, jobs),
                 *placement_routes(jobs),
                 *usage_routes(ledger, clock),
                 *earnings_routes(ledger, clock),
@@ -271,6 +284,7 @@ class JobMarket:
 
         return {
             "scheduler": self._once_ready(self.scheduler.run),
+            "groups": self._once_ready(self.groups.run),
             "chain-events": self._once_ready(self.events.run),
             "node-watch": leased("node-watch", self.control.watch),
             "contests": leased("contests", self.settlement.close_contests),

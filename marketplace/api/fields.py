@@ -114,6 +114,7 @@ QuoteIdPath = Annotated[str, path_id("quote"), WithJsonSchema({"type": "string",
 RegistryAuthIdPath = Annotated[str, path_id("reg"), WithJsonSchema({"type": "string", "pattern": "^reg_"})]
 FileIdPath = Annotated[str, path_id("file"), WithJsonSchema({"type": "string", "pattern": "^file_"})]
 UploadIdPath = Annotated[str, path_id("upl"), WithJsonSchema({"type": "string", "pattern": "^upl_"})]
+GroupIdPath = Annotated[str, path_id("grp"), WithJsonSchema({"type": "string", "pattern": "^grp_"})]
 KeyIdPath = Annotated[str, path_id("key"), WithJsonSchema({"type": "string", "pattern": "^key_"})]
 AllocationIdPath = Annotated[str, path_id("alloc"), WithJsonSchema({"type": "string", "pattern": "^alloc_"})]
 

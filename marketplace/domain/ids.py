@@ -17,6 +17,7 @@ FileId = NewType("FileId", str)
 UploadId = NewType("UploadId", str)
 RegistryAuthId = NewType("RegistryAuthId", str)
 KeyId = NewType("KeyId", str)
+GroupId = NewType("GroupId", str)
 
 ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BODY_LENGTH: Final = 22

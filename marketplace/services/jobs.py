@@ -8,6 +8,7 @@ terms that this store has never heard of is recognised by its event and goes on.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Final
 
 import structlog
@@ -69,6 +70,22 @@ MAX_UNASSIGNED: Final = 20
 """Unassigned escrows of a wallet whose rent the market has paid. Specified: api.md section 1.3."""
 MAX_LIVE: Final = 10_000
 """Specified: api.md section 5.2."""
+
+
+class Unsigned(Enum):
+    """What is done where the market may not open an escrow by itself."""
+
+    ASK_WALLET = "ask_wallet"
+    REFUSE = "refuse"
+    """Nothing is written: whoever asks is not there to sign."""
+
+    def require(self, obstacle: BlockedBy) -> None:
+        """Raise SignatureRequired, without a transaction, where the wallet isn't asked."""
+        if self is Unsigned.REFUSE:
+            raise SignatureRequired(
+                f"the market may not open this escrow by itself ({obstacle.value}); nothing was spent",
+                extra={"blocked_by": obstacle.value},
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +164,9 @@ class JobService:
 
     # submitting
 
-    async def submit(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
+    async def submit(
+        self, caller: AccountPrincipal, key: KeyInUse, order: Order, unsigned: Unsigned = Unsigned.ASK_WALLET
+    ) -> Allocation:
         """The job of this key, funded. Raises SignatureRequired, InsufficientFunds, ChainUnavailable and more.
 
         The same key again goes on where the first call stood, and pays once.
@@ -160,7 +179,7 @@ class JobService:
             if known.state is AllocationState.REQUESTED:
                 # Those of a request that nobody paid for long are forgotten; it may still be paid now.
                 await self._store.write(lambda tx: self._secrets.put(tx, known.id, order.secrets))
-            return await self._go_on(caller, key, known)
+            return await self._go_on(caller, key, known, unsigned)
         live = await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
         if live >= MAX_LIVE:
             raise QuotaExceeded(
@@ -181,7 +200,7 @@ class JobService:
         adopted = await self._adopt(draft, seal)
         if adopted is not None:
             return adopted
-        return await self._fund_new(caller, key, draft, seal)
+        return await self._fund_new(caller, key, draft, seal, unsigned)
 
     async def retry(self, caller: AccountPrincipal, key: KeyInUse, job_id: JobId, changes: Changes) -> Allocation:
         """A new job that does once more what an ended one did, with an escrow of its own; as `submit`.
@@ -291,7 +310,12 @@ class JobService:
         return adopted
 
     async def _fund_new(
-        self, caller: AccountPrincipal, key: KeyInUse, draft: Allocation, seal: Callable[[Transaction], None]
+        self,
+        caller: AccountPrincipal,
+        key: KeyInUse,
+        draft: Allocation,
+        seal: Callable[[Transaction], None],
+        unsigned: Unsigned = Unsigned.ASK_WALLET,
     ) -> Allocation:
         funds = await self._funds(draft)
         obstacle = funds.obstacle(draft.ceiling_per_hour, self._chain.now())
@@ -299,6 +323,7 @@ class JobService:
             obstacle = BlockedBy.UNASSIGNED
         opener = Opener.MARKET if obstacle is None else Opener.WALLET
         if obstacle is not None:
+            unsigned.require(obstacle)
             if draft.auto_extend_ms:
                 raise Invalid.field(
                     "auto_extend",
@@ -331,7 +356,13 @@ class JobService:
             for a in self._live.of_wallet(wallet)
         )
 
-    async def _go_on(self, caller: AccountPrincipal, key: KeyInUse, known: Allocation) -> Allocation:
+    async def _go_on(
+        self,
+        caller: AccountPrincipal,
+        key: KeyInUse,
+        known: Allocation,
+        unsigned: Unsigned = Unsigned.ASK_WALLET,
+    ) -> Allocation:
         """A key that was used before: the answer, or the next step towards it."""
         if known.state is not AllocationState.REQUESTED:
             return known
@@ -350,6 +381,7 @@ class JobService:
         if obstacle is None:
             obstacle = BlockedBy.NO_ALLOWANCE
         self._require(funds)
+        unsigned.require(obstacle)
         if known.opener is Opener.MARKET:
             known = await self._let_wallet_open(caller, known, funds)
         raise await self._signature_required(caller, key, known, funds, obstacle)

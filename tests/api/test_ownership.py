@@ -106,7 +106,11 @@ async def belongings(renter) -> dict[str, str]:
     assert status == 201, key
     status, webhook, _ = await renter("POST", "/v1/webhooks", json={"url": "https://hooks.test/x"})
     assert status == 201, webhook
+    order = {"job": wanted | {"max_price_per_hour": "1"}, "count": 1}
+    status, group, _ = await renter("POST", "/v1/groups", json=order)
+    assert status == 201, group
     return {
+        "group_id": group["id"],
         "registry_auth_id": logins[0],
         "auth_id": logins[1],
         "webhook_id": webhook["id"],
