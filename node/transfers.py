@@ -151,9 +151,13 @@ class HttpTransfers:
                     return await _store(response.content.iter_chunked(CHUNK_BYTES), folder, name, "")
             except DestinationRefused as refused:
                 raise InputUnavailable(f"the input's URL: {refused}") from refused
-            except (aiohttp.ClientError, TimeoutError, ConnectionError, InputUnavailable) as error:
+            except InputUnavailable:
                 if left == 0:
-                    raise InputUnavailable(str(error) or "the input's host broke off") from error
+                    raise
+            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+                # Its text may hold the whole URL, and that a signature: it is nobody's but the renter's.
+                if left == 0:
+                    raise InputUnavailable(f"the input's host broke off: {type(error).__name__}") from error
             await asyncio.sleep(_RETRY_S)
         raise AssertionError("the last try answers or raises")
 

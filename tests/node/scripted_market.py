@@ -282,6 +282,8 @@ class ScriptedMarket:
     async def _elsewhere(self, request: web.Request) -> web.Response:
         if self.input is None:
             return web.Response(status=404)
+        if request.match_info["name"] == "loop":
+            raise web.HTTPFound(str(request.rel_url))
         return web.Response(body=self.input)
 
     async def _held(self, request: web.Request) -> web.Response:

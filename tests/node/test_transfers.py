@@ -168,6 +168,20 @@ async def test_an_input_that_cannot_be_had_costs_nothing(node: Node, market: Scr
     assert list((node.folder / "engine").iterdir()) == []
 
 
+async def test_a_signed_url_is_in_no_log_and_no_report(
+    node: Node, market: ScriptedMarket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    market.input = b"x"
+    for name in ("loop", "gone"):
+        url = f"{market.url if name == 'loop' else 'http://127.0.0.1:9'}/elsewhere/{name}?signature=planted"
+        seen = await market.offer(spec("reading", input=JobInput(kind="url", url=url)), allocation=f"alloc_{name}")
+        await market.until(lambda seen=seen: seen.exited)
+        assert reason(seen) is Reason.INPUT_UNAVAILABLE
+        assert seen.exited is not None
+        assert "planted" not in (seen.exited.detail or "")
+    assert "planted" not in "".join(capfd.readouterr())
+
+
 async def test_an_input_in_a_market_s_name_cannot_leave_its_folder(node: Node, market: ScriptedMarket) -> None:
     market.input = b"x"
     seen = await market.offer(spec("reading", input=JobInput(kind="text", name="../../escaped")))

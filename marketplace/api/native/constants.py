@@ -6,14 +6,21 @@ from aiohttp import web
 
 from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, MillisInstant, ResponseModel
 from marketplace.api.json_bodies import MAX_DEPTH, dump_model
+from marketplace.api.native.jobs import MAX_JOB_BYTES
 from marketplace.api.routes import MAX_BODY_BYTES, OPEN, Call, Route
 from marketplace.api.server import RateWindows
 from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
 from marketplace.errors import Starting
+from marketplace.protocol.inputs import MAX_INLINE_BYTES
+from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
+from marketplace.services import files, logs, outputs
 from marketplace.services.api_keys import MAX_KEYS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
+from marketplace.services.files import MAX_FILE_BYTES, MAX_PART_BYTES, MIN_PART_BYTES, QUOTA_BYTES, QUOTA_FILES
+from marketplace.services.outputs import INLINE_BYTES
+from marketplace.services.scheduler import UPLOAD_LIMIT_MS
 
 
 class ChainConstants(ResponseModel):
@@ -79,7 +86,7 @@ class RateConstants(ResponseModel):
 
 
 class LimitConstants(ResponseModel):
-    """requests_per_hour: of an API key in class `client`."""
+    """requests_per_hour: of an API key in class `client`. output_*: of one attempt. delivery_s: for its outputs."""
 
     requests_per_minute: RateConstants
     requests_per_hour: int
@@ -88,6 +95,18 @@ class LimitConstants(ResponseModel):
     json_depth: int
     page: int
     streams: int
+    job_body_bytes: int
+    input_text_bytes: int
+    input_url_bytes: int
+    file_bytes: int
+    file_part_min_bytes: int
+    file_part_max_bytes: int
+    account_file_bytes: int
+    account_files: int
+    output_bytes: int
+    output_files: int
+    result_inline_bytes: int
+    delivery_s: int
 
 
 class RetentionConstants(ResponseModel):
@@ -96,6 +115,10 @@ class RetentionConstants(ResponseModel):
     refresh_token_s: int
     idempotency_s: int
     idempotency_secrets_s: int
+    files_s: int
+    uploads_s: int
+    outputs_s: int
+    logs_s: int
 
 
 class PriorityConstants(ResponseModel):
@@ -247,6 +270,18 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             json_depth=MAX_DEPTH,
             page=PAGE_LIMIT,
             streams=streams,
+            job_body_bytes=MAX_JOB_BYTES,
+            input_text_bytes=MAX_INLINE_BYTES,
+            input_url_bytes=MAX_FILE_BYTES,
+            file_bytes=MAX_FILE_BYTES,
+            file_part_min_bytes=MIN_PART_BYTES,
+            file_part_max_bytes=MAX_PART_BYTES,
+            account_file_bytes=QUOTA_BYTES,
+            account_files=QUOTA_FILES,
+            output_bytes=MAX_BYTES,
+            output_files=MAX_FILES,
+            result_inline_bytes=INLINE_BYTES,
+            delivery_s=UPLOAD_LIMIT_MS // 1000,
         ),
         retention=RetentionConstants(
             challenge_s=all_of.challenge_s,
@@ -254,6 +289,10 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             refresh_token_s=all_of.refresh_s,
             idempotency_s=all_of.idempotency_s,
             idempotency_secrets_s=all_of.idempotency_secrets_s,
+            files_s=files.RETENTION_MS // 1000,
+            uploads_s=files.UPLOAD_MS // 1000,
+            outputs_s=outputs.RETENTION_MS // 1000,
+            logs_s=logs.RETENTION_MS // 1000,
         ),
         priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
         staking=StakingConstants(
