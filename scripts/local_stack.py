@@ -358,7 +358,8 @@ class Stack:
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            # what waits for the chain may take 20 s
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise StackError(f"POST {path}: {error.code} {error.read().decode(errors='replace')}") from error
@@ -458,6 +459,12 @@ class Stack:
     def containers(self, deployment: str) -> list[str]:
         """Ids of all containers that carry this node's label, running or not."""
         return self._docker("ps", "-aq", "--filter", f"label={DEPLOYMENT}={deployment}").split()
+
+    def paused_containers(self, deployment: str) -> list[str]:
+        """Ids of those that the engine holds where they are."""
+        return self._docker(
+            "ps", "-q", "--filter", f"label={DEPLOYMENT}={deployment}", "--filter", "status=paused"
+        ).split()
 
     def remove_containers(self, node: NodeFolder) -> None:
         """What a killed node left running ends, as it would in a power cut."""

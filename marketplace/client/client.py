@@ -250,6 +250,49 @@ class ReaverClient:
         """Ask for the end of a job; what it used is paid, the rest comes back."""
         return (await self._calls.send("POST", f"{_JOBS}/{segment(job_id)}/cancel", None)).read(Job)
 
+    async def extend_job(self, job_id: str, additional_seconds: int, *, at_most: int | None = None) -> Job:
+        """More time for a job. Given again after an interruption it adds nothing twice.
+
+        at_most: base units of deposit that may be added, None for what the job's own deposit is worth by the second.
+        An escrow that the wallet opened is extended by its signature, given once for one call. Raises
+        TransactionRefused when what is to be signed is something else.
+        """
+        job = await self.get_job(job_id)
+        path = f"{_JOBS}/{segment(job_id)}/extend"
+        body = {"additional_seconds": additional_seconds}
+        with self._payments.open_intent(f"POST {path}", body) as intent:
+            signed: str | None = intent.memo
+            waited_s = 0.0
+            while waited_s < LANDING_S:
+                try:
+                    reply = await self._calls.send("POST", path, body, key=intent.key)
+                except SignatureNeeded as needed:
+                    if not needed.transaction:
+                        # Only a wider allowance helps, which is asked for by its own command.
+                        raise
+                    if signed is not None and signed != needed.transaction:
+                        raise TransactionRefused(
+                            "another extension was signed for this command already, and only the market says that it "
+                            "can't land any more: both might; look at the job's time first"
+                        ) from None
+                    if signed is None:
+                        checked = await self._check_extension(needed, job, additional_seconds, at_most)
+                        signed = needed.transaction
+                        intent.remember(signed)
+                        await self._payments.land(checked)
+                    await self._calls.sleep(POLL_S)
+                    waited_s += POLL_S
+                except ApiError as error:
+                    if is_final(error):
+                        intent.answered()
+                    raise
+                else:
+                    intent.answered()
+                    return reply.read(Job)
+        raise NotConfirmed(
+            "the extension was signed and sent, but the market has not seen it land; repeat the same command to go on"
+        )
+
     async def job_log(self, job_id: str, *, stream: str = "all", tail: int | None = None) -> bytes:
         """The log so far, as text."""
         params = {"stream": stream} | ({} if tail is None else {"tail": str(tail)})
@@ -296,14 +339,6 @@ class ReaverClient:
         given = {"priority": priority, "timeout_seconds": timeout_seconds, "max_price_per_hour": max_price_per_hour}
         body = {name: value for name, value in given.items() if value is not None}
         return (await self._spend(f"{_JOBS}/{segment(job_id)}/retry", body)).read(SubmittedJob)
-
-    async def extend_job(self, job_id: str, additional_seconds: int) -> Job:
-        """More time for a job that is not over, paid inside the allowance; what it doesn't use comes back.
-
-        Raises SignatureNeeded where the allowance doesn't cover it. Given again after an interruption, it pays once.
-        """
-        body = {"additional_seconds": additional_seconds}
-        return (await self._spend(f"{_JOBS}/{segment(job_id)}/extend", body)).read(Job)
 
     def follow_job(self, job_id: str, state: FollowState | None = None) -> AsyncIterator[LogLine | LogEnd]:
         """Log lines as they are written, then the end; goes on after broken connections."""
@@ -449,6 +484,22 @@ class ReaverClient:
         checked = (await self._payments.guard()).open_escrow(needed.transaction, terms)
         if needed.escrow is not None and needed.escrow != checked.escrow:
             raise TransactionRefused(f"it opens escrow {checked.escrow}, the market says {needed.escrow}")
+        return checked
+
+    async def _check_extension(
+        self, needed: SignatureNeeded, job: Job, seconds: int, at_most: int | None
+    ) -> "CheckedTransaction":
+        escrow = None if job.settlement is None else job.settlement.escrow
+        if needed.nonce is None or job.settlement is None or job.settlement.deposit is None or not job.timeout_seconds:
+            raise TransactionRefused("the market doesn't say which escrow it extends")
+        if at_most is None:
+            locked = await self.units(job.settlement.deposit)
+            at_most = -(-locked * seconds // job.timeout_seconds) + 1
+        checked = (await self._payments.guard()).extend_escrow(
+            needed.transaction, needed.nonce, at_most, seconds * 1_000
+        )
+        if checked.escrow != escrow:
+            raise TransactionRefused(f"it extends escrow {checked.escrow}, the job's is {escrow}")
         return checked
 
     async def _agreed(self, intent: Intent, quote: Quote) -> Quote:

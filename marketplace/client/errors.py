@@ -82,6 +82,12 @@ class SignatureNeeded(ApiError):
         value = self.extra.get("escrow")
         return value if isinstance(value, str) else None
 
+    @property
+    def nonce(self) -> int | None:
+        """From which the address of the wallet's own escrow follows, where the server names it."""
+        value = self.extra.get("nonce")
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64 else None
+
 
 class Unreachable(ClientError):
     """The market could not be reached, or the connection broke before the answer was complete."""

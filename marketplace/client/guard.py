@@ -4,6 +4,8 @@ What the request leaves open (a nonce, a lower deposit) is read from the market'
 ours before the two are compared. How they are compared: `transaction_checks`.
 """
 
+from dataclasses import replace
+
 from marketplace.chain import builders
 from marketplace.chain.builders import EscrowRef
 from marketplace.chain.instructions import (
@@ -114,17 +116,27 @@ class Guard(StakeGuard):
         self._compare(self._only(self._calls(inspected, allowed=(ClaimCompensation,)), ClaimCompensation), expected)
         return self._checked(inspected, "claims the compensations of lost attempts to the own token account")
 
-    def extend_escrow(
-        self, transaction: str, escrow: EscrowRef, node: builders.NodeRef | None, deposit: int, time_ms: int
-    ) -> CheckedTransaction:
-        """[deposit at most what is added] and add exactly this deposit and time to an escrow that the wallet opened.
+    def extend_escrow(self, transaction: str, nonce: int, deposit: int, time_ms: int) -> CheckedTransaction:
+        """[deposit at most what is added], and add exactly this time and at most this deposit to the wallet's escrow.
 
-        node: of the running attempt, None while none runs.
+        nonce: of the escrow, which the wallet itself opened.
         """
         inspected = self._inspect(transaction)
         calls = self._calls(inspected, allowed=(Deposit, ExtendEscrow))
-        expected = self._build.extend_escrow(escrow, self._wallet, deposit, time_ms, node)
-        self._compare(self._only(calls, ExtendEscrow), expected)
+        call = self._only(calls, ExtendEscrow)
+        self._at_most("its added deposit", call.args.added_deposit, deposit)
+        deposit = call.args.added_deposit
+        escrow = EscrowRef(
+            wallet=self._wallet,
+            opener=self._wallet,
+            nonce=nonce,
+            market=self._market.market,
+            rent_payer=self._wallet,
+        )
+        expected = self._build.extend_escrow(escrow, self._wallet, deposit, time_ms, None)
+        # Which node runs the attempt is the chain's to know: the program takes that one only, and gives it nothing.
+        accounts = replace(expected.accounts, node=call.accounts.node, pool=call.accounts.pool)
+        self._compare(call, replace(expected, accounts=accounts))
         added = ""
         if any(isinstance(c, Deposit) for c in calls):
             gap = self._only(calls, Deposit)

@@ -286,6 +286,9 @@ class Job(Answer):
     name: str | None = None
     maxMinutes: int | None = None  # noqa: N815 - seed 000's own name
     timeout_seconds: int | None = None
+    limit_at: str | None = None
+    paused_at: str | None = None
+    extends_at: str | None = None
 
     @property
     def terminal(self) -> bool:

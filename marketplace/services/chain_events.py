@@ -430,8 +430,8 @@ def _extended(
         if extension is not None:
             Extensions(tx).mark(allocation.id, extension.number, ExtensionState.LANDED)
 
-    said = {"added_seconds": event.added_time // 1000, "timeout_seconds": event.max_time // 1000}
-    return Change(extended, more, ("escrow.extended",), said, also=landed)
+    # That there is more of both is told for every escrow, by `chain_feed`.
+    return Change(extended, more, also=landed)
 
 
 def _assigned(seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:

@@ -100,7 +100,10 @@ class ChainFeed:
                 if known is not None and known.opener != known.wallet and allocation is not None:
                     SpendAlertRows(tx).note(known.wallet, event.added_deposit)
                 kind = EventType.ESCROW_EXTENDED
-                data |= {"added": self._amount(event.added_deposit), "deposit": self._amount(event.deposit)}
+                data |= {
+                    "added": self._amount(event.added_deposit), "deposit": self._amount(event.deposit),
+                    "added_seconds": event.added_time // 1000, "timeout_seconds": event.max_time // 1000,
+                }  # fmt: skip
             case SettledEvent():
                 kind = EventType.ESCROW_SETTLED
                 data |= {

@@ -58,6 +58,9 @@ CONFIRM_MS: Final = 20_000
 """As for a submit (api.md section 1.3)."""
 _RESTORED: Final = "retry "
 """Before an attempt's number: the key of what is given back after it. No Idempotency-Key has a space."""
+ASSIGNING_MS: Final = 15_000
+"""Chosen: an assignment is confirmed within a second or two, or is as good as gone."""
+_TRIES: Final = 3
 _ENDING: Final = frozenset({AllocationState.RELEASING, AllocationState.RELEASED, AllocationState.FAILED})
 _CAPS: Final = {
     "EscrowCapExceeded": BlockedBy.PER_JOB,
@@ -124,6 +127,7 @@ class ExtensionService:
         InsufficientFunds, ExposureExceeded, ChainUnavailable.
         """
         self._live.require_open()
+        await self._settled_on_a_node(allocation.id)
         async with self._lock(allocation.id):
             known = await self._find(allocation.id, key)
             if known is not None and known.state is ExtensionState.LANDED:
@@ -201,6 +205,16 @@ class ExtensionService:
                 _log.warning("time not restored", action="extensions.restore", allocation=present.id, error=str(error))
                 return False
             return True
+
+    async def _settled_on_a_node(self, allocation_id: AllocationId) -> None:
+        """Until no assignment is under way: an extension names the node of the running attempt, or none."""
+
+        def settled(_allocation: Allocation) -> bool:
+            attempt = self._live.attempt(allocation_id)
+            return attempt is None or attempt.phase is not AttemptPhase.CLAIMED
+
+        if self._live.find(allocation_id) is not None:
+            await self._live.wait_for(allocation_id, settled, ASSIGNING_MS)
 
     def _lock(self, allocation_id: AllocationId) -> asyncio.Lock:
         if self._live.find(allocation_id) is None:
@@ -308,8 +322,18 @@ class ExtensionService:
         Raises ActRefused, ActPending, ChainUnavailable, SpendLimitReached.
         """
         await self._write(extension, key, hold)
-        landed = await self._chain.perform(_operation(allocation, extension), (self._act(allocation, extension),))
-        await self._absorber.absorb(landed.signature)
+        for left in reversed(range(_TRIES)):
+            await self._settled_on_a_node(allocation.id)
+            try:
+                act = self._act(allocation, extension)
+                landed = await self._chain.perform(_operation(allocation, extension), (act,))
+            except ActRefused as refused:
+                # An attempt began in between: the next try names its node.
+                if refused.name != "WrongNode" or not left:
+                    raise
+            else:
+                await self._absorber.absorb(landed.signature)
+                return
 
     async def _write(
         self, extension: Extension, key: KeyInUse | None, hold: Callable[[Transaction], None] | None = None

@@ -4,6 +4,10 @@ import asyncio
 
 import pytest
 
+from marketplace.client.client import ReaverClient
+from marketplace.client.errors import ApiError, TransactionRefused
+from marketplace.client.intents import IntentStore
+from marketplace.client.keypairs import Keypair
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.vouchers import VoucherState
 from tests.api import scripted_node
@@ -38,9 +42,9 @@ async def extend(renter, job_id, seconds, key="more"):
 
 async def said(renter, job_id):
     """Types and data of the job's events, in order."""
-    status, answer, _ = await renter("GET", f"/v1/jobs/{job_id}/events?limit=1000")
+    status, answer, _ = await renter("GET", "/v1/events?limit=1000")
     assert status == 200, answer
-    return [(event["type"], event["data"]) for event in answer["events"]]
+    return [(event["type"], event["data"]) for event in answer["events"] if event["data"].get("job_id") == job_id]
 
 
 async def heard(renter, job_id, kind, count=1):
@@ -156,10 +160,10 @@ async def test_held_at_its_limit_it_costs_nothing_until_more_time_resumes_it(ren
             answer = await attempt.beat(attempt.voucher(1_300, at=attempt.started + 1_300 + held_ms))
             if answer["countersigned"]:
                 break
-    voucher = attempt.voucher(1_400, at=attempt.started + 1_400 + held_ms, state=FINAL, reason=1)
+    voucher = attempt.voucher(1_300, at=attempt.started + 1_300 + held_ms, state=FINAL, reason=1)
     assert (await attempt.report("exited", reason=1, exit_code=0, voucher=voucher))["type"] == "ack"
     job = await closed(renter, job_id)
-    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 1_400)
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 1_300)
 
 
 async def test_held_and_not_extended_it_ends_for_its_time_and_pays_its_limit(renter, make_node, quick_market, pausing):
@@ -216,3 +220,36 @@ async def test_auto_extend_without_an_allowance_is_refused_by_name(renter, make_
     body = {"image": "busybox", "gpu": "cpu-small", "max_price_per_hour": "0.5", "auto_extend": {"up_to_seconds": 60}}
     status, answer, _ = await renter("POST", "/v1/jobs", json=body)
     assert (status, answer["details"][0]["field"]) == (422, "auto_extend"), answer
+
+
+async def test_the_client_signs_an_extension_of_its_own_escrow_once_it_has_checked_it(
+    renter, make_node, quick_market, tmp_path, monkeypatch
+):
+    async def token():
+        return renter.token
+
+    _, prepared, _ = await renter("DELETE", "/v1/allowance")
+    await renter.send(prepared)
+    node = await make_node()
+    body = {"image": "busybox", "gpu": "cpu-small", "region": "eu", "timeout_seconds": 60, "max_price_per_hour": "0.5"}
+    send = lambda: renter("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": "own"})  # noqa: E731
+    _, needed, _ = await send()
+    await renter.send(needed)
+    attempt = await node.take()
+    _, answer, _ = await send()
+    async with ReaverClient(
+        f"http://127.0.0.1:{quick_market.port}", Keypair(bytes(renter.key)), intents=IntentStore(tmp_path / "intents")
+    ) as client:
+        # these markets say another address than they listen on
+        monkeypatch.setattr(client._calls, "token", token)
+        with pytest.raises(TransactionRefused, match="at most"):
+            await client.extend_job(answer["id"], 30, at_most=1)
+        assert (await client.get_job(answer["id"])).timeout_seconds == 60
+        job = await client.extend_job(answer["id"], 30)
+        assert job.timeout_seconds == 90
+        await renter("POST", f"/v1/jobs/{answer['id']}/cancel")
+        await command(node, "stop")
+        await attempt.report("exited", reason=int(Reason.CANCELLED))
+        with pytest.raises(ApiError) as refused:
+            await client.extend_job(answer["id"], 40)
+        assert refused.value.code in {"conflict", "already_terminal"}

@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Check, Sequence[ProgramInstruction], str]] = {
         "compensations",
     ),
     "extend": (
-        lambda guard, raw: guard.extend_escrow(raw, ESCROW, REF, 6_000_000, 90_000),
+        lambda guard, raw: guard.extend_escrow(raw, ESCROW.nonce, 6_000_000, 90_000),
         [BUILD.extend_escrow(ESCROW, WALLET, 6_000_000, 90_000, REF)],
         "adds 6.000000 and 90 s",
     ),
@@ -106,6 +106,8 @@ CHANGES = [
     for item in dataclasses.fields(getattr(call, part))
     # whose rent lies in an epoch's account is the program's to compare
     if (name, item.name) != ("distribute", "rent_payer")
+    # which node runs the attempt is the program's to compare
+    and (name, item.name) not in {("extend", "node"), ("extend", "pool")}
 ]
 
 
@@ -193,6 +195,15 @@ def test_one_pool_claimed_twice_does_not_pass_for_two(guard: Guard) -> None:
 def test_an_extension_may_move_at_most_what_it_adds_into_the_vault(guard: Guard) -> None:
     call = BUILD.extend_escrow(ESCROW, WALLET, 100, 0, None)
     moved = BUILD.deposit(WALLET, WALLET, 100)
-    assert "moving 0.000100" in guard.extend_escrow(text(moved, call), ESCROW, None, 100, 0).summary
+    assert "moving 0.000100" in guard.extend_escrow(text(moved, call), ESCROW.nonce, 100, 0).summary
     with pytest.raises(TransactionRefused, match="at most"):
-        guard.extend_escrow(text(BUILD.deposit(WALLET, WALLET, 101), call), ESCROW, None, 100, 0)
+        guard.extend_escrow(text(BUILD.deposit(WALLET, WALLET, 101), call), ESCROW.nonce, 100, 0)
+
+
+def test_less_may_be_added_than_agreed_and_no_more(guard: Guard) -> None:
+    call = BUILD.extend_escrow(ESCROW, WALLET, 100, 5_000, REF)
+    assert "adds 0.000100 and 5 s" in guard.extend_escrow(text(call), ESCROW.nonce, 150, 5_000).summary
+    with pytest.raises(TransactionRefused, match="at most"):
+        guard.extend_escrow(text(call), ESCROW.nonce, 99, 5_000)
+    with pytest.raises(TransactionRefused, match="escrow"):
+        guard.extend_escrow(text(call), ESCROW.nonce + 1, 150, 5_000)

@@ -12,6 +12,10 @@ HEARTBEAT_S = 2
 """Three of them have to be longer than a daemon takes to start again on two busy cores."""
 
 
+PAUSE_S = 20
+"""A sixth of what is published: who waits for it to be over needn't wait for long."""
+
+
 @pytest.fixture(scope="session")
 def image_names() -> dict[str, str]:
     return images()
@@ -21,7 +25,8 @@ def image_names() -> dict[str, str]:
 def stack(tmp_path_factory: pytest.TempPathFactory, image_names: dict[str, str]) -> Iterator[Stack]:
     """Chain, market and two CPU nodes with real containers; a renter with an open vault and an allowance."""
     home: Path = tmp_path_factory.mktemp("stack")
-    running = Stack(home, docker_host=engine(), heartbeat_s=HEARTBEAT_S)
+    settings = {"market": {"pause_s": PAUSE_S}}
+    running = Stack(home, docker_host=engine(), heartbeat_s=HEARTBEAT_S, settings=settings)
     try:
         running.start_chain()
         running.init_market()

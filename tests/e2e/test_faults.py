@@ -1,5 +1,6 @@
 """Kill -9 of each process at the worst moment; the job ends right, once, and the books agree with the chain."""
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -148,7 +149,8 @@ def test_a_node_killed_in_mid_run_adopts_its_container(stack, image_names):
 
 
 @pytest.mark.parametrize(
-    "point", ["node.after_claim", "node.pulling", "node.before_final_voucher", "node.after_final_voucher"]
+    "point",
+    ["node.after_claim", "node.pulling", "node.running", "node.before_final_voucher", "node.after_final_voucher"],
 )
 def test_a_node_killed_at_a_step_runs_the_job_once(stack, image_names, point):
     # The one node that is up dies. Both are back at once, unarmed: if the first takes too long, the other goes on.
@@ -168,6 +170,39 @@ def test_a_node_killed_at_a_step_runs_the_job_once(stack, image_names, point):
     job = ended(stack, job_id)
     assert job["status"] == "completed"
     ran_once(stack, job, "ran")
+
+
+@pytest.mark.parametrize("point", ["localnet.before_journal", "localnet.after_journal"])
+def test_a_chain_killed_while_it_takes_a_transaction_neither_loses_the_job_nor_pays_twice(stack, image_names, point):
+    before = escrows_opened(stack, set())
+    stack.chain.stop()
+    stack.start_chain({"REAVER_CRASH_AT": point})
+    arguments = ("run", "--image", image_names["busybox"], "--gpu", "cpu-small", "--max-minutes", "3", "--name", point)
+    with contextlib.suppress(StackError):
+        # The chain dies on its first transaction, this job's or another: the command may wait that out, or give up.
+        stack.reaver(*arguments, "--", "echo", "once")
+    stack.chain.wait_dead()
+    stack.start_chain()
+    opened = stack.wait_until("the job", lambda: named(stack, point) or submitted(stack, *arguments), 120)
+    job = ended(stack, opened)
+    assert job["status"] == "completed"
+    ran_once(stack, job, "once")
+    assert escrows_opened(stack, before) == {job["settlement"]["escrow"]}
+
+
+def named(stack: Stack, name: str) -> str | None:
+    """The job of that name, once it is funded."""
+    jobs = (stack.get("/v1/jobs?limit=100", wallet=True) or {"jobs": []})["jobs"]
+    found = [job["job_id"] for job in jobs if (stack.try_job(job["job_id"]) or {}).get("name") == name]
+    return found[0] if found else None
+
+
+def submitted(stack: Stack, *arguments: str) -> str | None:
+    """The same command again completes the same submission; None while the market says to wait."""
+    try:
+        return str(stack.reaver(*arguments, "--", "echo", "once")["job_id"])
+    except StackError:
+        return None
 
 
 def test_a_chain_killed_before_settling_is_waited_for(stack, image_names):

@@ -247,7 +247,9 @@ def extend_job(
     keypair: KeypairFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a job more time, paid inside your allowance; a paused one goes on. What it doesn't use comes back.
+    """Give a job more time; a paused one goes on. What it doesn't use comes back.
+
+    Paid inside your allowance, or by your wallet's signature where that opened the job's escrow.
 
     \b
       reaver jobs extend JOB 3600
