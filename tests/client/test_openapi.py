@@ -1,0 +1,271 @@
+"""Every call of the client is one that the market declares: path, query, body, and what is read of the answer."""
+
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
+
+import pytest
+
+from marketplace.client import models
+from marketplace.client.account_models import Upload
+from marketplace.client.client import JobFilter, ReaverClient
+from marketplace.client.models import Answer
+from marketplace.client.requests import JobRequest
+from marketplace.client.terms import AllowanceTerms
+from tests.client.test_requests import JOBS
+
+DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
+WHOLE = JobFilter(("queued",), "cpu", "a:b", "c")
+TERMS = AllowanceTerms(1, 1, 1, 1, SimpleNamespace(astimezone=lambda _: SimpleNamespace(strftime=lambda _: "t")))  # type: ignore[arg-type]
+
+Called = tuple[str, str, set[str], object, type[Answer] | None]
+
+
+class Done(Exception):
+    """The call was recorded."""
+
+
+class Reply:
+    def __init__(self, record: "Record") -> None:
+        self.record = record
+
+    def read(self, model: type[Answer]) -> None:
+        self.record.called[-1] = (*self.record.called[-1][:4], model)
+        raise Done
+
+    @property
+    def body(self) -> None:
+        raise Done
+
+
+class Record:
+    """Stands where requests go out, and keeps what would be sent."""
+
+    def __init__(self) -> None:
+        self.called: list[Called] = []
+        self.transport = SimpleNamespace(text=self._text)
+
+    async def get(self, path: str, params: dict[str, str] | None = None) -> Reply:
+        return self._note("GET", path, params, None)
+
+    async def send(self, method: str, path: str, body: object, *, key: str | None = None) -> Reply:
+        return self._note(method, path, None, body)
+
+    async def send_bytes(
+        self, method: str, path: str, content: bytes, *, params: dict[str, str] | None = None
+    ) -> Reply:
+        return self._note(method, path, params, None)
+
+    async def _text(self, path: str, *, token: str, params: dict[str, str], accept: str) -> bytes:
+        self._note("GET", path, params, None)
+        return b""
+
+    async def token(self) -> str:
+        return "token"
+
+    async def market(self) -> SimpleNamespace:
+        return SimpleNamespace(decimals=6)
+
+    async def pay(
+        self, path: str, body: object, check: object, *, method: str = "POST", consent: object = None
+    ) -> None:
+        self._note(method, path, None, body)
+        self.called[-1] = (*self.called[-1][:4], models.PreparedTransaction)
+
+    @contextmanager
+    def open_intent(self, route: str, body: object) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(key="key", answered=lambda: None)
+
+    async def transaction(self, signature: str) -> Reply:
+        return self._note("GET", f"/v1/transactions/{signature}", None, None).read(models.TransactionState)
+
+    def _note(self, method: str, path: str, params: dict[str, str] | None, body: object) -> Reply:
+        self.called.append((method, path, set(params or ()), body, None))
+        return Reply(self)
+
+
+CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
+    "me": lambda c: c.me(),
+    "quote": lambda c: c.quote(JobRequest(image="a", gpu="cpu", secrets={"A": "b"})),
+    "get_quote": lambda c: c.get_quote("quote_1"),
+    "list_jobs": lambda c: c.list_jobs(WHOLE, limit=1, offset=1),
+    "job_history": lambda c: c.job_history("2026-01-01", "2026-01-02", WHOLE, limit=1, offset=1),
+    "job_history_csv": lambda c: c.job_history_csv("2026-01-01", "2026-01-02", WHOLE),
+    "get_job": lambda c: c.get_job("job_1"),
+    "cancel_job": lambda c: c.cancel_job("job_1"),
+    "job_log": lambda c: c.job_log("job_1", tail=1),
+    "job_metrics": lambda c: c.job_metrics("job_1"),
+    "job_events": lambda c: c.job_events("job_1", after="1", limit=1),
+    "events": lambda c: c.events(after="1", types=("job.*",), resource="job_1", limit=1),
+    "retry_job": lambda c: c.retry_job("job_1", priority="low", timeout_seconds=1, max_price_per_hour="1"),
+    "extend_job": lambda c: c.extend_job("job_1", 60),
+    "receipt": lambda c: c.receipt("job_1"),
+    "list_nodes": lambda c: c.list_nodes(gpu="cpu", region="eu", status="active", sort="price", limit=1, offset=1),
+    "get_node": lambda c: c.get_node("node_1"),
+    "usage": lambda c: c.usage("day", "2026-01-01", "2026-01-02", limit=1, offset=1),
+    "vault": lambda c: c.vault(),
+    "deposit": lambda c: c.deposit(1),
+    "withdraw": lambda c: c.withdraw(None),
+    "claim_compensation": lambda c: c.claim_compensation(),
+    "allowances": lambda c: c.allowances(),
+    "grant_allowance": lambda c: c.grant_allowance(TERMS),
+    "revoke_allowance": lambda c: c.revoke_allowance(),
+    "transaction": lambda c: c.transaction("1"),
+    "files.upload": lambda c: c.files.upload(Path(__file__)),
+    "files.ensure": lambda c: c.files.ensure(Path(__file__)),
+    "files.list_files": lambda c: c.files.list_files(limit=1, offset=1),
+    "files.get": lambda c: c.files.get("file_1"),
+    "files.delete": lambda c: c.files.delete("file_1"),
+    "outputs.list_outputs": lambda c: c.outputs.list_outputs("job_1", limit=1, offset=1),
+    "outputs.fetch": lambda c: c.outputs.fetch("job_1", Path()),
+    "webhooks.create": lambda c: c.webhooks.create("https://example.org", events=("*",), description="d"),
+    "webhooks.list_webhooks": lambda c: c.webhooks.list_webhooks(limit=1, offset=1),
+    "webhooks.get": lambda c: c.webhooks.get("wh_1"),
+    "webhooks.update": lambda c: c.webhooks.update("wh_1", url="u", events=("*",), description="d", active=True),
+    "webhooks.delete": lambda c: c.webhooks.delete("wh_1"),
+    "webhooks.rotate": lambda c: c.webhooks.rotate("wh_1"),
+    "webhooks.test": lambda c: c.webhooks.test("wh_1"),
+    "webhooks.deliveries": lambda c: c.webhooks.deliveries("wh_1", limit=1, offset=1),
+    "webhooks.replay": lambda c: c.webhooks.replay("wh_1", after="1", since="t"),
+    "keys.create": lambda c: c.keys.create("n", ("jobs",), expires_at="t", per_day="1", total="1"),
+    "keys.list_keys": lambda c: c.keys.list_keys(limit=1, offset=1),
+    "keys.delete": lambda c: c.keys.delete("key_1"),
+    "stake.positions": lambda c: c.stake.positions(),
+    "stake.pools": lambda c: c.stake.pools(limit=1, offset=1),
+    "stake.history": lambda c: c.stake.history(limit=1, offset=1),
+}
+ELSEWHERE = {
+    # login and identity: tests/client/test_login.py, test_calls.py; streams, loops and payments around what is above
+    "login", "logout", "constants", "units", "submit_job", "wait_for_job", "files.download", "stake.units",
+    "stake.simulate", "stake.delegate", "stake.claim", "stake.unbond", "stake.withdraw",
+}  # fmt: skip
+UNDESCRIBED = {"/v1/quotes/quote_1"}
+"""Answers that the document names no form for: the quote as it was given, byte for byte."""
+DIRECT: list[Called] = [
+    ("POST", "/v1/jobs", set(), job.body() | {"quote_id": "q"}, models.SubmittedJob) for job in JOBS.values()
+] + [
+    ("GET", "/v1/constants", set(), None, models.Constants),
+    ("POST", "/v1/transactions", set(), {"transaction": "t"}, models.SentTransaction),
+    ("POST", "/v1/files/uploads", set(), {"name": "n", "size": 1, "sha256": "s"}, Upload),
+    ("PUT", "/v1/files/uploads/up_1/parts/1", set(), None, None),
+    ("POST", "/v1/files/uploads/up_1/complete", set(), None, None),
+    ("GET", "/v1/files/file_1/content", set(), None, None),
+    ("GET", "/v1/jobs/job_1/download", {"path"}, None, None),
+    ("GET", "/v1/jobs/job_1/logs", {"follow"}, None, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_call_is_declared(name: str) -> None:
+    record = Record()
+    client = ReaverClient("http://127.0.0.1:9")
+    parts = (client, client.files, client.outputs, client.webhooks, client.keys, client.stake)
+    for part in parts:
+        part._calls = record  # type: ignore[attr-defined]
+    client._payments = client.stake._payments = record  # type: ignore[assignment]
+    with suppress(Done):
+        await CALLS[name](client)
+    assert record.called
+    for called in record.called:
+        check(called)
+
+
+@pytest.mark.parametrize("called", DIRECT, ids=lambda c: f"{c[0]} {c[1]}")
+def test_what_is_sent_inside_a_loop_is_declared(called: Called) -> None:
+    check(called)
+
+
+def test_no_call_is_left_out() -> None:
+    client = ReaverClient("http://127.0.0.1:9")
+    parts = {"": client, "files.": client.files, "outputs.": client.outputs, "webhooks.": client.webhooks}
+    parts |= {"keys.": client.keys, "stake.": client.stake}
+    named = {
+        prefix + name
+        for prefix, part in parts.items()
+        for name, member in inspect.getmembers(type(part), inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+    assert named == set(CALLS) | ELSEWHERE
+
+
+def check(called: Called) -> None:
+    method, path, params, body, model = called
+    operation = operation_of(method, path)
+    declared = {entry["name"] for entry in operation.get("parameters", ()) if entry["in"] == "query"}
+    assert params <= declared, f"{path}: {params - declared}"
+    if isinstance(body, dict):
+        matches(body, operation["requestBody"]["content"]["application/json"]["schema"], path)
+    if model is not None:
+        good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
+        schema = good["content"]["application/json"].get("schema")
+        assert schema or path in UNDESCRIBED, f"{path} doesn't say what it answers"
+        if schema:
+            reads(model, schema, path)
+
+
+def operation_of(method: str, path: str) -> dict[str, Any]:
+    for template, operations in sorted(DOCUMENT["paths"].items(), key=lambda entry: entry[0].count("{")):
+        if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path):
+            return dict(operations[method.lower()])
+    raise AssertionError(f"{path} is not declared")
+
+
+def resolved(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The alternatives of a schema, without references."""
+    if "$ref" in schema:
+        return resolved(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    if "anyOf" in schema or "oneOf" in schema:
+        return [each for part in schema.get("anyOf", schema.get("oneOf")) for each in resolved(part)]
+    return [schema]
+
+
+def matches(value: object, schema: dict[str, Any], where: str) -> None:
+    """Every name in a body is declared, however deep."""
+    alternatives = [each for each in resolved(schema) if "properties" in each]
+    if not isinstance(value, dict) or not alternatives:
+        return
+    properties = alternatives[0]["properties"]
+    assert value.keys() <= properties.keys(), f"{where}: {value.keys() - properties.keys()}"
+    for name, inner in value.items():
+        matches(inner, properties[name], f"{where}.{name}")
+
+
+def reads(model: type[Answer], schema: dict[str, Any], where: str) -> None:
+    """Every field that the client reads is declared, and always there where the client can't do without."""
+    alternatives = [each for each in resolved(schema) if "properties" in each]
+    assert alternatives, f"{where} is no object"
+    found = alternatives[0]
+    for name, field in model.model_fields.items():
+        shown = field.alias or name
+        if shown not in found["properties"]:
+            assert not field.is_required(), f"{where}: {model.__name__}.{shown} is not declared"
+            assert (model.__name__, shown) in SOME_ROUTES, f"{where}: nobody sends {model.__name__}.{shown}"
+            continue
+        if field.is_required():
+            always = shown in found.get("required", ()) or "default" in found["properties"][shown]
+            assert always, f"{where}: {model.__name__}.{shown} may be missing"
+        for inner in answers_in(field.annotation):
+            parts = resolved(found["properties"][shown])
+            items = [part.get("items", part) for part in parts if part.get("type") in {"array", "object"}]
+            reads(inner, items[0], f"{where}.{shown}")
+
+
+SOME_ROUTES = {
+    ("Webhook", "secret"),
+    ("Webhook", "last_delivered_at"),
+    ("Webhook", "disabled_reason"),
+    ("ApiKey", "key"),
+    ("ApiKey", "last_used_at"),
+}
+"""Fields that only some routes answer: secrets when they are made, times of use when they are read."""
+
+
+def answers_in(annotation: object) -> list[type[Answer]]:
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Answer) else []
+    return [each for part in get_args(annotation) for each in answers_in(part)]
