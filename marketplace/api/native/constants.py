@@ -12,15 +12,19 @@ from marketplace.api.server import RateWindows
 from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
+from marketplace.domain.webhook_retries import MAX_ATTEMPTS
 from marketplace.errors import Starting
 from marketplace.protocol.inputs import MAX_INLINE_BYTES
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
 from marketplace.services import files, logs, outputs
 from marketplace.services.api_keys import MAX_KEYS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
+from marketplace.services.feed import MAX_PAGE as MAX_EVENTS_PAGE
+from marketplace.services.feed import RETENTION_MS as EVENTS_KEPT_MS
 from marketplace.services.files import MAX_FILE_BYTES, MAX_PART_BYTES, MIN_PART_BYTES, QUOTA_BYTES, QUOTA_FILES
 from marketplace.services.outputs import INLINE_BYTES
 from marketplace.services.scheduler import UPLOAD_LIMIT_MS
+from marketplace.services.webhooks import MAX_WEBHOOKS, OLD_SECRET_MS
 
 
 class ChainConstants(ResponseModel):
@@ -91,6 +95,9 @@ class LimitConstants(ResponseModel):
     requests_per_minute: RateConstants
     requests_per_hour: int
     api_keys: int
+    webhooks: int
+    webhook_attempts: int
+    events_page: int
     body_bytes: int
     json_depth: int
     page: int
@@ -119,6 +126,8 @@ class RetentionConstants(ResponseModel):
     uploads_s: int
     outputs_s: int
     logs_s: int
+    events_s: int
+    rotated_webhook_secret_s: int
 
 
 class PriorityConstants(ResponseModel):
@@ -266,6 +275,9 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             ),
             requests_per_hour=windows.client[-1].limit,
             api_keys=MAX_KEYS,
+            webhooks=MAX_WEBHOOKS,
+            webhook_attempts=MAX_ATTEMPTS,
+            events_page=MAX_EVENTS_PAGE,
             body_bytes=MAX_BODY_BYTES,
             json_depth=MAX_DEPTH,
             page=PAGE_LIMIT,
@@ -293,6 +305,8 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             uploads_s=files.UPLOAD_MS // 1000,
             outputs_s=outputs.RETENTION_MS // 1000,
             logs_s=logs.RETENTION_MS // 1000,
+            events_s=EVENTS_KEPT_MS // 1000,
+            rotated_webhook_secret_s=OLD_SECRET_MS // 1000,
         ),
         priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
         staking=StakingConstants(
