@@ -1,0 +1,79 @@
+"""How long what a job left is kept, and what is never kept without a row."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.reasons import Reason
+from marketplace.errors import Gone, NotReady
+from marketplace.objects.storage import ObjectStorage
+from marketplace.services.clock import Ids, ManualClock, SystemRandom
+from marketplace.services.logs import JobLogs
+from marketplace.services.outputs import RETENTION_MS, Format, JobOutputs
+from marketplace.store.allocations import Allocations
+from marketplace.store.engine import Store
+from marketplace.store.outputs import Outputs, Packages, StoredOutput
+from tests.store.test_job_rows import FULL
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = Store(tmp_path / "market.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def keys(storage):
+    return sorted([f.key for prefix in ("outputs", "packages") async for f in storage.list(prefix)])
+
+
+async def test_outputs_and_their_archive_are_gone_7_days_after_the_end(store):
+    clock, storage = ManualClock(), ObjectStorage.in_memory()
+    outputs = JobOutputs(store, storage, None, JobLogs(store, None, clock), clock, Ids(clock, SystemRandom()))
+    outputs._swept_ms = clock.monotonic_ms()
+    ended = replace(
+        FULL,
+        state=AllocationState.RELEASED,
+        reason=Reason.COMPLETED,
+        completed_at_ms=clock.now(),
+        attempt=1,
+        id="alloc_1",
+    )
+    await storage.write_bytes("outputs/alloc_1/1-a", b"{}")
+    row = StoredOutput(ended.id, 1, "result.json", 2, "0" * 64, "outputs/alloc_1/1-a", clock.now(), b"{}")
+
+    def write(tx):
+        Allocations(tx).create(ended)
+        Outputs(tx).put(row)
+
+    await store.write(write)
+    with pytest.raises(NotReady):
+        await outputs.list_files(replace(ended, state=AllocationState.ACTIVE))
+    assert (await outputs.find_result(ended, Format.JSON)).path == "result.json"
+    package = await outputs.package(ended)
+    assert await outputs.package(ended) == package
+    clock.advance(RETENTION_MS)
+    assert await outputs.clean() == 0
+    assert len(await keys(storage)) == 2
+    clock.advance(1)
+    outputs._swept_ms = clock.monotonic_ms()
+    for reading in (outputs.list_files(ended), outputs.package(ended), outputs.find_file(ended, "result.json")):
+        with pytest.raises(Gone, match="7 days"):
+            await reading
+    assert await outputs.clean() == 2
+    assert await keys(storage) == []
+    assert await store.lookup(lambda tx: (Outputs(tx).list_for(ended.id, 1), Packages(tx).find(ended.id))) == ([], None)
+
+
+async def test_bytes_that_no_row_names_are_swept_and_no_others(store):
+    clock, storage = ManualClock(), ObjectStorage.in_memory()
+    outputs = JobOutputs(store, storage, None, JobLogs(store, None, clock), clock, Ids(clock, SystemRandom()))
+    for key in ("outputs/alloc_1/1-named", "outputs/alloc_1/1-left", "packages/alloc_1-left"):
+        await storage.write_bytes(key, b"x")
+    row = StoredOutput("alloc_1", 1, "a", 1, "0" * 64, "outputs/alloc_1/1-named", clock.now())
+    await store.write(lambda tx: Outputs(tx).put(row))
+    clock.advance(max(0, 4_000_000_000_000 - clock.now()))
+    assert await outputs._sweep() == 2
+    assert await keys(storage) == ["outputs/alloc_1/1-named"]
