@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import parsedate_to_datetime
 
 from marketplace.client.errors import ApiError, LoginNeeded
 from marketplace.client.keypairs import Keypair
@@ -41,6 +42,8 @@ class Calls:
         self._known_markets = known_markets
         self._pins = pins or Pins()
         self._constants: Constants | None = None
+        self._now_s = now_s
+        self.clock_ahead_s: float | None = None
 
     async def close(self) -> None:
         await self.transport.close()
@@ -67,7 +70,9 @@ class Calls:
     async def constants(self) -> Constants:
         """The market's published numbers; its identity is compared with pins and with the last visit."""
         if self._constants is None:
-            constants = (await self.transport.request("GET", "/v1/constants")).read(Constants)
+            reply = await self.transport.request("GET", "/v1/constants")
+            self.clock_ahead_s = _ahead_s(reply.headers.get("date"), self._now_s())
+            constants = reply.read(Constants)
             chain = constants.chain
             self._pins.check(chain)
             if self._known_markets is not None:
@@ -129,6 +134,16 @@ class Calls:
                 raise
         self._session.drop()
         return await call(await self.token())
+
+
+def _ahead_s(date: str | None, now_s: float) -> float | None:
+    """Seconds that a Date header is ahead of a clock."""
+    if date is None:
+        return None
+    try:
+        return parsedate_to_datetime(date).timestamp() - now_s
+    except ValueError:
+        return None
 
 
 def segment(text: str) -> str:

@@ -149,6 +149,19 @@ class ReaverClient:
         """The market's published numbers; its identity is compared with pins and with the last visit."""
         return await self._calls.constants()
 
+    async def visit(self) -> tuple[Constants, float | None]:
+        """The market's numbers, checked as by `constants`, and how many seconds its clock is ahead of the given one.
+
+        None where its answer has no date. By whole seconds, and the way there and back.
+        """
+        constants = await self._calls.constants()
+        return constants, self._calls.clock_ahead_s
+
+    @property
+    def sends_by_rpc(self) -> bool:
+        """Whether transactions go through an RPC of the caller's, whose cluster was compared."""
+        return self._calls.relay is not None
+
     # quotes and jobs
 
     async def quote(self, request: JobRequest) -> Quote:

@@ -141,7 +141,7 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
 }
 ELSEWHERE = {
     # login and identity: tests/client/test_login.py, test_calls.py; streams, loops and payments around what is above
-    "login", "logout", "constants", "units", "submit_job", "wait_for_job", "files.download", "stake.units",
+    "login", "logout", "constants", "visit", "units", "submit_job", "wait_for_job", "files.download", "stake.units",
     "stake.simulate", "stake.delegate", "stake.claim", "stake.unbond", "stake.withdraw",
 }  # fmt: skip
 UNDESCRIBED = {"/v1/quotes/quote_1"}

@@ -6,6 +6,7 @@ import typer
 
 from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
+from marketplace.cli.reaver.commands.doctor import doctor
 from marketplace.cli.reaver.commands.files import app as files
 from marketplace.cli.reaver.commands.history import costs, history
 from marketplace.cli.reaver.commands.init import init
@@ -26,6 +27,7 @@ app = typer.Typer(
 
     \b
     Start here:
+      reaver doctor                       is everything there? what is next?
       reaver login                        sign in with your wallet
       reaver vault deposit 20             put money where jobs are paid from
       reaver quote --gpu cpu-small        what would it cost?
@@ -75,6 +77,7 @@ def _root(
 app.command("login")(login)
 app.command("logout")(logout)
 app.command("whoami")(whoami)
+app.command("doctor")(doctor)
 app.command("quote")(quote)
 app.command("init")(init)
 app.command("run")(run_job)

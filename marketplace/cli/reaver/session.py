@@ -106,14 +106,25 @@ class _Report:
     extra: Mapping[str, object] = field(default_factory=dict)
 
 
+def explain(error: Exception) -> tuple[Exit, str]:
+    """What an error would end a command with, and its message."""
+    report = _report(error)
+    return report.code, report.message
+
+
 def fail(output: Output, error: Exception) -> NoReturn:
     """Print the error and end with its code."""
-    report = _of_client(error) or _of_request(error)
-    if report is None:
-        hint = "this is a fault of reaver itself; give the same command again, it does not pay twice"
-        report = _Report(Exit.INTERNAL, "internal_error", f"{type(error).__name__}: {error}", (hint,))
+    report = _report(error)
     output.error(report.name, report.message, report.hints, report.extra)
     raise typer.Exit(int(report.code)) from None
+
+
+def _report(error: Exception) -> _Report:
+    known = _of_client(error) or _of_request(error)
+    if known is not None:
+        return known
+    hint = "this is a fault of reaver itself; give the same command again, it does not pay twice"
+    return _Report(Exit.INTERNAL, "internal_error", f"{type(error).__name__}: {error}", (hint,))
 
 
 def _of_client(error: Exception) -> _Report | None:
