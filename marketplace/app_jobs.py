@@ -28,6 +28,7 @@ from marketplace.api.native.jobs import job_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
 from marketplace.api.native.placements import placement_routes
+from marketplace.api.native.prices import price_routes
 from marketplace.api.native.quotes import quote_routes
 from marketplace.api.native.registry_auths import registry_auth_routes
 from marketplace.api.native.stake import stake_routes
@@ -71,6 +72,7 @@ from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.nodes import NodeService
 from marketplace.services.outputs import JobOutputs
 from marketplace.services.polls import Polls
+from marketplace.services.prices import PriceService
 from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
 from marketplace.services.reputations import ReputationService
@@ -114,6 +116,7 @@ class JobMarket:
     inputs: JobInputs
     outputs: JobOutputs
     groups: GroupService
+    prices: PriceService
     feed: Feed
     alerts: SpendAlerts
     store: Store
@@ -213,6 +216,7 @@ class JobMarket:
             ids,
             lambda job, own, position, count: member_order(job, own, position, count, jobs.decimals),
         )
+        prices = PriceService(store, registry, clock)
         ledger = LedgerService(store, registry, chain, currency)
         receipts = ReceiptService(store, chain, currency)
         return cls(
@@ -231,6 +235,7 @@ class JobMarket:
             inputs=inputs,
             outputs=outputs,
             groups=groups,
+            prices=prices,
             feed=feed,
             alerts=SpendAlerts(
                 store, feed, chain.find_allowance, clock, decimals=lambda: chain.terms.decimals, currency=currency
@@ -248,6 +253,7 @@ class JobMarket:
                 *usage_routes(ledger, clock),
                 *earnings_routes(ledger, clock),
                 *gpu_type_routes(registry, chain, currency),
+                *price_routes(prices, chain, currency),
                 *job_exec_routes(jobs, execs),
                 *log_routes(jobs, logs, streams),
                 *file_routes(files),
@@ -311,6 +317,7 @@ class JobMarket:
     async def _look(self) -> int:
         await self.chain.set_clock()
         await self.registry.refresh()
+        await self.prices.note_floors()
         return CHAIN_LOOK_MS
 
     async def _clean(self) -> int:

@@ -40,7 +40,9 @@ from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.obstacles import Because, explain, four_places
 from marketplace.services.settlement import Settlement
 from marketplace.store.api_keys import KeySpending
+from marketplace.store.engine import Transaction
 from marketplace.store.placements import Placements
+from marketplace.store.prices import PriceDays
 
 _log = structlog.get_logger(__name__)
 
@@ -378,6 +380,15 @@ class Scheduler:
             counts=tuple(sorted(counts.items())),
         )
 
+    def _note_choice(
+        self, tx: Transaction, allocation: Allocation, chosen: Candidate, offer: Terms, reasons: Placement
+    ) -> None:
+        """Keep why this node has it, what it agreed to, and how long that took."""
+        Placements(tx).put(allocation.id, offer.attempt, reasons)
+        since = max(allocation.created_at_ms, allocation.queue_until_ms - allocation.queue_ms)
+        price = -(-offer.price_per_hour // allocation.gpu_count)
+        PriceDays(tx).note_choice(reasons.at_ms, chosen.class_id, chosen.region, price, max(0, reasons.at_ms - since))
+
     def _comes_later(self, allocation: Allocation, chosen: Candidate) -> bool:
         """Whether more urgent allocations wait for all that this node has free. They are woken: it is theirs now."""
         presence = self._registry.find(chosen.node_id)
@@ -442,7 +453,7 @@ class Scheduler:
                 taken,
                 begun,
                 ("job.assigned",) if waiting else (),
-                also=lambda tx: Placements(tx).put(allocation_id, offer.attempt, reasons),
+                also=lambda tx: self._note_choice(tx, present, chosen, offer, reasons),
             )
 
         await self._live.change(allocation_id, begin)
