@@ -323,7 +323,8 @@ class Scheduler:
             request = self._request(allocation, deposit, frozenset(asked | barred))
             candidates = band(request, self._candidates(allocation))
             draw = int.from_bytes(self._random.token_bytes(16), "big")
-            chosen = choose(candidates, allocation.image_digest or allocation.image, draw)
+            # Nodes name the images that they hold as renters do.
+            chosen = choose(candidates, allocation.image, draw)
             if chosen is None:
                 if asked:
                     self._passed_over.add(allocation.id)
@@ -353,7 +354,7 @@ class Scheduler:
         barred: Collection[NodeId],
     ) -> Placement:
         """Why this node, and why not the others, as of now."""
-        image = allocation.image_digest or allocation.image
+        image = allocation.image
         request = self._request(allocation, exposure)
         passed: dict[NodeId, str] = {node_id: DECLINED for node_id in asked if node_id != chosen.node_id}
         passed |= dict.fromkeys(barred, KEPT)

@@ -253,3 +253,19 @@ async def test_the_client_signs_an_extension_of_its_own_escrow_once_it_has_check
         with pytest.raises(ApiError) as refused:
             await client.extend_job(answer["id"], 40)
         assert refused.value.code in {"conflict", "already_terminal"}
+
+
+async def test_the_published_constants_are_those_that_hold(renter, quick_market):
+    _, constants, _ = await renter("GET", "/v1/constants")
+    assert constants["timing"]["pause_s"] == 120
+    jobs = constants["jobs"]
+    assert (jobs["timeout_s"], jobs["total_s"], jobs["warnings"]) == (86_400, 30 * 86_400, ["1h", "10min", "10%"])
+    assert constants["retention"]["metrics_s"] == 7 * 86_400
+    body = {
+        "image": "busybox",
+        "gpu": "cpu-small",
+        "max_price_per_hour": "0.5",
+        "timeout_seconds": jobs["timeout_s"] + 1,
+    }
+    status, answer, _ = await renter("POST", "/v1/jobs", json=body)
+    assert (status, answer["details"][0]["field"]) == (422, "timeout_seconds"), answer

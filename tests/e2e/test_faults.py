@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.job_money import units
 from scripts.local_stack import Stack, StackError
 from tests.e2e.test_jobs import TERMINAL, ended, run
 
@@ -186,7 +187,12 @@ def test_a_chain_killed_while_it_takes_a_transaction_neither_loses_the_job_nor_p
     opened = stack.wait_until("the job", lambda: named(stack, point) or submitted(stack, *arguments), 120)
     job = ended(stack, opened)
     assert job["status"] == "completed"
-    ran_once(stack, job, "once")
+    # A claim that outlived the chain's absence is given up before anything ran, and another one follows.
+    *earlier, last = job["attempts"]
+    assert last["end_reason"] == "completed", job["attempts"]
+    assert all(a["ready_at"] is None and units(a["paid"]) == 0 for a in earlier), job["attempts"]
+    logs = stack.command("reaver", "jobs", "logs", job["job_id"], environment=stack.environment)
+    assert logs.split() == ["once"]
     assert escrows_opened(stack, before) == {job["settlement"]["escrow"]}
 
 

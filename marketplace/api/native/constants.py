@@ -6,22 +6,27 @@ from aiohttp import web
 
 from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, MillisInstant, ResponseModel
 from marketplace.api.json_bodies import MAX_DEPTH, dump_model
+from marketplace.api.native.job_exec import MAX_MESSAGE_BYTES
 from marketplace.api.native.jobs import MAX_JOB_BYTES
 from marketplace.api.routes import MAX_BODY_BYTES, OPEN, Call, Route
 from marketplace.api.server import RateWindows
 from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
+from marketplace.domain.retries import MAX_ATTEMPTS as MAX_JOB_ATTEMPTS
+from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, warnings_of
 from marketplace.domain.webhook_retries import MAX_ATTEMPTS
 from marketplace.errors import Starting
 from marketplace.protocol.inputs import MAX_INLINE_BYTES
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
-from marketplace.services import files, logs, outputs
+from marketplace.services import execs, files, logs, outputs, usage
 from marketplace.services.api_keys import MAX_KEYS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
 from marketplace.services.feed import MAX_PAGE as MAX_EVENTS_PAGE
 from marketplace.services.feed import RETENTION_MS as EVENTS_KEPT_MS
 from marketplace.services.files import MAX_FILE_BYTES, MAX_PART_BYTES, MIN_PART_BYTES, QUOTA_BYTES, QUOTA_FILES
+from marketplace.services.job_orders import MAX_ENV_BYTES, MAX_REFERENCE, MAX_SECONDS
+from marketplace.services.jobs import MAX_LIVE, MAX_UNASSIGNED
 from marketplace.services.outputs import INLINE_BYTES
 from marketplace.services.scheduler import UPLOAD_LIMIT_MS
 from marketplace.services.webhooks import MAX_WEBHOOKS, OLD_SECRET_MS
@@ -116,6 +121,28 @@ class LimitConstants(ResponseModel):
     delivery_s: int
 
 
+class JobConstants(ResponseModel):
+    """Bounds of jobs. timeout_s: as submitted; total_s: with all extensions. unassigned: waiting on the market's rent.
+
+    warnings: thresholds of time left.
+    exec_per_job, exec_per_node: commands beside jobs at once.
+    """
+
+    timeout_s: int
+    total_s: int
+    auto_extend_step_s: int
+    queue_s: int
+    attempts: int
+    env_bytes: int
+    image_reference: int
+    live: int
+    unassigned: int
+    warnings: list[str]
+    exec_per_job: int
+    exec_per_node: int
+    exec_message_bytes: int
+
+
 class RetentionConstants(ResponseModel):
     challenge_s: int
     token_s: int
@@ -128,6 +155,7 @@ class RetentionConstants(ResponseModel):
     logs_s: int
     events_s: int
     rotated_webhook_secret_s: int
+    metrics_s: int
 
 
 class PriorityConstants(ResponseModel):
@@ -191,6 +219,7 @@ class ConstantsResponse(ResponseModel):
     classes: list[ClassConstants]
     timing: TimingConstants
     limits: LimitConstants
+    jobs: JobConstants
     retention: RetentionConstants
     priority: PriorityConstants
     staking: StakingConstants
@@ -295,6 +324,21 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             result_inline_bytes=INLINE_BYTES,
             delivery_s=UPLOAD_LIMIT_MS // 1000,
         ),
+        jobs=JobConstants(
+            timeout_s=MAX_SECONDS,
+            total_s=MAX_TOTAL_MS // 1000,
+            auto_extend_step_s=MAX_AUTO_STEP_MS // 1000,
+            queue_s=MAX_SECONDS,
+            attempts=MAX_JOB_ATTEMPTS,
+            env_bytes=MAX_ENV_BYTES,
+            image_reference=MAX_REFERENCE,
+            live=MAX_LIVE,
+            unassigned=MAX_UNASSIGNED,
+            warnings=[warning.code for warning in warnings_of(Millis(MAX_TOTAL_MS))],
+            exec_per_job=execs.MAX_PER_JOB,
+            exec_per_node=execs.MAX_PER_NODE,
+            exec_message_bytes=MAX_MESSAGE_BYTES,
+        ),
         retention=RetentionConstants(
             challenge_s=all_of.challenge_s,
             token_s=all_of.token_s,
@@ -307,6 +351,7 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             logs_s=logs.RETENTION_MS // 1000,
             events_s=EVENTS_KEPT_MS // 1000,
             rotated_webhook_secret_s=OLD_SECRET_MS // 1000,
+            metrics_s=usage.RETENTION_MS // 1000,
         ),
         priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
         staking=StakingConstants(
