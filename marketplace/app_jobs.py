@@ -25,6 +25,7 @@ from marketplace.api.native.job_retries import retry_routes
 from marketplace.api.native.job_time import job_time_routes
 from marketplace.api.native.job_views import JobViews
 from marketplace.api.native.jobs import job_routes
+from marketplace.api.native.models import model_routes
 from marketplace.api.native.node_posts import node_post_routes
 from marketplace.api.native.nodes import node_routes
 from marketplace.api.native.placements import placement_routes
@@ -67,6 +68,7 @@ from marketplace.services.ledger import LedgerService
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
 from marketplace.services.meter import Meter
+from marketplace.services.models import load_models
 from marketplace.services.node_control import NodeControl
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.services.nodes import NodeService
@@ -152,6 +154,7 @@ class JobMarket:
     ) -> "JobMarket":
         """Everything, constructed and not yet started. chain_kind: a stand-in, for benches."""
         currency = settings.market.currency
+        models = load_models(settings.models.file)
         chain = chain_kind(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
         live.on_change(lambda allocation: feed.wake(allocation.account_id))
@@ -214,7 +217,7 @@ class JobMarket:
             live,
             clock,
             ids,
-            lambda job, own, position, count: member_order(job, own, position, count, jobs.decimals),
+            lambda job, own, position, count: member_order(job, own, position, count, jobs.decimals, models),
         )
         prices = PriceService(store, registry, clock)
         ledger = LedgerService(store, registry, chain, currency)
@@ -243,9 +246,10 @@ class JobMarket:
             store=store,
             clock=clock,
             routes=[
-                *quote_routes(quotes, chain, currency),
+                *model_routes(models),
+                *quote_routes(quotes, chain, currency, models),
                 *retry_routes(jobs, JobViews(jobs, lambda node_id: _runtime(registry, node_id))),
-                *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id)),
+                *job_routes(jobs, receipts, clock, lambda node_id: _runtime(registry, node_id), models),
                 *job_time_routes(jobs, extensions, lambda node_id: _runtime(registry, node_id)),
                 *job_metrics_routes(jobs, usage, clock),
                 *group_routes(groups, jobs),

@@ -189,6 +189,12 @@ class ObjectSettings(_Section):
         return self
 
 
+class ModelSettings(_Section):
+    """Models that jobs may name. file: TOML, a table for each (docs/market.md); without it there are none."""
+
+    file: Path | None = None
+
+
 class OutgoingSettings(_Section):
     """Requests to addresses that renters name: webhooks, storage services.
 
@@ -233,6 +239,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     store: StoreSettings = StoreSettings()
     objects: ObjectSettings = ObjectSettings()
+    models: ModelSettings = ModelSettings()
     outgoing: OutgoingSettings = OutgoingSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http import HttpProcessingError
 
 from marketplace.errors import DetailCode, Invalid, Malformed
 
@@ -55,7 +56,7 @@ async def form_file(request: web.Request) -> FormFile:
             if not part.at_eof() and await part.read_chunk(1):
                 raise Invalid.field(part.name or "form", DetailCode.OUT_OF_RANGE, "is too long")
             fields[part.name or ""] = raw.decode(errors="replace")
-    except (ValueError, web.RequestPayloadError, AssertionError) as error:
+    except (ValueError, web.RequestPayloadError, AssertionError, HttpProcessingError) as error:
         raise Malformed("the form could not be read") from error
     raise Invalid.field("file", DetailCode.REQUIRED, "is required: the form has no part of this name")
 
@@ -80,7 +81,7 @@ async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
                 piece = await part.read_chunk(CHUNK_BYTES)
         except TimeoutError as error:
             raise Malformed("the body did not arrive in time") from error
-        except (web.RequestPayloadError, ConnectionError, ValueError, AssertionError) as error:
+        except (web.RequestPayloadError, ConnectionError, ValueError, AssertionError, HttpProcessingError) as error:
             raise Malformed("the body broke off") from error
         if piece:
             yield bytes(piece)

@@ -229,6 +229,7 @@ class Allocation:
     retry_extend: bool = False
     retry_of: JobId | None = None
     consumer_id: str | None = None
+    model: str | None = None
     registry_auth_id: RegistryAuthId | None = None
 
     @property

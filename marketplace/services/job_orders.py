@@ -86,6 +86,7 @@ class OrderFields:
     """The fields of a job body that this market takes, as given; None where left out."""
 
     image: str | None = None
+    model: str | None = None
     gpu: str | None = None
     gpu_type: str | None = None
     gpu_count: int = 1
@@ -95,6 +96,7 @@ class OrderFields:
     max_minutes: int | None = None
     timeout_seconds: int | None = None
     seconds: int | None = None
+    estimated_seconds: int | None = None
     entrypoint: tuple[str, ...] | None = None
     command: tuple[str, ...] | None = None
     workdir: str | None = None
@@ -160,6 +162,8 @@ class Order:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     consumer_id: str | None = None
     retry_of: JobId | None = None
+    model: str | None = None
+    estimated_ms: Millis | None = None
     webhook: str | None = None
     auto_extend_ms: Millis = _NO_TIME
     input_content: bytes | None = field(default=None, repr=False)
@@ -224,6 +228,7 @@ def repeat_order(
         retry=allocation.retry,
         secrets=secrets,
         consumer_id=allocation.consumer_id,
+        model=allocation.model,
         auto_extend_ms=allocation.auto_extend_ms,
         retry_of=allocation.job_id,
     )
@@ -241,8 +246,8 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
     price = _price(fields, seconds, decimals, found)
     if fields.image is None:
         if image_needed:
-            found.add("image", DetailCode.REQUIRED, "name the image to run")
-    elif not _is_reference(fields.image):
+            found.add("image", DetailCode.REQUIRED, "name the image or the model to run")
+    elif not is_reference(fields.image):
         found.add("image", DetailCode.NOT_ALLOWED, "is not an image reference such as docker.io/org/name:tag")
     if fields.workdir is not None and not fields.workdir.startswith("/"):
         found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
@@ -285,6 +290,8 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
     return Order(
         spec=spec,
         has_image=fields.image is not None,
+        model=fields.model,
+        estimated_ms=None if fields.estimated_seconds is None else Millis(fields.estimated_seconds * 1000),
         regions=regions,
         priority=priority,
         max_seconds=seconds,
@@ -370,7 +377,7 @@ class _Findings:
             raise Invalid(f"{first.field}: {first.message}", details=self._details)
 
 
-def _is_reference(text: str) -> bool:
+def is_reference(text: str) -> bool:
     """Whether every engine reads this as an image's name: what none can pull opens no escrow."""
     match = _IMAGE.fullmatch(text) if len(text) <= MAX_REFERENCE else None
     if match is None or len(match["name"]) > _MAX_NAME:

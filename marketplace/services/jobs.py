@@ -276,6 +276,7 @@ class JobService:
             retry_of=order.retry_of,
             auto_extend_ms=order.auto_extend_ms,
             consumer_id=order.consumer_id,
+            model=order.model,
         )
 
     async def _adopt(self, draft: Allocation, seal: Callable[[Transaction], None]) -> Allocation | None:

@@ -273,6 +273,8 @@ class QuoteService:
         )
 
     async def _expected(self, account_id: AccountId, order: Order) -> Millis:
-        """Median of the account's last runs of this image, else the whole time."""
+        """Median of the account's last runs of this image, else the model's figure, else the whole time."""
         runs = await self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
-        return Millis(min(int(statistics.median_low(runs)), order.limit)) if runs else order.limit
+        if runs:
+            return Millis(min(int(statistics.median_low(runs)), order.limit))
+        return order.limit if order.estimated_ms is None else min(order.estimated_ms, order.limit)

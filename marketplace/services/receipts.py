@@ -83,7 +83,7 @@ class ReceiptService:
                 else "0"
             ),
             price=str(escrow.paid),
-            model=None,
+            model=allocation.model,
             image=allocation.image,
             image_digest=allocation.image_digest,
             started_at=_instant(ran[0].started_chain_ms) if ran else None,

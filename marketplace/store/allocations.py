@@ -41,6 +41,7 @@ class AllocationFilter:
     class_id: str | None = None
     label: tuple[str, str] | None = None
     consumer_id: str | None = None
+    model: str | None = None
     ended_from_ms: int | None = None
     ended_until_ms: int | None = None
 
@@ -152,6 +153,7 @@ class AllocationPages:
         for column, value in (
             ("class_id = :class_id", wanted.class_id),
             ("consumer_id = :consumer_id", wanted.consumer_id),
+            ("model = :model", wanted.model),
             ("completed_at_ms >= :ended_from", wanted.ended_from_ms),
             ("completed_at_ms < :ended_until", wanted.ended_until_ms),
         ):

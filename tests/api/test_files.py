@@ -41,6 +41,13 @@ async def upload(call, token, data, name="data.bin", **query):
     )
 
 
+async def test_a_form_without_a_part_is_refused_as_unreadable(call, token):
+    headers = {"Content-Type": "multipart/form-data; boundary=xyz"}
+    body = io.BytesIO(b"--xyz\r\n--xyz--\r\n")
+    status, answer, _ = await call("POST", "/v1/files", token=token, headers=headers, data=body)
+    assert (status, answer["error"]) == (400, "invalid_request")
+
+
 async def test_a_file_comes_back_as_it_was_sent(call, token, market):
     data = bytes(range(256)) * 9000
     status, file, headers = await upload(call, token, data, sha256=digest(data))

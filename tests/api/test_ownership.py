@@ -22,7 +22,7 @@ from tests.api.conftest import Renter, Wallet, settings_in
 
 PUBLIC = {
     "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/earnings", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
-    "GET /v1/stake/epochs/{epoch}",
+    "GET /v1/stake/epochs/{epoch}", "GET /v1/models/{name}",
 }  # fmt: skip
 """Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""
 BODIES = {

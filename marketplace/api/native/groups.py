@@ -19,12 +19,14 @@ from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.allocations import job_of
 from marketplace.domain.groups import Group
 from marketplace.domain.ids import GroupId
+from marketplace.domain.models import ModelCatalogue
 from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
 from marketplace.errors import AlreadyTerminal, DetailCode, Invalid, NotFound, QuotaExceeded
 from marketplace.services.groups import MAX_MEMBERS, GroupDetails, GroupService, NewGroup
 from marketplace.services.job_orders import Order, read_order
 from marketplace.services.jobs import JobService
+from marketplace.services.models import complete
 from marketplace.services.principals import Scope
 
 MAX_AFTER: Final = 100
@@ -52,8 +54,8 @@ class GroupRequest(RequestModel):
             raise Invalid.field("inputs", DetailCode.CONFLICT, "give either count or inputs")
         if self.inputs is not None and "input" in self.job.model_fields_set:
             raise Invalid.field("job.input", DetailCode.CONFLICT, "each job has its own of inputs")
-        if self.job.image is None:
-            raise field_error(DetailCode.REQUIRED, "job: name the image to run")
+        if self.job.image is None and self.job.model is None:
+            raise field_error(DetailCode.REQUIRED, "job: name the image or the model to run")
         return self
 
 
@@ -112,11 +114,11 @@ class GroupList(ResponseModel):
     has_more: bool
 
 
-def member_order(job: str, own: str | None, position: int, count: int, decimals: int) -> Order:
+def member_order(job: str, own: str | None, position: int, count: int, decimals: int, models: ModelCatalogue) -> Order:
     """One member's order: the group's job with its own input, told its place. Raises Invalid."""
     body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
     fields = JobRequest.model_validate_json(orjson.dumps(body)).fields()
-    order = read_order(fields, decimals=decimals, image_needed=True)
+    order = read_order(complete(fields, models), decimals=decimals, image_needed=True)
     place = {"REAVER_GROUP_POSITION": str(position), "REAVER_GROUP_COUNT": str(count)}
     return order.with_env(place)
 

@@ -14,7 +14,7 @@ from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields, OutputFields, RetryFields
 
-NOT_YET: Final = frozenset({"model", "checkpoint", "kind"})
+NOT_YET: Final = frozenset({"checkpoint", "kind"})
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -73,6 +73,7 @@ class JobRequest(RequestModel):
     """A container job."""
 
     image: str | None = Field(default=None, min_length=1, max_length=1024)
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
     gpu: ClassName | None = None
     requirements: Requirements = Field(default_factory=Requirements)
     region: str | None = Field(default=None, max_length=64)
@@ -121,6 +122,7 @@ class JobRequest(RequestModel):
         """The fields as the service takes them."""
         return OrderFields(
             image=self.image,
+            model=self.model,
             gpu=self.gpu,
             gpu_type=self.requirements.gpu_type,
             gpu_count=self.requirements.gpu_count,

@@ -52,10 +52,7 @@ class HistoryQuery(JobFilters, SpanQuery):
 def job_list_routes(jobs: JobService, views: JobViews, clock: Clock) -> list[Route]:
     """The lists; registered before what has an id in the same place."""
 
-    async def page(wanted: AllocationFilter, model: str | None, limit: int, offset: int) -> JobList:
-        if model is not None:
-            # No job runs a model yet.
-            return JobList(jobs=[], total=0, has_more=False)
+    async def page(wanted: AllocationFilter, limit: int, offset: int) -> JobList:
         found, total = await jobs.list_jobs(wanted, limit=limit, offset=offset)
         entries = [views.entry(allocation, attempts) for allocation, attempts in found]
         return JobList(jobs=entries, total=total, has_more=offset + len(entries) < total)
@@ -63,7 +60,7 @@ def job_list_routes(jobs: JobService, views: JobViews, clock: Clock) -> list[Rou
     async def list_jobs(call: Call, query: JobsQuery) -> JobList:
         statuses = None if query.status is None else [_status(word) for word in query.status]
         wanted = _filter(call, query, statuses)
-        return await page(wanted, query.model, query.limit, query.offset)
+        return await page(wanted, query.limit, query.offset)
 
     async def list_history(call: Call, query: HistoryQuery) -> web.Response:
         span = span_of(query, clock.now())
@@ -71,10 +68,8 @@ def job_list_routes(jobs: JobService, views: JobViews, clock: Clock) -> list[Rou
         wanted = _filter(call, query, statuses, ended_from_ms=span.start, ended_until_ms=span.until)
         if query.format == "json":
             limit = min(query.limit or _DEFAULT_LIMIT, PAGE_LIMIT)
-            answer = await page(wanted, query.model, limit, query.offset)
+            answer = await page(wanted, limit, query.offset)
             return web.Response(body=dump_model(answer), content_type="application/json")
-        if query.model is not None:
-            return csv_response("jobs.csv", _COLUMNS, ())
         limit = min(query.limit or CSV_ROWS, CSV_ROWS)
         found, total = await jobs.list_jobs(wanted, limit=limit, offset=query.offset)
         if query.limit is None and total - query.offset > CSV_ROWS:
@@ -103,6 +98,7 @@ def _filter(call: Call, query: JobFilters, statuses: list[JobStatus] | None, **s
         class_id=None if query.gpu is None else _class(query.gpu),
         label=None if query.label is None else _label(query.label),
         consumer_id=query.consumer_id,
+        model=query.model,
         **span,
     )
 

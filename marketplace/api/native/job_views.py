@@ -163,7 +163,7 @@ class JobView(ResponseModel):
     settlement: SettlementView
     image: str
     image_digest: str | None
-    model: None = None
+    model: str | None
     gpu: str
     gpu_count: int
     region: list[str]
@@ -196,7 +196,7 @@ class JobView(ResponseModel):
 class JobEntry(ResponseModel):
     job_id: str
     status: str
-    model: None = None
+    model: str | None
     id: str
     image: str
     node_id: str | None
@@ -315,6 +315,7 @@ class JobViews:
             attempts=[self.attempt(a) for a in details.attempts],
             settlement=self.settlement(details),
             image=allocation.image,
+            model=allocation.model,
             image_digest=allocation.image_digest,
             gpu=(latest.class_id if latest is not None else "") or allocation.class_id,
             gpu_count=allocation.gpu_count,
@@ -380,6 +381,7 @@ class JobViews:
             status=allocation.status.value,
             id=allocation.job_id,
             image=allocation.image,
+            model=allocation.model,
             node_id=attempts[-1].node_id if attempts else None,
             cost=self.amount(cost_of(attempts)),
             created_at=Millis(allocation.created_at_ms),

@@ -12,6 +12,7 @@ from marketplace.api.native.job_lists import job_list_routes
 from marketplace.api.native.job_views import JobView, JobViews, SubmitView
 from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.ids import JobId
+from marketplace.domain.models import ModelCatalogue
 from marketplace.errors import (
     AlreadyTerminal,
     ChainUnavailable,
@@ -28,6 +29,7 @@ from marketplace.protocol.receipts import Receipt
 from marketplace.services.clock import Clock
 from marketplace.services.job_orders import read_order
 from marketplace.services.jobs import JobService
+from marketplace.services.models import complete
 from marketplace.services.principals import Scope
 from marketplace.services.receipts import ReceiptService
 
@@ -40,13 +42,17 @@ class ReceiptView(ResponseModel, Receipt):
 
 
 def job_routes(
-    jobs: JobService, receipts: ReceiptService, clock: Clock, runtime_of: Callable[[str], str | None]
+    jobs: JobService,
+    receipts: ReceiptService,
+    clock: Clock,
+    runtime_of: Callable[[str], str | None],
+    models: ModelCatalogue,
 ) -> list[Route]:
     """Everything of a job. runtime_of: what a node runs work with."""
     views = JobViews(jobs, runtime_of)
 
     async def submit(call: Call, body: JobRequest) -> Reply[SubmitView]:
-        order = read_order(body.fields(), decimals=jobs.decimals, image_needed=True)
+        order = read_order(complete(body.fields(), models), decimals=jobs.decimals, image_needed=True)
         allocation = await jobs.submit(call.account, call.idempotency, order)
         return Reply(views.submitted(allocation), status=201, headers={"Location": f"/v1/jobs/{allocation.job_id}"})
 

@@ -16,11 +16,13 @@ from marketplace.api.json_bodies import dump_model
 from marketplace.api.native.job_bodies import QuoteRequest
 from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.ids import QuoteId
+from marketplace.domain.models import ModelCatalogue
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
 from marketplace.errors import Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.job_orders import read_order
+from marketplace.services.models import complete
 from marketplace.services.nearest import Nearest
 from marketplace.services.obstacles import Because
 from marketplace.services.principals import Scope
@@ -88,7 +90,7 @@ class QuoteView(ResponseModel):
     nearest: NearestView | None
 
 
-def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[Route]:
+def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: ModelCatalogue) -> list[Route]:
     """Give and read."""
 
     def view(quote: Quote) -> QuoteView:
@@ -136,7 +138,8 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str) -> list[
         )
 
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
-        order = read_order(body.fields(seconds=body.seconds), decimals=chain.terms.decimals, image_needed=False)
+        fields = complete(body.fields(seconds=body.seconds), models)
+        order = read_order(fields, decimals=chain.terms.decimals, image_needed=False)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 
     async def get_quote(call: Call, quote_id: QuoteIdPath) -> web.Response:

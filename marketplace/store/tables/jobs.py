@@ -85,6 +85,7 @@ class AllocationRow(SQLModel, table=True):
     retry_extend: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     retry_of: str | None = None
     consumer_id: str | None = None
+    model: str | None = None
     registry_auth_id: str | None = Field(default=None, index=True)
     auto_extend_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     auto_extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})

@@ -1,0 +1,116 @@
+"""The operator's file of models, and what a job that names one of them is completed with."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from marketplace.domain.catalogue import UnknownName, find_class
+from marketplace.domain.models import Model, ModelCatalogue
+from marketplace.errors import DetailCode, Invalid, SettingsError
+from marketplace.services.job_orders import MAX_SECONDS, OrderFields, is_reference
+
+ARCHIVE: Final = "archive"
+"""Whatever a model gives can be packed."""
+_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+class _Entry(BaseModel):
+    """One table of the file; the names are those of `GET /v1/models/{name}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    image: str
+    description: str = Field(min_length=1, max_length=1000)
+    default_gpu: str
+    command: list[str] | None = None
+    min_vram_gb: int = Field(default=0, ge=0)
+    default_timeout_seconds: int = Field(default=3_600, ge=1, le=MAX_SECONDS)
+    estimated_time_seconds: int = Field(default=60, ge=1, le=MAX_SECONDS)
+    formats: Annotated[list[Literal["json", "text", "binary", "archive"]], Field(min_length=1)] = ["json"]
+    input_schema: dict[str, Any] = Field(default_factory=dict)
+
+
+class _Name(BaseModel):
+    name: Annotated[str, StringConstraints(pattern=_NAME)]
+
+
+def load_models(path: Path | None) -> ModelCatalogue:
+    """The models of a TOML file, a table each; none without a file. Raises SettingsError with what is wrong where."""
+    if path is None:
+        return ModelCatalogue()
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"models: {path} can't be read: {error}") from error
+    try:
+        return ModelCatalogue([_model(name, table) for name, table in tables.items()])
+    except ValueError as error:
+        raise SettingsError(f"models: {path}: {error}") from error
+
+
+def complete(fields: OrderFields, models: ModelCatalogue) -> OrderFields:
+    """The fields with what the named model supplies; what the job says itself stands. Raises Invalid."""
+    if fields.model is None:
+        return fields
+    if fields.image is not None:
+        raise Invalid.field("model", DetailCode.CONFLICT, "name an image or a model, not both")
+    try:
+        model = models.get(fields.model)
+    except UnknownName as unknown:
+        raise Invalid.field(
+            "model", DetailCode.UNKNOWN_MODEL, "is no model we know; GET /v1/models lists them",
+            suggestions=unknown.suggestions,
+        ) from unknown  # fmt: skip
+    offered = (*model.formats, *(() if ARCHIVE in model.formats else (ARCHIVE,)))
+    if fields.output.format not in offered:
+        raise Invalid.field(
+            "output_config.format", DetailCode.NOT_ALLOWED, f"is nothing that {model.name} gives", allowed=offered
+        )
+    classless = not (fields.gpu or fields.gpu_type or fields.gpu_types)
+    timeless = fields.max_minutes is None and fields.timeout_seconds is None and fields.seconds is None
+    return replace(
+        fields,
+        model=model.name,
+        image=model.image,
+        command=model.command if fields.command is None else fields.command,
+        gpu=model.default_class if classless else fields.gpu,
+        min_vram_gb=max(fields.min_vram_gb or 0, model.min_vram_gb) or fields.min_vram_gb,
+        timeout_seconds=model.default_timeout_s if timeless else fields.timeout_seconds,
+        estimated_seconds=model.estimated_time_s,
+    )
+
+
+def _model(name: str, table: object) -> Model:
+    try:
+        _Name.model_validate({"name": name})
+        entry = _Entry.model_validate(table)
+        default_class = find_class(entry.default_gpu).id
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"[{name}] {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except UnknownName as unknown:
+        near = ", ".join(unknown.suggestions)
+        raise ValueError(f"[{name}] default_gpu: {unknown.name} is no class (near: {near or 'none'})") from unknown
+    if not is_reference(entry.image):
+        raise ValueError(f"[{name}] image: {entry.image!r} is not an image reference")
+    return Model(
+        name=name,
+        image=entry.image,
+        description=entry.description,
+        default_class=default_class,
+        command=None if entry.command is None else tuple(entry.command),
+        min_vram_gb=entry.min_vram_gb,
+        default_timeout_s=entry.default_timeout_seconds,
+        estimated_time_s=entry.estimated_time_seconds,
+        formats=tuple(entry.formats),
+        input_schema=_json(entry.input_schema),
+    )
+
+
+def _json(schema: Mapping[str, Any]) -> str:
+    return json.dumps(schema, separators=(",", ":"))

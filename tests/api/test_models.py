@@ -1,0 +1,133 @@
+"""Models over HTTP: listed, quoted, run, on the receipt; a real market, the real program, a scripted node."""
+
+import asyncio
+
+import pytest
+
+from marketplace.app import Market
+from marketplace.protocol.sealing import unseal
+from marketplace.protocol.terms import JobSpec
+from tests.api.conftest import Renter, Wallet, settings_in
+from tests.api.scripted_node import ScriptedNode
+from tests.api.test_job_fields import run_to_exit
+from tests.api.test_jobs import ALLOWANCE, balanced, until
+
+IMAGE = "registry.test/models/tiny@sha256:" + "a" * 64
+FILE = f"""
+[gpt2]
+image = "{IMAGE}"
+command = ["runner", "generate"]
+description = "Text goes on."
+default_gpu = "cpu-small"
+default_timeout_seconds = 120
+estimated_time_seconds = 9
+formats = ["json", "text"]
+input_schema = {{ type = "string" }}
+
+[embed]
+image = "registry.test/models/embed:1"
+description = "Text as numbers."
+default_gpu = "cpu-small"
+"""
+
+
+@pytest.fixture
+async def live_market(tmp_path, chain):
+    file = tmp_path / "models.toml"
+    file.write_text(FILE)
+    settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    settings = settings.model_copy(update={"models": settings.models.model_copy(update={"file": file})})
+    market = Market.build(settings)
+    await market.start()
+    async with asyncio.timeout(20):
+        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.02)
+    yield market
+    await market.stop()
+
+
+@pytest.fixture
+async def allowed(renter):
+    await renter.deposit("20")
+    _, prepared, _ = await renter("POST", "/v1/allowance", json=ALLOWANCE)
+    await renter.send(prepared)
+    return renter
+
+
+@pytest.fixture
+async def node(chain, live_market, live_call):
+    node = ScriptedNode(await Renter.funded(Wallet(), chain, live_market, live_call))
+    await node.register()
+    assert (await node.connect(live_call))["type"] == "hello"
+    yield node
+    await node.close()
+
+
+async def test_models_are_listed_and_read(renter):
+    status, listed, _ = await renter("GET", "/v1/models")
+    assert (status, [model["name"] for model in listed["models"]], listed["total"]) == (200, ["embed", "gpt2"], 2)
+    _, page, _ = await renter("GET", "/v1/models?limit=1")
+    assert (len(page["models"]), page["has_more"]) == (1, True)
+    assert await _read(renter, "gpt2") == {
+        "name": "gpt2", "image": IMAGE, "description": "Text goes on.", "default_gpu": "cpu-small", "min_vram_gb": 0,
+        "default_timeout_seconds": 120, "estimated_time_seconds": 9, "formats": ["json", "text"],
+        "input_schema": {"type": "string"},
+    }  # fmt: skip
+    status, answer, _ = await renter("GET", "/v1/models/gpt3")
+    assert (status, answer["error"]) == (404, "not_found")
+
+
+async def _read(renter, name):
+    status, model, _ = await renter("GET", f"/v1/models/{name}")
+    assert status == 200, model
+    return model
+
+
+async def test_a_model_runs_by_its_name_and_is_named_on_job_list_and_receipt(allowed, node, live_market):
+    status, quote, _ = await allowed("POST", "/v1/quote", json={"model": "gpt2"})
+    assert status == 200, quote
+    assert (quote["class"], quote["max_seconds"], quote["estimated_time_seconds"]) == ("cpu-small", 120, 9)
+    body = {"model": "gpt2", "quote": quote["quote"]}
+    submitting = asyncio.create_task(allowed("POST", "/v1/jobs", json=body))
+    asked = await node.next_request()
+    spec = JobSpec.model_validate_json(unseal(bytes(node.key), asked[1].sealed_spec))
+    assert (spec.image, spec.command, spec.limit_ms) == (IMAGE, ("runner", "generate"), 120_000)
+    await node.requests.put(asked)
+    job_id = await run_to_exit(live_market, allowed, node, submitting, 0, final=True)
+    job = await until(allowed, job_id, "completed")
+    balanced(job)
+    assert (job["model"], job["image"], job["timeout_seconds"]) == ("gpt2", IMAGE, 120)
+    for wanted, found in (("gpt2", [job_id]), ("embed", []), ("none", [])):
+        _, listed, _ = await allowed("GET", f"/v1/jobs?model={wanted}")
+        assert ([(entry["job_id"], entry["model"]) for entry in listed["jobs"]], listed["total"]) == (
+            [(each, wanted) for each in found], len(found),
+        )  # fmt: skip
+        _, past, _ = await allowed("GET", f"/v1/jobs/history?model={wanted}")
+        assert past["total"] == len(found)
+    async with asyncio.timeout(20):
+        while (receipt := (await allowed("GET", f"/v1/jobs/{job_id}/receipt"))[1]).get("model") is None:  # noqa: ASYNC110 - what a renter does
+            await asyncio.sleep(0.05)
+    assert receipt["model"] == "gpt2"
+
+
+async def test_wrong_models_are_refused_before_anything_is_spent(renter):
+    for body, code in (
+        ({"model": "gtp2"}, "unknown_model"),
+        ({"model": "gpt2", "image": "busybox:1"}, "conflict"),
+        ({"model": ""}, "out_of_range"),
+        ({"gpu": "cpu-small"}, "required"),
+    ):
+        status, answer, _ = await renter("POST", "/v1/jobs", json=body)
+        assert (status, answer["details"][0]["code"]) == (422, code), answer
+    status, answer, _ = await renter("POST", "/v1/quote", json={"model": "gtp2"})
+    assert (status, answer["details"][0]["suggestions"]) == (422, ["gpt2"])
+
+
+async def test_a_group_names_a_model_too(allowed, node):
+    status, group, _ = await allowed("POST", "/v1/groups", json={"job": {"model": "gpt2"}, "count": 1})
+    assert status == 201, group
+    _, request = await node.next_request()
+    spec = JobSpec.model_validate_json(unseal(bytes(node.key), request.sealed_spec))
+    assert (spec.image, spec.command, spec.limit_ms) == (IMAGE, ("runner", "generate"), 120_000)
+    status, answer, _ = await allowed("POST", "/v1/groups", json={"job": {"model": "gtp2"}, "count": 1})
+    assert (status, answer["details"][0]["code"]) == (422, "unknown_model")
