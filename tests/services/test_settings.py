@@ -6,6 +6,7 @@ import pytest
 
 from marketplace.errors import SettingsError
 from marketplace.settings import dump_settings, load_settings
+from marketplace.store.engine import name_of
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +69,14 @@ def test_a_dump_hides_what_urls_carry(tmp_path):
     settings = load_settings(write(tmp_path, "[chain]\nrpc_url = 'https://me:pw@rpc.example.test/v2/KEY?api-key=K'\n"))
     shown = dump_settings(settings)["chain"]["rpc_url"]
     assert shown == "https://rpc.example.test/…"
+
+
+def test_a_database_is_a_file_or_a_url_whose_password_stays_hidden(tmp_path):
+    url = "postgresql://market:sesame@127.0.0.1/market"
+    settings = load_settings(write(tmp_path, f"[store]\nurl = '{url}'\n"))
+    assert settings.database == url
+    assert "sesame" not in repr(settings) + repr(dump_settings(settings)) + name_of(url)
+    for wrong in ("mysql://market:sesame@127.0.0.1/market", f"{url}'\npath = 'market.sqlite3"):
+        with pytest.raises(SettingsError) as refused:
+            load_settings(write(tmp_path, f"[store]\nurl = '{wrong}'\n"))
+        assert "sesame" not in str(refused.value)
