@@ -12,6 +12,7 @@ from marketplace.client.account_models import EventList, JobMetrics, Usage
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
 from marketplace.client.files import FileCalls
+from marketplace.client.groups import GroupCalls
 from marketplace.client.intents import Intent, IntentStore
 from marketplace.client.keypairs import Keypair
 from marketplace.client.keys import KeyCalls
@@ -82,8 +83,8 @@ class ReaverClient:
     keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
     between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
     for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
-    stake: what a delegator does. files, webhooks, keys: what the account has. outputs: what
-    jobs left.
+    stake: what a delegator does. groups: many jobs of one body. files, webhooks, keys: what the account has.
+    outputs: what jobs left.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class ReaverClient:
         self._payments = Payments(self._calls, intents, now_s)
         self.stake = StakeCalls(self._calls, self._payments)
         self.files = FileCalls(self._calls)
+        self.groups = GroupCalls(self._calls, self._payments)
         self.outputs = OutputCalls(self._calls)
         self.webhooks = WebhookCalls(self._calls)
         self.keys = KeyCalls(self._calls)

@@ -132,6 +132,10 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "webhooks.test": lambda c: c.webhooks.test("wh_1"),
     "webhooks.deliveries": lambda c: c.webhooks.deliveries("wh_1", limit=1, offset=1),
     "webhooks.replay": lambda c: c.webhooks.replay("wh_1", after="1", since="t"),
+    "groups.submit": lambda c: c.groups.submit(JobRequest(image="a", gpu="cpu"), count=2, name="n", after=("job_1",)),
+    "groups.list_groups": lambda c: c.groups.list_groups(limit=1, offset=1),
+    "groups.get": lambda c: c.groups.get("grp_1", limit=1, offset=1),
+    "groups.cancel": lambda c: c.groups.cancel("grp_1"),
     "keys.create": lambda c: c.keys.create("n", ("jobs",), expires_at="t", per_day="1", total="1"),
     "keys.list_keys": lambda c: c.keys.list_keys(limit=1, offset=1),
     "keys.delete": lambda c: c.keys.delete("key_1"),
@@ -164,10 +168,10 @@ DIRECT: list[Called] = [
 async def test_a_call_is_declared(name: str) -> None:
     record = Record()
     client = ReaverClient("http://127.0.0.1:9")
-    parts = (client, client.files, client.outputs, client.webhooks, client.keys, client.stake)
+    parts = (client, client.files, client.outputs, client.webhooks, client.keys, client.stake, client.groups)
     for part in parts:
         part._calls = record  # type: ignore[attr-defined]
-    client._payments = client.stake._payments = record  # type: ignore[assignment]
+    client._payments = client.stake._payments = client.groups._payments = record  # type: ignore[assignment]
     with suppress(Done):
         await CALLS[name](client)
     assert record.called
@@ -183,7 +187,7 @@ def test_what_is_sent_inside_a_loop_is_declared(called: Called) -> None:
 def test_no_call_is_left_out() -> None:
     client = ReaverClient("http://127.0.0.1:9")
     parts = {"": client, "files.": client.files, "outputs.": client.outputs, "webhooks.": client.webhooks}
-    parts |= {"keys.": client.keys, "stake.": client.stake}
+    parts |= {"keys.": client.keys, "stake.": client.stake, "groups.": client.groups}
     named = {
         prefix + name
         for prefix, part in parts.items()

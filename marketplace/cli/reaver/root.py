@@ -8,6 +8,7 @@ from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
 from marketplace.cli.reaver.commands.doctor import doctor
 from marketplace.cli.reaver.commands.files import app as files
+from marketplace.cli.reaver.commands.groups import app as groups
 from marketplace.cli.reaver.commands.history import costs, history
 from marketplace.cli.reaver.commands.init import init
 from marketplace.cli.reaver.commands.jobs import app as jobs
@@ -82,6 +83,7 @@ app.command("quote")(quote)
 app.command("init")(init)
 app.command("run")(run_job)
 app.add_typer(jobs, name="jobs")
+app.add_typer(groups, name="groups")
 app.command("history")(history)
 app.command("costs")(costs)
 app.add_typer(files, name="files")

@@ -149,3 +149,21 @@ async def test_a_jobs_life_without_a_node(reaver: Type, tmp_path: Path) -> None:
     assert "no job ended then" in (await reaver("history", "--to", "2026-01-01", "--from", "2025-12-31")).stderr
     assert json.loads(await done(reaver, "costs", "--by", "gpu", "--json"))["group_by"] == "gpu"
     assert (await reaver("costs", "--by", "colour")).exit_code == Exit.REFUSED
+
+
+async def test_a_group_is_ordered_watched_and_cancelled(reaver: Type, tmp_path: Path) -> None:
+    run = ("run", "--image", "alpine", "--gpu", "cpu-small", "--max-price-per-hour", "0.6", "--name", "sweep")
+    made = json.loads(await done(reaver, *run, "--array", "3", "--json"))
+    assert (made["count"], made["name"]) == (3, "sweep")
+    lines = tmp_path / "lines"
+    lines.write_text("one\ntwo\n")
+    second = json.loads(await done(reaver, *run, "--array-inputs", str(lines), "--after", made["id"], "--json"))
+    assert (second["count"], second["after"]) == (2, [made["id"]])
+    listed = await done(reaver, "groups")
+    assert made["id"] in listed
+    assert second["id"] in listed
+    shown = await done(reaver, "groups", "get", made["id"])
+    assert "sweep" in shown
+    assert f"Group {second['id']} is" in await done(reaver, "groups", "cancel", second["id"])
+    for wrong in (("--array", "2", "--follow"), ("--array", "2", "--array-inputs", str(lines)), ("--after", "job_1")):
+        assert (await reaver(*run, *wrong)).exit_code == Exit.USAGE

@@ -58,6 +58,15 @@ def run_job(
         Path | None,
         typer.Option("--download", metavar="DIR", help="Wait for the end, and fetch what the job left, into DIR."),
     ] = None,
+    array: Annotated[
+        int | None, typer.Option("--array", min=1, max=1000, help="Order so many jobs of it, as a group.")
+    ] = None,
+    array_inputs: Annotated[
+        Path | None, typer.Option("--array-inputs", metavar="FILE", help="Or one job for each line: its input.")
+    ] = None,
+    after: Annotated[
+        list[str] | None, typer.Option("--after", metavar="ID", help="Of a group: a job or group to complete first.")
+    ] = None,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- CMD…]", help="Command instead of the image's own.", show_default=False),
@@ -82,6 +91,7 @@ def run_job(
       reaver run --image docker.io/myorg/job:latest --gpu h100 --region na --max-minutes 60
       reaver run --image myorg/train --gpu a100 --env EPOCHS=3 --max-price-per-hour 2.50
       reaver run --file job.yaml --max-minutes 30 --watch
+      reaver run --file job.yaml --array 100
       reaver run --file job.yaml --upload data.csv --download results
 
     \b
@@ -91,12 +101,12 @@ def run_job(
     """
     from marketplace.cli.reaver.commands.following import ending, show_end
     from marketplace.cli.reaver.commands.following import follow as follow_job
+    from marketplace.cli.reaver.commands.groups import submit_group
     from marketplace.cli.reaver.commands.outputs import fetch, free_folder, uploaded
     from marketplace.cli.reaver.commands.watching import watch as watch_job
 
-    if follow and watch:
-        raise typer.BadParameter("give one of --follow and --watch", param_hint="--watch")
-
+    many = array is not None or array_inputs is not None
+    _refuse_together(follow=follow, watch=watch, download=download is not None, many=many, after=bool(after))
     output = Output(as_json=as_json)
     connection = Connection(api, keypair, rpc, program, market)
     request = described(
@@ -124,6 +134,9 @@ def run_job(
         free_folder(download)
     if upload is not None:
         request = uploaded(output, connection, request, upload)
+    if many:
+        submit_group(output, connection, request, array, array_inputs, after)
+        return
     try:
         submission = run(output, lambda: with_client(connection, lambda client: _submit(output, client, request)))
     except KeyboardInterrupt:
@@ -144,6 +157,16 @@ def run_job(
         fetch(output, connection, job.id, download)
     show_end(output, ended)
     raise ending(ended)
+
+
+def _refuse_together(*, follow: bool, watch: bool, download: bool, many: bool, after: bool) -> None:
+    """Raise typer.BadParameter for options that would be without effect beside each other."""
+    if follow and watch:
+        raise typer.BadParameter("give one of --follow and --watch", param_hint="--watch")
+    if many and (follow or watch or download):
+        raise typer.BadParameter("goes without --follow, --watch and --download", param_hint="--array")
+    if after and not many:
+        raise typer.BadParameter("goes with --array or --array-inputs", param_hint="--after")
 
 
 async def _submit(output: Output, client: "ReaverClient", request: "JobRequest") -> "Submission":
