@@ -216,3 +216,25 @@ class OutputList(Answer):
     has_more: bool
     total_bytes: int
     manifest_sha256: str | None = None
+
+
+class Model(Answer):
+    """What a market runs by name."""
+
+    name: str
+    image: str
+    description: str
+    default_gpu: str
+    min_vram_gb: int
+    default_timeout_seconds: int
+    estimated_time_seconds: int
+    formats: tuple[str, ...] = ()
+    input_schema: dict[str, object] = Field(default_factory=dict)
+
+
+class ModelList(Answer):
+    """One page of models."""
+
+    models: tuple[Model, ...]
+    total: int
+    has_more: bool

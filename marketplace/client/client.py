@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote as quote_path
 
-from marketplace.client.account_models import EventList, JobMetrics, Usage
+from marketplace.client.account_models import EventList, JobMetrics, Model, ModelList, Usage
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
 from marketplace.client.files import FileCalls
@@ -383,7 +384,15 @@ class ReaverClient:
         """The receipt as the market gives it (JSON); check it with `protocol.receipts`."""
         return (await self._calls.get(f"{_JOBS}/{segment(job_id)}/receipt")).body
 
-    # nodes
+    # models and nodes
+
+    async def list_models(self, *, limit: int | None = None, offset: int | None = None) -> ModelList:
+        """What this market runs by name."""
+        return (await self._calls.get("/v1/models", page(limit, offset))).read(ModelList)
+
+    async def get_model(self, name: str) -> Model:
+        """One model."""
+        return (await self._calls.get(f"/v1/models/{quote_path(name, safe='')}")).read(Model)
 
     async def list_nodes(
         self,

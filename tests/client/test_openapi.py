@@ -106,6 +106,8 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "extend_job": lambda c: c.extend_job("job_1", 60),
     "receipt": lambda c: c.receipt("job_1"),
     "list_nodes": lambda c: c.list_nodes(gpu="cpu", region="eu", status="active", sort="price", limit=1, offset=1),
+    "list_models": lambda c: c.list_models(limit=1, offset=1),
+    "get_model": lambda c: c.get_model("gpt2"),
     "get_node": lambda c: c.get_node("node_1"),
     "usage": lambda c: c.usage("day", "2026-01-01", "2026-01-02", limit=1, offset=1),
     "vault": lambda c: c.vault(),

@@ -14,6 +14,7 @@ from marketplace.cli.reaver.commands.init import init
 from marketplace.cli.reaver.commands.jobs import app as jobs
 from marketplace.cli.reaver.commands.keys import app as keys
 from marketplace.cli.reaver.commands.login import login, logout, whoami
+from marketplace.cli.reaver.commands.models import app as models
 from marketplace.cli.reaver.commands.nodes import app as nodes
 from marketplace.cli.reaver.commands.quote import quote
 from marketplace.cli.reaver.commands.receipt import app as receipt
@@ -87,6 +88,7 @@ app.add_typer(groups, name="groups")
 app.command("history")(history)
 app.command("costs")(costs)
 app.add_typer(files, name="files")
+app.add_typer(models, name="models")
 app.add_typer(nodes, name="nodes")
 app.add_typer(vault, name="vault")
 app.add_typer(allow, name="allow")

@@ -167,3 +167,9 @@ async def test_a_group_is_ordered_watched_and_cancelled(reaver: Type, tmp_path: 
     assert f"Group {second['id']} is" in await done(reaver, "groups", "cancel", second["id"])
     for wrong in (("--array", "2", "--follow"), ("--array", "2", "--array-inputs", str(lines)), ("--after", "job_1")):
         assert (await reaver(*run, *wrong)).exit_code == Exit.USAGE
+
+
+async def test_a_market_without_models_says_so(reaver: Type) -> None:
+    assert json.loads(await done(reaver, "models", "--json"))["models"] == []
+    assert "jobs run any image" in (await reaver("models")).stderr
+    assert (await reaver("models", "get", "no/such")).exit_code == Exit.REFUSED
