@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from solders.keypair import Keypair
-from sqlalchemy import insert
 
 from marketplace.app import Market
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
@@ -36,11 +35,10 @@ from marketplace.services.clock import Ids, SystemClock, SystemRandom
 from marketplace.services.live import Change
 from marketplace.services.principals import Scope
 from marketplace.settings import load_settings
+from marketplace.store.allocations import Allocations, Attempts
 from marketplace.store.engine import Store
 from marketplace.store.log_lines import LogLines, StoredLine
 from marketplace.store.logins import Accounts, Login, Logins
-from marketplace.store.records import to_values
-from marketplace.store.tables.jobs import AllocationRow, AttemptRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,14 +188,15 @@ async def write_past(location: Path | str, jobs: int, wallets: int) -> Past:
     await store.write(accounts)
     for first in range(0, jobs, BATCH):
         rows = [
-            _finished(n, past.logins[n % wallets], ids, now - PAST_MS + n * PAST_MS // jobs)
+            _finished(n, n // wallets + 1, past.logins[n % wallets], ids, now - PAST_MS + n * PAST_MS // jobs)
             for n in range(first, min(first + BATCH, jobs))
         ]
         past.jobs += [allocation.job_id for allocation, _ in rows][: max(0, wallets - len(past.jobs))]
 
         def finished(tx: Transaction, rows: list[tuple[Allocation, Attempt]] = rows) -> None:
-            tx.execute(insert(AllocationRow), [to_values(allocation) for allocation, _ in rows])
-            tx.execute(insert(AttemptRow), [to_values(attempt) for _, attempt in rows])
+            for allocation, attempt in rows:
+                Allocations(tx).create(allocation)
+                Attempts(tx).create(attempt)
 
         await store.write(finished)
     if past.jobs:
@@ -207,12 +206,12 @@ async def write_past(location: Path | str, jobs: int, wallets: int) -> Past:
     return past
 
 
-def _finished(number: int, login: Login, ids: Ids, at_ms: int) -> tuple[Allocation, Attempt]:
+def _finished(number: int, nonce: int, login: Login, ids: Ids, at_ms: int) -> tuple[Allocation, Attempt]:
     allocation_id = AllocationId(ids.new("alloc"))
     money = {"ceiling_per_hour": Tokens(72_000), "deposit": Tokens(6_000)}
     allocation = Allocation(
         id=allocation_id, account_id=AccountId(login.subject), wallet=login.wallet, key=f"past-{number}",
-        body_hash=bytes(32), opener=Opener.MARKET, nonce=number // 2_000 + 1, escrow=f"BenchEscrow{number:033}",
+        body_hash=bytes(32), opener=Opener.MARKET, nonce=nonce, escrow=f"BenchEscrow{number:033}",
         terms_hash=number.to_bytes(32, "big"), spec='{"image":"docker.io/library/busybox:latest"}', submitted="{}",
         class_id="cpu-small", regions=("eu",), gpu_count=1, image="docker.io/library/busybox:latest", egress=False,
         disk_gb=2, priority=Priority.NORMAL, max_ms=Millis(300_000), max_attempts=3, stop_grace_ms=Millis(10_000),
