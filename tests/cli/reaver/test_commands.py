@@ -298,3 +298,14 @@ def test_exact_json_never_rounds() -> None:
     assert '"a": 0.10' in text
     assert '"e": 0.000000000000000001' in text
     assert json.loads(text)["b"] == [1, True, None, "x"]
+
+
+def test_bars_are_as_long_as_their_part() -> None:
+    from decimal import Decimal
+
+    from marketplace.cli.reaver.commands.history import bar
+
+    assert bar(Decimal(2), Decimal(2)) == "█" * 30
+    assert bar(Decimal(1), Decimal(2)) == "█" * 15
+    assert bar(Decimal("0.000001"), Decimal(2)) == "▏", "what is not zero is seen"
+    assert (bar(Decimal(0), Decimal(2)), bar(Decimal(0), Decimal(0))) == ("", "")

@@ -72,6 +72,17 @@ def test_every_command_teaches_by_help() -> None:
         ["allow", "grant"],
         ["stake"],
         ["crank"],
+        ["init"],
+        ["doctor"],
+        ["history"],
+        ["costs"],
+        ["files", "upload"],
+        ["webhooks", "add"],
+        ["keys", "create"],
+        ["groups"],
+        ["models", "get"],
+        ["jobs", "watch"],
+        ["jobs", "download"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", CODE, *arguments, "--help"], capture_output=True, text=True, check=True
