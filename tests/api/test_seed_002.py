@@ -47,7 +47,15 @@ def chain(tmp_path_factory):
 async def live_market(tmp_path, chain):
     """A market that takes nodes' word for their GPUs."""
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
-    settings = settings.model_copy(update={"market": settings.market.model_copy(update={"trust_hardware": True})})
+    file = tmp_path / "models.toml"
+    image = f"registry.test/models/gpt2@sha256:{'a' * 64}"
+    file.write_text(f'[gpt2]\nimage = "{image}"\ndescription = "Text goes on."\ndefault_gpu = "v100"\n')
+    settings = settings.model_copy(
+        update={
+            "market": settings.market.model_copy(update={"trust_hardware": True}),
+            "models": settings.models.model_copy(update={"file": file}),
+        }
+    )
     market = Market.build(settings)
     await market.start()
     async with asyncio.timeout(20):
