@@ -170,17 +170,20 @@ class HttpTransfers:
     async def _put(self, holder: Holder, folder: Path, file: FoundFile) -> OutputFile:
         digest = hashlib.sha256()
 
-        async def pieces() -> AsyncIterator[bytes]:
-            with await asyncio.to_thread(open_file, folder, file.path) as opened:
-                while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
-                    digest.update(piece)
-                    yield piece
-
         headers = {LEASE_HEADER: holder.lease_token, "Content-Type": "application/octet-stream"}
         path = self._path(holder, f"outputs/{quote(file.path, safe='/')}")
+        # Closed here and not in the iterator: a market that answers early leaves that one unfinished.
+        opened = await asyncio.to_thread(open_file, folder, file.path)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
+                digest.update(piece)
+                yield piece
+
         try:
-            async with self._http.stream("PUT", path, headers=headers, body=pieces()) as response:
-                taken = _output(await response.json())
+            with opened:
+                async with self._http.stream("PUT", path, headers=headers, body=pieces()) as response:
+                    taken = _output(await response.json())
         except MarketRefused as refused:
             if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 raise OutputTooLarge(refused.message) from refused

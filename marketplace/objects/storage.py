@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config  # exist for type checkers only
 
 CHUNK_BYTES: Final = 1 << 20
-"""Size of what is read and written at once. Chosen: measured 4 times the throughput of 64 KiB pieces."""
+"""Size of what is read and written at once; chosen."""
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+(?:/[A-Za-z0-9_.-]*[A-Za-z0-9_-])*")
 _PROBE: Final = "probe/alive"
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -497,7 +498,9 @@ async def test_openapi_describes_every_route(call, probe):
     status, document, _ = await call("GET", "/openapi.json")
     assert (status, document["openapi"]) == (200, "3.1.0")
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    assert described == {(route.method, route.path) for route in probe.market.routes}
+    # a pattern of a path's parameter is the router's own business
+    served = {(route.method, re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)) for route in probe.market.routes}
+    assert described == served
     make = document["paths"]["/v1/make"]["post"]
     assert set(make["responses"]) >= {"201", "400", "401", "403", "409", "413", "415", "422", "429", "500"}
     assert document["components"]["schemas"]["MadeResponse"]["properties"]["price"] == {

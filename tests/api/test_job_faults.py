@@ -493,12 +493,14 @@ async def test_progress_of_attempts_that_never_were_leaves_nothing_in_memory(mak
 # the store
 
 
-async def test_a_store_that_takes_no_writes_signs_nothing_and_goes_on_when_it_does(renter, make_node, quick_market):
+async def test_a_store_that_takes_no_writes_signs_nothing_and_goes_on_when_it_does(
+    renter, make_node, quick_market, tmp_path
+):
     node = await make_node()
     job_id, attempt = await started(renter, node, quick_market)
 
     # somebody else's transaction: every write of the market fails, after the patience that it has with that
-    locker = sqlite3.connect(quick_market.store.path, isolation_level=None)
+    locker = sqlite3.connect(next(tmp_path.rglob("*.sqlite3")), isolation_level=None)
     locker.execute("BEGIN IMMEDIATE")
     try:
         status, answer, _ = await submit(renter, "other")

@@ -40,13 +40,16 @@ async def allowed(renter):
 
 
 async def until(renter, job_id, *words):
+    pause = 0.05
     async with asyncio.timeout(30):
         while True:
             status, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
             assert status == 200, job
             if job["status"] in words:
                 return job
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            # a wallet may ask 120 times a minute, and some of these wait for seconds
+            pause = min(pause * 1.5, 1)
 
 
 async def submit(renter, key="k", **fields):

@@ -271,6 +271,7 @@ async def test_ready_and_healthy_once_the_chain_was_read(live_call):
         "inventory": "ok",
         "ready": "true",
         "store": "ok",
+        "objects": "ok",
         "chain": "ok",
     }
     assert (await live_call("GET", "/ready"))[0] == 200

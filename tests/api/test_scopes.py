@@ -19,7 +19,7 @@ OWNERS = {
     "/v1/vault": Scope.MONEY, "/v1/allowance": Scope.MONEY, "/v1/escrows": Scope.MONEY,
     "/v1/transactions": Scope.MONEY, "/v1/nodes": Scope.NODES, "/v1/stake": Scope.STAKE, "/v1/api-keys": Scope.KEYS,
     "/v1/events": Scope.WEBHOOKS, "/v1/webhooks": Scope.WEBHOOKS, "/v1/registry-auth": Scope.COMPUTE, "/v1/usage": Scope.MONEY,
-    "/v1/gpu-types": Scope.NODES, "/v1/prices": Scope.NODES, "/registry-auth": Scope.COMPUTE,
+    "/v1/gpu-types": Scope.NODES, "/v1/models": Scope.JOBS, "/v1/prices": Scope.NODES, "/registry-auth": Scope.COMPUTE,
 }  # fmt: skip
 """Which scope writes under a path. A new path fails this test until it stands here. Source: api.md section 4.5."""
 ANY_SCOPE = {"GET /v1/me", "POST /v1/auth/logout"}
