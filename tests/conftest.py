@@ -1,8 +1,12 @@
 """What every test starts from, whatever shell, machine or user runs it."""
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 KEPT = frozenset({"REAVER_CACHE", "REAVER_PROGRAM", "REAVER_KEEP_LOGS"})
@@ -19,3 +23,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Two cores run two tests and their processes: how long one example took says nothing about the code.
 settings.register_profile("reaver", deadline=None)
 settings.load_profile("reaver")
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own() -> Iterator[None]:
+    """A command that a test runs sets the process's logs up, on a stream that is closed when the test ends."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    for handler in [handler for handler in root.handlers if handler not in handlers]:
+        root.removeHandler(handler)
+    root.setLevel(level)
