@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import os
+import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from click.testing import Result
 from solders.keypair import Keypair
@@ -28,7 +32,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.fixture
-async def reaver(tmp_path: Path, chain: Running) -> AsyncIterator[Type]:
+async def environment(tmp_path: Path, chain: Running) -> AsyncIterator[dict[str, str]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     base = f"http://127.0.0.1:{port}"
@@ -43,17 +47,39 @@ async def reaver(tmp_path: Path, chain: Running) -> AsyncIterator[Type]:
     await asyncio.to_thread(chain.fund, wallet.pubkey())
     keypair = tmp_path / "id.json"
     keypair.write_text(json.dumps(list(bytes(wallet))))
-    run = Reaver({"REAVER_KEYPAIR": str(keypair), "REAVER_STATE_DIR": str(tmp_path / "state"), "REAVER_API": base})
     # Commands in this process have their output caught with whatever else is printed meanwhile.
     with capture_logs():
-        yield lambda *arguments: asyncio.to_thread(run, *arguments)
+        yield {"REAVER_KEYPAIR": str(keypair), "REAVER_STATE_DIR": str(tmp_path / "state"), "REAVER_API": base}
     await market.stop()
+
+
+@pytest.fixture
+def reaver(environment: dict[str, str]) -> Type:
+    run = Reaver(environment)
+    return lambda *arguments: asyncio.to_thread(run, *arguments)
 
 
 async def done(reaver: Type, *arguments: str) -> str:
     result = await reaver(*arguments)
     assert result.exit_code == 0, result.stderr
     return result.stdout
+
+
+async def test_the_login_of_the_integrators_page_runs(environment: dict[str, str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "integrator.md").read_text()
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", example[1], env=os.environ | environment, stdout=asyncio.subprocess.PIPE
+    )
+    token = (await process.communicate())[0].decode().strip()
+    assert process.returncode == 0
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(environment["REAVER_API"], headers=headers) as session,
+        session.get("/v1/jobs") as answer,
+    ):
+        assert (answer.status, (await answer.json())["total"]) == (200, 0)
 
 
 async def test_files_go_and_come_back(reaver: Type, tmp_path: Path) -> None:
