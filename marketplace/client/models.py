@@ -307,6 +307,9 @@ class JobRow(Answer):
     created_at: str
     completed_at: str | None = None
     reason: str | None = None
+    gpu: str | None = None
+    name: str | None = None
+    currency: str | None = None
 
 
 class JobList(Answer):

@@ -169,6 +169,7 @@ class Allocation:
     retry_on, retry_exit_codes: ends that another attempt follows. retry_at_ms: it begins no earlier.
     auto_extend_ms: how much time the market may add by itself, in all. auto_extended_ms: how much of it it has added.
     warned: bits of the warnings of little time left that were given (`domain.timing`).
+    expected_ms: how long it was expected to run when it was submitted; None in rows of before that was kept.
     version: rises with each write; a write names the version it read.
     """
 
@@ -231,6 +232,7 @@ class Allocation:
     consumer_id: str | None = None
     model: str | None = None
     registry_auth_id: RegistryAuthId | None = None
+    expected_ms: Millis | None = None
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:

@@ -199,7 +199,8 @@ def repeat_order(
     spec = JobSpec.model_validate_json(allocation.spec)
     fields = OrderFields(
         gpu_count=spec.gpu_count,
-        timeout_seconds=allocation.max_ms // 1000 if changes.timeout_seconds is None else changes.timeout_seconds,
+        # what it was submitted with: extensions of the first one are its own
+        timeout_seconds=spec.limit_ms // 1000 if changes.timeout_seconds is None else changes.timeout_seconds,
         max_price_per_gpu_second=changes.max_price_per_gpu_second,
         max_price_per_hour=changes.max_price_per_hour,
     )

@@ -277,6 +277,7 @@ class JobService:
             auto_extend_ms=order.auto_extend_ms,
             consumer_id=order.consumer_id,
             model=order.model,
+            expected_ms=await self._quotes.expected(caller.account_id, order),
         )
 
     async def _adopt(self, draft: Allocation, seal: Callable[[Transaction], None]) -> Allocation | None:

@@ -175,7 +175,7 @@ class QuoteService:
         expires = self._clock.now() + LIFETIME_MS
         quote_id = QuoteId(self._ids.new("quote"))
         spec_hash = order.spec.spec_hash().hex() if order.has_image else ""
-        expected = await self._expected(account_id, order)
+        expected = await self.expected(account_id, order)
         token = None
         if price is not None and deposit is not None:
             token = issue(
@@ -219,6 +219,13 @@ class QuoteService:
             because=() if fitting else explain(request, candidates),
             nearest=None if fitting else find_nearest(order, self._look(), self._chain.terms.decimals),
         )
+
+    async def expected(self, account_id: AccountId, order: Order) -> Millis:
+        """Median of the account's last runs of this image, else the model's figure, else the whole time."""
+        runs = await self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
+        if runs:
+            return Millis(min(int(statistics.median_low(runs)), order.limit))
+        return order.limit if order.estimated_ms is None else min(order.estimated_ms, order.limit)
 
     def deposit(self, price: Tokens, limit: Millis) -> Tokens:
         """What an escrow locks: due for the full time, at least the chain's minimum."""
@@ -271,10 +278,3 @@ class QuoteService:
             min_reputation=Fraction(order.min_reputation_millionths, 1_000_000),
             excluded=frozenset(barred),
         )
-
-    async def _expected(self, account_id: AccountId, order: Order) -> Millis:
-        """Median of the account's last runs of this image, else the model's figure, else the whole time."""
-        runs = await self._history(account_id, order.spec.image, _RUNS) if order.has_image else ()
-        if runs:
-            return Millis(min(int(statistics.median_low(runs)), order.limit))
-        return order.limit if order.estimated_ms is None else min(order.estimated_ms, order.limit)

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import insert, select
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
+from marketplace.domain.catalogue import ANY
 from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.errors import StaleLease
@@ -32,8 +33,9 @@ _NOT_OVER: Final = ", ".join(f"'{phase.value}'" for phase in AttemptPhase if pha
 class AllocationFilter:
     """What a list of allocations is narrowed to. statuses: None for all; unfunded ones are never listed.
 
-    ended_from_ms, ended_until_ms: when they ended, the second exclusive. With either the list is of ended ones, by
-    when they ended.
+    class_id: of the node that has or had it; of what no node has, each class that would do. `any`: those that asked
+    for several. ended_from_ms, ended_until_ms: when they ended, the second exclusive. With either the list is of ended
+    ones, by when they ended.
     """
 
     account_id: AccountId
@@ -131,12 +133,25 @@ def _values(allocation: Allocation) -> dict[str, Any]:
     return to_values(allocation) | {"status": allocation.status.value}
 
 
+LAST_RUNS: Final = (
+    "SELECT t.billed_ms FROM allocations a JOIN attempts t ON t.allocation_id = a.id AND t.number = a.attempt"
+    " WHERE a.account_id = :account AND a.image = :image AND a.status = 'completed'"
+    " ORDER BY a.created_at_ms DESC LIMIT :limit"
+)
 _LIVE_WORDS: Final = ", ".join(f"'{word}'" for word in JobStatus if word not in TERMINAL_STATUSES)
 _ENDED_WORDS: Final = ", ".join(f"'{word}'" for word in sorted(TERMINAL_STATUSES))
 COUNT_UNFINISHED: Final = (
     "SELECT count(*) FROM allocations WHERE account_id = :account AND funded_at_ms IS NOT NULL"  # noqa: S608 - ours
     f" AND status IN ({_LIVE_WORDS})"
 )
+
+
+_OF_CLASS: Final = (
+    f"(class_id = :class_id OR (class_id = '{ANY}' AND CASE WHEN attempt = 0 THEN tiers LIKE :any_of ELSE"  # noqa: S608 - ours
+    " EXISTS (SELECT 1 FROM attempts t WHERE t.allocation_id = allocations.id AND t.number = allocations.attempt"
+    " AND t.class_id = :class_id) END))"
+)
+"""Of which class it is. Classes are words of ours, which mean nothing to LIKE."""
 
 
 class AllocationPages:
@@ -151,7 +166,6 @@ class AllocationPages:
         if wanted.history:
             conditions += ["completed_at_ms IS NOT NULL", f"status IN ({_ENDED_WORDS})"]
         for column, value in (
-            ("class_id = :class_id", wanted.class_id),
             ("consumer_id = :consumer_id", wanted.consumer_id),
             ("model = :model", wanted.model),
             ("completed_at_ms >= :ended_from", wanted.ended_from_ms),
@@ -160,6 +174,9 @@ class AllocationPages:
             if value is not None:
                 conditions.append(column)
                 self.values[column.rpartition(":")[2]] = value
+        if wanted.class_id is not None:
+            conditions.append(_OF_CLASS)
+            self.values |= {"class_id": wanted.class_id, "any_of": f'%"{wanted.class_id}"%'}
         if wanted.label is not None:
             conditions.append(
                 "id IN (SELECT allocation_id FROM job_labels"
@@ -239,13 +256,7 @@ class Attempts:
 
     def list_runs(self, account_id: AccountId, image: str, limit: int) -> list[int]:
         """Billed milliseconds of an account's last completed runs of an image."""
-        rows = self._tx.rows(
-            "SELECT t.billed_ms FROM attempts t JOIN allocations a ON a.id = t.allocation_id AND a.attempt = t.number"
-            " WHERE a.account_id = :account AND a.image = :image AND a.status = 'completed'"
-            " AND a.funded_at_ms IS NOT NULL"
-            " ORDER BY a.created_at_ms DESC LIMIT :limit",
-            {"account": account_id, "image": image, "limit": limit},
-        )
+        rows = self._tx.rows(LAST_RUNS, {"account": account_id, "image": image, "limit": limit})
         return [int(row[0]) for row in rows]
 
     def write_vouchers(self, attempts: Iterable[Attempt]) -> None:

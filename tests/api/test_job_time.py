@@ -76,6 +76,14 @@ async def test_an_extension_inside_the_allowance_is_locked_told_and_used(renter,
     (data,) = await heard(renter, job_id, "escrow.extended")
     assert (data["added_seconds"], data["timeout_seconds"]) == (60, 62)
     assert (await extend(renter, job_id, 1, "late"))[1]["error"] == "already_terminal"
+    # once more is what was submitted, not what became of it; and what it took is what is expected of it
+    for change, seconds, expected in (({}, 2, 2), ({"timeout_seconds": 60}, 60, 3)):
+        repeating = asyncio.create_task(renter("POST", f"/v1/jobs/{job_id}/retry", json=change))
+        assert (await node.take()).spec.limit_ms == seconds * 1000
+        status, again, _ = await repeating
+        assert (status, again["estimated_time_seconds"]) == (201, expected), again
+        _, job, _ = await renter("GET", f"/v1/jobs/{again['id']}")
+        assert (job["timeout_seconds"], job["estimated_time_seconds"]) == (seconds, expected)
 
 
 async def test_a_node_that_did_not_hear_of_an_extension_is_told_with_its_heartbeat(renter, make_node, quick_market):

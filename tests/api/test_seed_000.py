@@ -108,6 +108,7 @@ async def test_a_job_is_submitted(renter, a100):
     assert list(listed) == ["jobs", "total", "has_more"]
     assert list(listed["jobs"][0]) == [
         "job_id", "status", "model", "id", "image", "node_id", "cost", "created_at", "completed_at", "reason",
+        "gpu", "name", "currency",
     ]  # fmt: skip
     status, job, _ = await renter("POST", f"/v1/jobs/{answer['id']}/cancel")
     assert status == 200

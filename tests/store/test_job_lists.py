@@ -6,10 +6,18 @@ import pytest
 
 from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
+from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
-from marketplace.store.allocations import COUNT_UNFINISHED, AllocationFilter, AllocationPages, Allocations, Attempts
+from marketplace.store.allocations import (
+    COUNT_UNFINISHED,
+    LAST_RUNS,
+    AllocationFilter,
+    AllocationPages,
+    Allocations,
+    Attempts,
+)
 from marketplace.store.engine import is_postgres
-from tests.services.test_meter import ALLOCATION
+from tests.services.test_meter import ALLOCATION, ATTEMPT
 from tests.store.test_hot_queries import postgres_scans
 
 ME = AccountId("acct_me")
@@ -89,6 +97,52 @@ async def test_labels_consumers_and_classes_narrow_together(store):
     assert await page(store, label=("team", "t1"), class_id="h100") == ([], 0)
 
 
+async def test_a_class_finds_the_jobs_that_a_node_of_it_has_and_those_that_it_may_get(store):
+    several = {"class_id": "any", "tiers": (("a100",), ("h100", "v100"))}
+    await fill(
+        store,
+        [
+            job(1, class_id="h100"),
+            job(2, **several, attempt=0),
+            job(3, **several, attempt=2),
+            job(4, class_id="v100", attempt=1),
+        ],
+    )
+
+    def attempts(tx):
+        for number, (first, second) in {3: ("a100", "h100"), 4: ("v100", "")}.items():
+            for n, class_id in enumerate((first, second), 1):
+                Attempts(tx).create(
+                    replace(ATTEMPT, allocation_id=AllocationId(f"alloc_{number:03}"), number=n, class_id=class_id)
+                )
+
+    await store.write(attempts)
+    assert await page(store, class_id="h100") == ([3, 2, 1], 3)
+    assert await page(store, class_id="a100") == ([2], 1)
+    assert await page(store, class_id="v100") == ([4, 2], 2)
+    assert await page(store, class_id="any") == ([3, 2], 2)
+    assert await page(store, class_id="cpu-small") == ([], 0)
+
+
+async def test_the_last_runs_of_an_image_are_read_from_an_index(store, location):
+    await fill(store, [job(n, ended=JobStatus.COMPLETED if n % 2 else None, attempt=1, image="i") for n in range(50)])
+
+    def runs(tx):
+        for n in range(50):
+            Attempts(tx).create(replace(ATTEMPT, allocation_id=AllocationId(f"alloc_{n:03}"), billed_ms=Millis(n)))
+
+    await store.write(runs)
+    assert await store.lookup(lambda tx: Attempts(tx).list_runs(ME, "i", 3)) == [49, 47, 45]
+    assert await store.lookup(lambda tx: Attempts(tx).list_runs(ME, "j", 3)) == []
+    text = LAST_RUNS.replace(":account", "'a'").replace(":image", "'b'").replace(":limit", "20")
+    if is_postgres(location):
+        assert await store.read(lambda tx: postgres_scans(tx, text)) == []
+        return
+    plan = [row[3] for row in await store.read(lambda tx: tx.rows("EXPLAIN QUERY PLAN " + text))]
+    assert plan[0].startswith("SEARCH a USING INDEX ix_allocations_runs (account_id=? AND image=?)"), plan
+    assert not any("B-TREE" in step for step in plan), plan
+
+
 class Counting:
     """A transaction that counts its statements."""
 
@@ -124,6 +178,8 @@ LISTS = {
     "one word": {"statuses": [JobStatus.RUNNING]},
     "several words": {"statuses": [JobStatus.RUNNING, JobStatus.COMPLETED]},
     "a label": {"label": ("a", "b")},
+    "a class": {"class_id": "h100"},
+    "a class and words": {"class_id": "h100", "statuses": [JobStatus.RUNNING, JobStatus.COMPLETED]},
     "history": {"ended_from_ms": 1, "ended_until_ms": 2},
     "words of the history": {"ended_from_ms": 1, "ended_until_ms": 2, "statuses": [JobStatus.FAILED]},
 }

@@ -12,7 +12,7 @@ from marketplace.api.json_bodies import dump_model
 from marketplace.api.native.job_views import JobEntry, JobList, JobViews
 from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.allocations import Allocation
-from marketplace.domain.catalogue import UnknownName, find_class
+from marketplace.domain.catalogue import ANY, UnknownName, find_class
 from marketplace.domain.lifecycle import FILTER_SYNONYMS, TERMINAL_STATUSES, JobStatus
 from marketplace.errors import DetailCode, Invalid
 from marketplace.services.clock import Clock
@@ -109,7 +109,7 @@ def _row(allocation: Allocation, entry: JobEntry, currency: str) -> tuple[str | 
         entry.status,
         entry.image,
         entry.model,
-        allocation.class_id,
+        entry.gpu,
         allocation.gpu_count,
         entry.node_id,
         allocation.name,
@@ -145,6 +145,8 @@ def _ended(word: str) -> JobStatus:
 
 
 def _class(name: str) -> str:
+    if name.casefold() == ANY:
+        return ANY
     try:
         return find_class(name).id
     except UnknownName as unknown:

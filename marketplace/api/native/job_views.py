@@ -204,6 +204,9 @@ class JobEntry(ResponseModel):
     created_at: SecondsInstant
     completed_at: MillisInstant | None
     reason: str | None
+    gpu: str
+    name: str | None
+    currency: str
 
 
 class JobList(ResponseModel):
@@ -317,7 +320,7 @@ class JobViews:
             image=allocation.image,
             model=allocation.model,
             image_digest=allocation.image_digest,
-            gpu=(latest.class_id if latest is not None else "") or allocation.class_id,
+            gpu=_class(allocation, latest),
             gpu_count=allocation.gpu_count,
             region=list(allocation.regions),
             priority=allocation.priority.value,
@@ -333,7 +336,7 @@ class JobViews:
             runtime=None if node_id is None else self._runtime_of(node_id),
             assigned_at=_at(latest.assigned_at_ms if latest is not None else None),
             estimated_cost=JsonNumber(deposit_for(allocation.ceiling_per_hour, allocation.max_ms), self._jobs.decimals),
-            estimated_time_seconds=allocation.max_ms // 1000,
+            estimated_time_seconds=_expected_s(allocation),
             retry_of=allocation.retry_of,
             retry=RetryView(
                 max_attempts=allocation.max_attempts,
@@ -365,7 +368,7 @@ class JobViews:
             status=allocation.status.value,
             job_id=allocation.job_id,
             estimated_cost=JsonNumber(cost, self._jobs.decimals),
-            estimated_time_seconds=allocation.max_ms // 1000,
+            estimated_time_seconds=_expected_s(allocation),
             currency=self._jobs.currency,
             max_cost=self.amount(allocation.deposit),
             quote_id=allocation.quote_id,
@@ -387,7 +390,21 @@ class JobViews:
             created_at=Millis(allocation.created_at_ms),
             completed_at=_at(allocation.completed_at_ms if allocation.terminal else None),
             reason=None if allocation.reason is Reason.RUNNING else allocation.reason.code,
+            gpu=_class(allocation, attempts[-1] if attempts else None),
+            name=allocation.name,
+            currency=self._jobs.currency,
         )
+
+
+def _expected_s(allocation: Allocation) -> int:
+    """How long it was expected to run when it was submitted, in whole seconds as a quote has it."""
+    expected = allocation.max_ms if allocation.expected_ms is None else allocation.expected_ms
+    return -(-expected // 1000)
+
+
+def _class(allocation: Allocation, latest: Attempt | None) -> str:
+    """Of the node that has or had it, before that what was asked for."""
+    return (latest.class_id if latest is not None else "") or allocation.class_id
 
 
 def _at(at_ms: int | None) -> Millis | None:

@@ -12,6 +12,7 @@ _RETRIED = "[8,9,10,18,19,20,21]"
 
 
 _FUNDED: Final = partial("funded_at_ms IS NOT NULL")
+_RUNS: Final = partial("status = 'completed'")
 _COMPLETED: Final = partial("completed_at_ms IS NOT NULL")
 
 
@@ -27,6 +28,7 @@ class AllocationRow(SQLModel, table=True):
         UniqueConstraint("wallet", "opener", "nonce", name="uq_allocations_wallet_opener_nonce"),
         Index("ix_allocations_listed", "account_id", "created_at_ms", "id", **_FUNDED),
         Index("ix_allocations_status", "account_id", "status", "created_at_ms", "id", **_FUNDED),
+        Index("ix_allocations_runs", "account_id", "image", "created_at_ms", **_RUNS),
         Index("ix_allocations_ended", "account_id", "completed_at_ms", "id", **_COMPLETED),
     )
 
@@ -90,6 +92,7 @@ class AllocationRow(SQLModel, table=True):
     auto_extend_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     auto_extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     warned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    expected_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class JobLabelRow(SQLModel, table=True):
