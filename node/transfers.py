@@ -91,7 +91,7 @@ class HttpTransfers:
         if name is not None and (folder / name).exists():
             return name  # a file that carries its name is whole
         if wanted.kind == "url":
-            return await self._fetch_url(wanted, folder)
+            return await fetch_url(self._outgoing, wanted, folder)
         return await _until_answered(lambda: self._fetch_from_market(holder, wanted, folder), "input", holder)
 
     async def deliver(self, holder: Holder, folder: Path) -> tuple[OutputFile, ...]:
@@ -133,33 +133,11 @@ class HttpTransfers:
                 said = response.content_disposition
                 name = wanted.name or (said.filename if said is not None else None) or "input"
                 expected = response.headers.get("ETag", "").strip('"')
-                return await _store(response.content.iter_chunked(CHUNK_BYTES), folder, name, expected)
+                return await store_input(response.content.iter_chunked(CHUNK_BYTES), folder, name, expected)
         except MarketRefused as refused:
             if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
                 raise InputUnavailable(refused.message) from refused
             raise
-
-    async def _fetch_url(self, wanted: JobInput, folder: Path) -> str:
-        """From where the renter says, a few times: what isn't there now may be there in a moment."""
-        url = wanted.url or ""
-        name = wanted.name or url_name(url)
-        for left in reversed(range(_URL_TRIES)):
-            try:
-                async with self._outgoing.request("GET", url, hops=_URL_HOPS, silence_s=_URL_SILENCE_S) as response:
-                    if response.status != HTTPStatus.OK:
-                        raise InputUnavailable(f"the input's host answered {response.status}")  # noqa: TRY301
-                    return await _store(response.content.iter_chunked(CHUNK_BYTES), folder, name, "")
-            except DestinationRefused as refused:
-                raise InputUnavailable(f"the input's URL: {refused}") from refused
-            except InputUnavailable:
-                if left == 0:
-                    raise
-            except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-                # Its text may hold the whole URL, and that a signature: it is nobody's but the renter's.
-                if left == 0:
-                    raise InputUnavailable(f"the input's host broke off: {type(error).__name__}") from error
-            await asyncio.sleep(_RETRY_S)
-        raise AssertionError("the last try answers or raises")
 
     async def _held(self, holder: Holder) -> dict[str, OutputFile]:
         headers = {LEASE_HEADER: holder.lease_token}
@@ -193,6 +171,32 @@ class HttpTransfers:
         return taken
 
 
+async def fetch_url(outgoing: Outgoing, wanted: JobInput, folder: Path) -> str:
+    """From where the renter says, a few times: what isn't there now may be there in a moment.
+
+    The name of the file. Raises InputUnavailable.
+    """
+    url = wanted.url or ""
+    name = wanted.name or url_name(url)
+    for left in reversed(range(_URL_TRIES)):
+        try:
+            async with outgoing.request("GET", url, hops=_URL_HOPS, silence_s=_URL_SILENCE_S) as response:
+                if response.status != HTTPStatus.OK:
+                    raise InputUnavailable(f"the input's host answered {response.status}")  # noqa: TRY301
+                return await store_input(response.content.iter_chunked(CHUNK_BYTES), folder, name, "")
+        except DestinationRefused as refused:
+            raise InputUnavailable(f"the input's URL: {refused}") from refused
+        except InputUnavailable:
+            if left == 0:
+                raise
+        except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            # Its text may hold the whole URL, and that a signature: it is nobody's but the renter's.
+            if left == 0:
+                raise InputUnavailable(f"the input's host broke off: {type(error).__name__}") from error
+        await asyncio.sleep(_RETRY_S)
+    raise AssertionError("the last try answers or raises")
+
+
 def _output(entry: object) -> OutputFile:
     """What the market says of one file. Raises MarketUnavailable where it can't be read."""
     try:
@@ -207,7 +211,7 @@ def url_name(url: str) -> str:
     return name if name and "/" not in name and is_output_path(name) else "input"
 
 
-async def _store(pieces: AsyncIterator[bytes], folder: Path, name: str, sha256: str) -> str:
+async def store_input(pieces: AsyncIterator[bytes], folder: Path, name: str, sha256: str) -> str:
     """Write a file under its name once it is whole. Raises InputUnavailable where it can't be."""
     if not is_output_path(name) or "/" in name or name == _PART:
         raise InputUnavailable(f"{name!r} can't be the name of a file")

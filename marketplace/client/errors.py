@@ -6,6 +6,7 @@ ClientError
 ├─ Unreachable          no answer at all; a spending call may have been taken, repeat it with the same key
 ├─ MalformedAnswer      an answer that isn't what api.md describes
 ├─ NoPrice              a quote without a price: nobody offers this yet, and no ceiling was named
+├─ NotHere              a field that only a market gives effect to, in a run on this machine
 ├─ LoginNeeded          no usable token and no keypair to make one
 ├─ KeypairError         the keypair file is missing, unreadable or not one
 ├─ UnsafeToSign         what the market asked to sign isn't what was requested; nothing was signed
@@ -99,6 +100,10 @@ class MalformedAnswer(ClientError):
 
 class NoPrice(ClientError):
     """The quote has no price."""
+
+
+class NotHere(ClientError):
+    """A run on this machine was asked for something that only a market has; nothing was run."""
 
 
 class LoginNeeded(ClientError):

@@ -15,6 +15,7 @@ import typer
 from node.cli.session import ConfigOption, JsonOption, fail, file_of, settings_of
 from node.cli.staking import RpcOption, drain_on_chain
 from node.cli.staking import register as register_staking
+from node.cli.trial import register as register_trial
 
 if TYPE_CHECKING:
     from node.hardware import Fit
@@ -408,3 +409,4 @@ def _log_to_stderr(*, as_json: bool) -> None:
 
 
 register_staking(app)
+register_trial(app)

@@ -56,6 +56,7 @@ from node.runtime.port import (
 )
 from node.runtime.private_images import PrivateImages
 from node.runtime.pulling import Puller
+from node.runtime.references import ImageName
 from node.runtime.sandbox import create_body
 from node.runtime.scratch import Disk, Disks
 
@@ -114,6 +115,28 @@ class DockerRuntime:
         self, reference: str, *, digest: str | None = None, max_bytes: int, login: Login | None = None
     ) -> Image:
         return await self._puller.prepare(reference, digest, max_bytes, login)
+
+    async def find_image(self, reference: str) -> Image | None:
+        """An image that lies on this machine under this name, whatever a registry has; None where none does.
+
+        One that was built here has no digest of a registry's: its name is empty, and its id stands for the digest.
+        Raises ImageUnavailable for a wrong name.
+        """
+        return await self._puller.find(reference)
+
+    @staticmethod
+    def registries_of(reference: str) -> frozenset[str]:
+        """The registry that an image names, as `private_registries` has it; none of a wrong name."""
+        try:
+            host = ImageName.parse(reference).host
+        except ImageUnavailable:
+            return frozenset()
+        return frozenset() if host is None else frozenset({host})
+
+    async def retire(self) -> None:
+        """Take away what outlives every container of this deployment: the firewall's rules, the folder of disks."""
+        await self._firewall.remove()
+        self._disks.leave()
 
     async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
         async with self._exclusive(key):

@@ -77,7 +77,8 @@ class AttemptKey:
 class Image:
     """An image that is present on this machine under exactly this digest.
 
-    reference: as the renter wrote it. name: without tag and digest. size_bytes: unpacked.
+    reference: as the renter wrote it. name: without tag and digest; empty for one that was built here and is in no
+    registry, which is known by its id. size_bytes: unpacked.
     """
 
     reference: str
@@ -92,7 +93,7 @@ class Image:
     @property
     def pinned(self) -> str:
         """`name@digest`: what containers are created from."""
-        return f"{self.name}@{self.digest}"
+        return f"{self.name}@{self.digest}" if self.name else self.digest
 
 
 @dataclass(frozen=True, slots=True)

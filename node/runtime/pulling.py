@@ -62,6 +62,19 @@ class Puller:
         self._check(present, max_bytes)
         return Image(reference, name.name, wanted, int(present["Size"]))
 
+    async def find(self, reference: str) -> Image | None:
+        """See `DockerRuntime.find_image`."""
+        name = ImageName.parse(reference)
+        found = await self.inspect(name.tagged)
+        if found is None:
+            return None
+        self._check(found, int(found["Size"]))
+        pinned = [each.rpartition("@") for each in found.get("RepoDigests") or ()]
+        digests = [digest for repository, _, digest in pinned if _short_name(repository) == _short_name(name.name)]
+        if digests:
+            return Image(reference, name.name, digests[0], int(found["Size"]))
+        return Image(reference, "", f"sha256:{str(found['Id']).removeprefix('sha256:')}", int(found["Size"]))
+
     async def inspect(self, pinned: str) -> dict[str, Any] | None:
         """What the engine knows of an image, None when it doesn't have it."""
         try:
@@ -179,6 +192,11 @@ def _headers(name: ImageName, login: Login | None) -> dict[str, str] | None:
     host = "https://index.docker.io/v1/" if registry_name(name.host) == DOCKER_HUB else name.host
     fields = {"username": login.username, "password": login.password, "serveraddress": host}
     return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()}
+
+
+def _short_name(repository: str) -> str:
+    """As people write it: engines differ in whether they spell Docker Hub out."""
+    return repository.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _split(host: str) -> tuple[str, int]:

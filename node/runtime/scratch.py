@@ -5,6 +5,7 @@ ENOSPC, never the operator's. It has no journal: it doesn't outlive the attempt.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -131,6 +132,11 @@ class Disks:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         room = os.statvfs(self._folder)
         return room.f_bavail * room.f_frsize
+
+    def leave(self) -> None:
+        """Delete the folder, where no disk is left in it."""
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
 
     def _image(self, name: str) -> Path:
         return self._folder / f"{name}.img"

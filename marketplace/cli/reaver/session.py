@@ -143,6 +143,7 @@ def _of_client(error: Exception) -> _Report | None:
         ((errors.Unreachable, errors.NotConfirmed), Exit.UNAVAILABLE, "unavailable"),
         ((errors.NoPrice,), Exit.REFUSED, "no_price"),
         ((errors.Declined,), Exit.DECLINED, "declined"),
+        ((errors.NotHere,), Exit.USAGE, "not_here"),
         ((errors.TransactionFailed,), Exit.REFUSED, "transaction_failed"),
         ((errors.ClientError,), Exit.INTERNAL, "malformed_answer"),
     )

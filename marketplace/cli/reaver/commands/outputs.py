@@ -16,14 +16,21 @@ def uploaded(output: Output, connection: Connection, request: "JobRequest", file
     """The request with the file as its input, sent where the market doesn't have it already."""
     from dataclasses import replace
 
-    if request.input is not None:
-        raise typer.BadParameter("the job file names an input already", param_hint="--upload")
-    if not file.is_file():
-        raise typer.BadParameter(f"{file} is no file", param_hint="--upload")
+    given_input(request, file)
     with output.working(f"sending {file.name}"):
         sent = run(output, lambda: with_client(connection, lambda client: client.files.ensure(file)))
     output.note(f"input: {sent.name}, {sent.size} bytes, {sent.file_id}")
     return replace(request, input=sent.file_id)
+
+
+def given_input(request: "JobRequest", file: Path | None) -> None:
+    """Raise typer.BadParameter where the file can't be the request's input."""
+    if file is None:
+        return
+    if request.input is not None:
+        raise typer.BadParameter("the job file names an input already", param_hint="--upload")
+    if not file.is_file():
+        raise typer.BadParameter(f"{file} is no file", param_hint="--upload")
 
 
 def free_folder(folder: Path) -> None:

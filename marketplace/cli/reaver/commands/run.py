@@ -1,7 +1,7 @@
 """`reaver run`: submit a job."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_job(
+    context: typer.Context,
     file: JobFile = None,
     image: Annotated[str | None, typer.Option("--image", help="Container image, by tag or digest.")] = None,
     gpu: Gpu = None,
@@ -67,6 +68,9 @@ def run_job(
     after: Annotated[
         list[str] | None, typer.Option("--after", metavar="ID", help="Of a group: a job or group to complete first.")
     ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Run it on this machine: same sandbox, no market, no escrow, no account.")
+    ] = False,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="[-- CMD…]", help="Command instead of the image's own.", show_default=False),
@@ -93,6 +97,12 @@ def run_job(
       reaver run --file job.yaml --max-minutes 30 --watch
       reaver run --file job.yaml --array 100
       reaver run --file job.yaml --upload data.csv --download results
+      reaver run --file job.yaml --local --upload data.csv --download results
+
+    \b
+    --local takes the image that lies on this machine under that name, else pulls it, and
+    follows it to its end. Ctrl-C stops it; nothing of it is left. What only a market
+    gives effect to (a price, a region, nodes, …) is refused by name.
 
     \b
     Interrupted before an answer (a lost connection, Ctrl-C)? Give the same command again:
@@ -102,7 +112,8 @@ def run_job(
     from marketplace.cli.reaver.commands.following import ending, show_end
     from marketplace.cli.reaver.commands.following import follow as follow_job
     from marketplace.cli.reaver.commands.groups import submit_group
-    from marketplace.cli.reaver.commands.outputs import fetch, free_folder, uploaded
+    from marketplace.cli.reaver.commands.local import run_here
+    from marketplace.cli.reaver.commands.outputs import fetch, free_folder, given_input, uploaded
     from marketplace.cli.reaver.commands.watching import watch as watch_job
 
     many = array is not None or array_inputs is not None
@@ -132,6 +143,10 @@ def run_job(
     needs_image(request)
     if download is not None:
         free_folder(download)
+    if local:
+        _refuse_of_a_market(context)
+        given_input(request, upload)
+        run_here(output, request, upload, download)
     if upload is not None:
         request = uploaded(output, connection, request, upload)
     if many:
@@ -167,6 +182,17 @@ def _refuse_together(*, follow: bool, watch: bool, download: bool, many: bool, a
         raise typer.BadParameter("goes without --follow, --watch and --download", param_hint="--array")
     if after and not many:
         raise typer.BadParameter("goes with --array or --array-inputs", param_hint="--after")
+
+
+_OF_A_MARKET: Final = ("watch", "array", "array_inputs", "after", "api", "keypair", "rpc", "program", "market")
+
+
+def _refuse_of_a_market(context: typer.Context) -> None:
+    """Raise typer.BadParameter for options that a run on this machine has no use for."""
+    for name in _OF_A_MARKET:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter("has no effect on a run on this machine", param_hint=f"--{name.replace('_', '-')}")
 
 
 async def _submit(output: Output, client: "ReaverClient", request: "JobRequest") -> "Submission":
