@@ -28,6 +28,9 @@ from marketplace.chain.reader import ChainReader
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.transactions import Assembler, CreateTokenAccount, SignedTransaction, Step, UnsignedTransaction
+from marketplace.localnet.caller import call
+from marketplace.localnet.config import load_config
+from marketplace.localnet.folder import DataFolder
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 
@@ -49,10 +52,20 @@ class Running:
     config: Path | None = None
 
     def fund(self, wallet: Pubkey) -> None:
-        """SOL, payment and stake tokens from the localnet's own faucet."""
+        """SOL, payment and stake tokens, as much as the localnet's own faucet command gives who names no amounts.
+
+        By the call that the command makes (tests/localnet/test_cli.py has the command itself): a process of its own
+        for each wallet of each test would cost the suite minutes.
+        """
         assert self.config is not None
-        command = [LOCALNET_COMMAND, "faucet", str(wallet), "--config", str(self.config)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        chosen = load_config(self.config)
+        running = DataFolder(chosen.data).running()
+        amounts = {
+            "lamports": int(chosen.faucet.sol * 10**9),
+            "payment": int(chosen.faucet.payment * 10**running.payment_decimals),
+            "stake": int(chosen.faucet.stake * 10**running.stake_decimals),
+        }
+        call(running.rpc, "localnetFaucet", [str(wallet), amounts], timeout_s=30)
 
 
 def program_file() -> Path:

@@ -1,4 +1,7 @@
-"""One whole market of real processes, shared by the tests of this package that one worker runs."""
+"""One whole market of real processes, shared by the tests of this package that one worker runs.
+
+The tests are in groups of about the same length (their `xdist_group`), so that two workers share them.
+"""
 
 import os
 from collections.abc import Iterator

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.e2e.test_jobs import TERMINAL, ended, run
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.engine,
-    pytest.mark.xdist_group("stack"),
+    pytest.mark.xdist_group("stack-faults"),
     pytest.mark.timeout(240, func_only=True),
 ]
 WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
@@ -179,11 +180,14 @@ def test_a_chain_killed_while_it_takes_a_transaction_neither_loses_the_job_nor_p
     stack.chain.stop()
     stack.start_chain({"REAVER_CRASH_AT": point})
     arguments = ("run", "--image", image_names["busybox"], "--gpu", "cpu-small", "--max-minutes", "3", "--name", point)
-    with contextlib.suppress(StackError):
-        # The chain dies on its first transaction, this job's or another: the command may wait that out, or give up.
-        stack.reaver(*arguments, "--", "echo", "once")
-    stack.chain.wait_dead()
-    stack.start_chain()
+    with ThreadPoolExecutor(1) as beside:
+        # The chain dies on its first transaction, this job's or another, and is back while the command still waits for
+        # it: the command may see that through, or give up.
+        command = beside.submit(stack.reaver, *arguments, "--", "echo", "once")
+        stack.chain.wait_dead()
+        stack.start_chain()
+        with contextlib.suppress(StackError):
+            command.result()
     opened = stack.wait_until("the job", lambda: named(stack, point) or submitted(stack, *arguments), 120)
     job = ended(stack, opened)
     assert job["status"] == "completed"

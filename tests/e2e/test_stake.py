@@ -29,7 +29,7 @@ from tests.e2e.conftest import HEARTBEAT_S
 from tests.e2e.stake_ledger import Ledger
 from tests.e2e.test_jobs import TERMINAL, money_is_conserved, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack-stake"), pytest.mark.timeout(900)]
 
 TOKEN = 1_000_000
 """Base units: both mints of the localnet have 6 decimals."""

@@ -10,7 +10,7 @@ from standardwebhooks import Webhook as Verifier
 from scripts.local_stack import Stack
 from tests.e2e.test_jobs import ended, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack-faults"), pytest.mark.timeout(240)]
 WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
 
 
