@@ -205,8 +205,15 @@ class Meter:
     ) -> tuple[list[Countersignature], list[Refusal]]:
         """Answers to the running vouchers of one heartbeat, durable when this returns.
 
-        A voucher that ends an attempt belongs into a state report and is refused here.
+        A voucher that ends an attempt belongs into a state report and is refused here. What is judged is written and
+        put in place under its locks whoever is cancelled: a voucher that is in the store and not in place would be
+        judged anew, and another one of its sequence countersigned as well.
         """
+        return await asyncio.shield(asyncio.ensure_future(self._countersign(node_id, beats)))
+
+    async def _countersign(
+        self, node_id: NodeId, beats: tuple[AllocationBeat, ...]
+    ) -> tuple[list[Countersignature], list[Refusal]]:
         signed: list[Countersignature] = []
         refused: list[Refusal] = []
         fresh: list[Attempt] = []

@@ -1,5 +1,6 @@
 """The meter countersigns a voucher whole or refuses it; each field that is wrong has its objection."""
 
+import asyncio
 import hashlib
 from dataclasses import replace
 
@@ -13,9 +14,14 @@ from marketplace.domain.money import amount_due
 from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import Bps, Lamports, Millis, Tokens
 from marketplace.domain.reasons import Reason
+from marketplace.protocol.control import AllocationBeat, AttemptState, SignedVoucher
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from marketplace.services.chain_port import MarketTerms
-from marketplace.services.meter import Objection, Reading, objection
+from marketplace.services.clock import Ids, ManualClock, SystemRandom
+from marketplace.services.live import Change, Live
+from marketplace.services.meter import Meter, Objection, Reading, objection
+from marketplace.store.allocations import Attempts
+from marketplace.store.engine import Store
 
 PROGRAM, GENESIS, ESCROW, WALLET, ACCOUNT = (hashlib.sha256(name).digest() for name in (b"p", b"g", b"e", b"w", b"a"))
 PRICE = Tokens(3_600_000)
@@ -196,3 +202,52 @@ def test_nothing_follows_a_final_voucher():
 
 def test_more_than_the_deposit_is_refused():
     assert found(voucher(), attempt=replace(ATTEMPT, deposit=Tokens(9_999))) is Objection.AMOUNT
+
+
+class Chain:
+    terms = TERMS
+
+    def now(self) -> Millis:
+        return Millis(STARTED + 10_000)
+
+
+class MarketKey:
+    """The market's own key, and no other."""
+
+    def holds(self, meter: str | None) -> bool:
+        return meter is None
+
+    def sign(self, meter: str | None, message: bytes) -> bytes:
+        return SigningKey(b"m" * 32).sign(message).signature
+
+
+async def test_a_voucher_of_a_heartbeat_that_is_given_up_is_in_place_and_in_the_store_or_in_neither(tmp_path):
+    store, clock = Store(tmp_path / "market.sqlite3"), ManualClock(METER_AT + 10_000)
+    await store.open()
+    live = Live(store, clock, Ids(clock, SystemRandom()), Chain(), "USDC")
+    await live.create(replace(ALLOCATION, attempt=0, opening=True))
+    await live.change(ALLOCATION.id, lambda a, _: Change(replace(a, attempt=1), ATTEMPT))
+    meter = Meter(store, Chain(), live, clock, MarketKey())
+
+    def beat(billed: int) -> tuple[AllocationBeat, ...]:
+        made = voucher(billed)
+        signature = SigningKey(b"n" * 32).sign(made.signing_bytes()).signature
+        sent = SignedVoucher(fields=made.fields(), signature=signature)
+        return (
+            AllocationBeat(
+                allocation_id=ALLOCATION.id, attempt=1, lease_token="lease", state=AttemptState.RUNNING, voucher=sent
+            ),
+        )
+
+    given_up = asyncio.create_task(meter.countersign(ATTEMPT.node_id, beat(9_000)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    # the same sequence with another bill: the first is as good as told, although nobody heard the answer
+    signed, refused = await meter.countersign(ATTEMPT.node_id, beat(10_000))
+    assert (signed, [r.code for r in refused]) == ([], [Objection.SEQUENCE])
+    kept = await store.lookup(lambda tx: Attempts(tx).find(ALLOCATION.id, 1))
+    assert kept.billed_ms == live.attempt(ALLOCATION.id).billed_ms == 9_000
+    await store.close()
