@@ -182,7 +182,7 @@ class Market:
             rate_limits=RateLimits(
                 store, clock, flush_ms=settings.limits.flush_ms, on_failure=metrics.rate_store_failures.inc
             ),
-            idempotency=Idempotency(store, clock),
+            idempotency=Idempotency(store, clock, keeper),
             streams=streams,
             tokens=tokens,
             logins=logins,

@@ -4,16 +4,20 @@ A key binds to the body when the intent is written or the call succeeds; errors 
 case that writes an intent calls `KeyInUse.bind(tx)` in the intent's own unit of work, so that key and intent are
 durable together; the frame binds the key of every other call together with its answer. After a bound call that
 ended in an error (402, 503, a crash) the next one runs the use case again, which finds its intent and goes on.
+
+A kept answer that has secrets is sealed as a whole, as everything secret in the store is: who reads the store reads
+none of them.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from marketplace.domain.quantities import Millis
 from marketplace.errors import IdempotencyInProgress, IdempotencyKeyReused, Malformed
 from marketplace.services.clock import Clock
+from marketplace.services.stored_secrets import SecretKeeper, StoredSecret
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.idempotency import IdempotencyKeys, KeyScope, StoredAnswer
 
@@ -21,6 +25,8 @@ RETENTION_MS: Final = 24 * 3600 * 1000
 """How long answers are kept. Specified: api.md section 1.2."""
 SECRET_RETENTION_MS: Final = 5 * 60 * 1000
 """How long secrets in them are. Specified: api.md section 1.2."""
+_SEALED: Final = b"\0"
+"""Begins a kept body that is sealed; no JSON text begins so."""
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -55,15 +61,16 @@ def check_key(key: str) -> str:
 class Idempotency:
     """Keys of running calls in memory (SQLite means one process), of finished ones in the store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, keeper: SecretKeeper) -> None:
         self._store = store
         self._clock = clock
+        self._keeper = keeper
         self._running: set[KeyScope] = set()
 
     async def begin(self, scope: KeyScope, body_sha256: bytes, *, given: bool) -> KeyInUse | StoredAnswer:
         """Start a call, or the answer to replay. Every KeyInUse returned is given back by `end`.
 
-        Raises IdempotencyInProgress, IdempotencyKeyReused.
+        Raises IdempotencyInProgress, IdempotencyKeyReused, Unreadable.
         """
         if scope in self._running:
             raise IdempotencyInProgress
@@ -77,7 +84,7 @@ class Idempotency:
                 if bound.body_sha256 != body_sha256:
                     raise IdempotencyKeyReused
                 if bound.answer is not None:
-                    return bound.answer
+                    return self._opened(scope, bound.answer)
             begun = True
             return KeyInUse(scope, body_sha256, given, now)
         finally:
@@ -89,7 +96,8 @@ class Idempotency:
     ) -> None:
         """Keep the answer of a call that succeeded."""
         secrets_until = Millis(self._clock.now() + SECRET_RETENTION_MS) if has_secrets else None
-        answer = StoredAnswer(status, headers, body, secrets_until)
+        kept = self._sealed(key.scope, body) if has_secrets else body
+        answer = StoredAnswer(status, headers, kept, secrets_until)
 
         def keep(tx: Transaction) -> None:
             key.bind(tx)
@@ -105,7 +113,23 @@ class Idempotency:
         """Whether secrets in this answer are replayed as null."""
         return answer.secrets_until is not None and answer.secrets_until <= self._clock.now()
 
+    def _sealed(self, scope: KeyScope, body: bytes) -> bytes:
+        """The body as one value: mark, id of the ring's key, space, sealed bytes."""
+        sealed = self._keeper.seal(_purpose(scope), body)
+        return _SEALED + sealed.key_id.encode() + b" " + sealed.sealed
+
+    def _opened(self, scope: KeyScope, answer: StoredAnswer) -> StoredAnswer:
+        """The answer as it was given. One without the mark was kept before there was sealing."""
+        if not answer.body.startswith(_SEALED):
+            return answer
+        key_id, _, sealed = answer.body.removeprefix(_SEALED).partition(b" ")
+        return replace(answer, body=self._keeper.unseal(_purpose(scope), StoredSecret(key_id.decode(), sealed)))
+
     async def forget_expired(self) -> int:
         """Delete keys past their retention; how many."""
         now = self._clock.now()
         return await self._store.write(lambda tx: IdempotencyKeys(tx).forget_expired(now))
+
+
+def _purpose(scope: KeyScope) -> str:
+    return f"answer {scope.subject} {scope.route} {scope.key}"

@@ -14,6 +14,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stac
 ENV = "planted-value-of-a-variable"
 REFUSED = "planted-value-of-a-refused-job"
 TOKEN = "planted.bearer.token"
+SECRET = "planted-value-of-a-job-secret"
+PASSWORD = "planted-password-of-a-registry"
+MARKER = "harmless-marker"
+"""Stands beside the secrets: where it is not, nothing was looked through."""
+TELLING = frozenset({"events", "chain_events", "outbox"})
+"""Tables of what happened; `env` of a job is shown to its owner, and stands with the job."""
 
 
 @pytest.fixture
@@ -37,13 +43,13 @@ def restart(stack: Stack) -> None:
         stack.wait_until(f"{node.name} to take work", lambda n=node: stack.node_is_available(n.id))
 
 
-def written(stack: Stack) -> dict[str, str]:
-    """Every log line, and every row of the market's store that tells what happened."""
+def written(stack: Stack, tables: frozenset[str] | None = TELLING) -> dict[str, str]:
+    """Every log line, and every row of these tables of the market's store; None: of all."""
     found = {path.name: path.read_text(errors="replace") for path in (stack.home / "logs").iterdir()}
     for database in (stack.home / "market").rglob("*.sqlite3"):
         with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
-            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            for table in tables & {"events", "chain_events", "outbox"}:
+            there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            for table in there if tables is None else there & tables:
                 found[f"{database.name}: {table}"] = str(connection.execute(f"SELECT * FROM {table}").fetchall())
     return found
 
@@ -77,6 +83,23 @@ def test_no_secret_is_in_a_log_an_event_or_an_error(talkative, image_names):
         with pytest.raises(StackError) as refused:
             stack.post("/v1/jobs", {"region": "eu", "maxMinutes": 1, **body})
         errors.append(str(refused.value))
+    body = {"image": image, "gpu": "cpu-small", "command": ["sh", "-c", 'test -n "$S"'], "max_price_per_hour": "0.5"}
+    job_id = str(stack.post("/v1/jobs", {**body, "secrets": {"S": SECRET}, "name": MARKER, "env": {"M": MARKER}})["id"])
+    job = ended(stack, job_id)
+    assert (job["status"], job["secret_names"]) == ("completed", ["S"]), "it was there, in the container"
+    login = {"name": MARKER, "username": "robot", "password": PASSWORD, "registry": "registry.example"}
+    given = [
+        stack.post("/v1/api-keys", {"name": MARKER, "scopes": ["read"]})["key"],
+        stack.post("/v1/webhooks", {"url": "https://hooks.test/x", "description": MARKER})["secret"],
+    ]
+    assert "password" not in stack.post("/v1/registry-auth", login)
+    nowhere = [SECRET, PASSWORD, *given, stack.token()]
+    rows = written(stack, None)
+    assert {"allocations", "api_keys", "webhooks"} <= {
+        name.split(": ")[1] for name, text in rows.items() if ": " in name and MARKER in text
+    }
+    for name, text in (rows | {"job": json.dumps(job)}).items():
+        assert [secret[:12] for secret in nowhere if secret in text] == [], name
     held, stack._token = stack.token(), TOKEN
     assert stack.get("/v1/me", wallet=True) is None
     with pytest.raises(StackError) as refused:
