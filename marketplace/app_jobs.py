@@ -12,6 +12,7 @@ import structlog
 from solders.pubkey import Pubkey
 
 from marketplace.api.native.control import ControlChannels, control_routes
+from marketplace.api.native.credentials import credential_routes
 from marketplace.api.native.earnings import earnings_routes
 from marketplace.api.native.events import event_routes
 from marketplace.api.native.files import file_routes
@@ -48,7 +49,10 @@ from marketplace.chain.watcher import Watcher
 from marketplace.domain.destinations import Reach
 from marketplace.domain.ids import NodeId
 from marketplace.objects.storage import ObjectStorage
+from marketplace.outgoing import Outgoing
 from marketplace.protocol.control import Capabilities
+from marketplace.services.bucket_credentials import CredentialService
+from marketplace.services.bucket_deliveries import AT_ONCE, BucketCourier
 from marketplace.services.chain_acts import MarketKeys, MeterKeys, SolanaChain
 from marketplace.services.chain_events import ChainEvents
 from marketplace.services.chain_feed import ChainFeed
@@ -117,6 +121,7 @@ class JobMarket:
     files: FileService
     inputs: JobInputs
     outputs: JobOutputs
+    courier: BucketCourier
     groups: GroupService
     prices: PriceService
     feed: Feed
@@ -205,9 +210,14 @@ class JobMarket:
         reach = Reach.LOOPBACK_TOO if settings.market.local else Reach.PUBLIC
         inputs = JobInputs(storage, files, live, clock, reach)
         outputs = JobOutputs(store, storage, live, logs, clock, ids)
+        buckets = Reach.LOOPBACK_TOO if settings.outgoing.loopback else Reach.PUBLIC
+        credentials = CredentialService(store, keeper, clock, ids, buckets)
+        guarded = Outgoing(buckets, connections=8 * AT_ONCE, connections_per_host=8)
+        courier = BucketCourier(store, storage, live, outputs, credentials, guarded, clock)
         jobs = JobService(
-            store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, clock, ids, currency
-        )
+            store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, credentials, clock, ids,
+            currency,
+        )  # fmt: skip
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
         stake_actions = StakeActions(stake, link, transactions, chain.now)
@@ -237,6 +247,7 @@ class JobMarket:
             files=files,
             inputs=inputs,
             outputs=outputs,
+            courier=courier,
             groups=groups,
             prices=prices,
             feed=feed,
@@ -263,7 +274,8 @@ class JobMarket:
                 *file_routes(files),
                 *registry_auth_routes(secrets),
                 *output_routes(jobs, outputs),
-                *transfer_routes(inputs, outputs),
+                *transfer_routes(inputs, outputs, courier),
+                *credential_routes(credentials),
                 *event_routes(feed, jobs, streams),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
                 *stake_routes(stake, stake_actions),
@@ -302,6 +314,7 @@ class JobMarket:
             "log-cleaning": leased("log-cleaning", self._clean),
             "file-cleaning": leased("file-cleaning", self._clean_files),
             "feed-cleaning": leased("feed-cleaning", self._clean_feed),
+            "bucket-deliveries": self._once_ready(self.courier.duty.run),
             "spend-alerts": leased("spend-alerts", self.alerts.work),
             **({} if self.crank is None else {"crank": leased("crank", self.crank.work)}),
         }
@@ -310,6 +323,7 @@ class JobMarket:
         """Say goodbye to nodes; what runs on them is not touched."""
         await self.channels.stop()
         await self.control.close()
+        await self.courier.stop()
 
     def _once_ready(self, work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def run() -> None:

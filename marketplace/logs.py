@@ -52,6 +52,8 @@ def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO 
     # The frame writes one line per request itself, without the query.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It tells its signatures when it debugs.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
 
 
 def _dumps(value: Any, default: Any = None, **_: Any) -> str:

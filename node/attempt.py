@@ -674,18 +674,22 @@ class AttemptRunner:
         return await self._deliver(end, outputs)
 
     async def _deliver(self, end: Ending, outputs: Path) -> Ending:
+        """Into the market's hands, and where no other attempt follows from there to where the renter wants them."""
         try:
             files = await self._unless_stopped(self._tools.transfers.deliver(self._holder, outputs))
+            end = replace(end, outputs=manifest_digest(files).hex() or None)
+            if files and end.final:
+                await self._unless_stopped(self._tools.transfers.hand_over(self._holder))
         except Stopped as stopped:
             stop = stopped.stop
             return replace(end, reason=stop.reason, final=stop.final, detail=stop.detail or None)
         except LeaseLost as error:
             return replace(end, reason=Reason.NODE_QUIT, final=False, detail=str(error))
         except OutputTooLarge as error:
-            return replace(end, reason=Reason.OUTPUT_TOO_LARGE, detail=str(error))
+            return replace(end, reason=Reason.OUTPUT_TOO_LARGE, final=True, detail=str(error))
         except OutputRefused as error:
-            return replace(end, reason=Reason.OUTPUT_DELIVERY_FAILED, detail=str(error))
-        return replace(end, outputs=manifest_digest(files).hex() or None)
+            return replace(end, reason=Reason.OUTPUT_DELIVERY_FAILED, final=True, detail=str(error))
+        return end
 
     @property
     def _holder(self) -> Holder:

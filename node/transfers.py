@@ -77,6 +77,10 @@ class Transfers(Protocol):
         """
         ...
 
+    async def hand_over(self, holder: Holder) -> None:
+        """Say that everything is sent; returns when it is where it belongs. Raises OutputRefused, LeaseLost."""
+        ...
+
 
 class HttpTransfers:
     """Over the market's HTTP, and guarded HTTP for what lies elsewhere."""
@@ -121,6 +125,24 @@ class HttpTransfers:
         except* (OutputTooLarge, OutputRefused, LeaseLost) as errors:
             raise errors.exceptions[0] from None
         return tuple(sorted(sent))
+
+    async def hand_over(self, holder: Holder) -> None:
+        while True:
+            state, detail = await _until_answered(lambda: self._hand_over(holder), "delivery", holder)
+            if state == "delivered":
+                return
+            if state == "failed":
+                raise OutputRefused(detail)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _hand_over(self, holder: Holder) -> tuple[str, str]:
+        headers = {LEASE_HEADER: holder.lease_token}
+        async with self._http.stream("POST", self._path(holder, "outputs"), headers=headers) as response:
+            answer = await response.json()
+        try:
+            return str(answer["state"]), str(answer.get("detail") or "the outputs could not be delivered")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise MarketUnavailable("the market does not say how the delivery is") from error
 
     def _path(self, holder: Holder, rest: str) -> str:
         node, key = quote(self._node_id, safe=""), holder.key

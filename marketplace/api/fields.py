@@ -115,6 +115,7 @@ RegistryAuthIdPath = Annotated[str, path_id("reg"), WithJsonSchema({"type": "str
 FileIdPath = Annotated[str, path_id("file"), WithJsonSchema({"type": "string", "pattern": "^file_"})]
 UploadIdPath = Annotated[str, path_id("upl"), WithJsonSchema({"type": "string", "pattern": "^upl_"})]
 GroupIdPath = Annotated[str, path_id("grp"), WithJsonSchema({"type": "string", "pattern": "^grp_"})]
+CredentialIdPath = Annotated[str, path_id("cred"), WithJsonSchema({"type": "string", "pattern": "^cred_"})]
 KeyIdPath = Annotated[str, path_id("key"), WithJsonSchema({"type": "string", "pattern": "^key_"})]
 AllocationIdPath = Annotated[str, path_id("alloc"), WithJsonSchema({"type": "string", "pattern": "^alloc_"})]
 

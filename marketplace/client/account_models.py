@@ -25,6 +25,27 @@ class FileList(Answer):
     has_more: bool
 
 
+class Credential(Answer):
+    """A login at a storage service, without its secret."""
+
+    id: str
+    name: str
+    kind: str
+    endpoint: str
+    region: str
+    access_key: str
+    default: bool
+    created_at: str
+
+
+class CredentialList(Answer):
+    """One page of logins, oldest first."""
+
+    credentials: tuple[Credential, ...]
+    total: int
+    has_more: bool
+
+
 class UploadPart(Answer):
     """A part that the market holds."""
 

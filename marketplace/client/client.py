@@ -11,6 +11,7 @@ from urllib.parse import quote as quote_path
 
 from marketplace.client.account_models import EventList, JobMetrics, Model, ModelList, Usage
 from marketplace.client.calls import Calls, page, segment
+from marketplace.client.credentials import CredentialCalls
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
 from marketplace.client.files import FileCalls
 from marketplace.client.groups import GroupCalls
@@ -84,8 +85,8 @@ class ReaverClient:
     keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
     between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
     for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
-    stake: what a delegator does. groups: many jobs of one body. files, webhooks, keys: what the account has.
-    outputs: what jobs left.
+    stake: what a delegator does. groups: many jobs of one body. files, webhooks, keys, credentials: what the
+    account has. outputs: what jobs left.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class ReaverClient:
         self.outputs = OutputCalls(self._calls)
         self.webhooks = WebhookCalls(self._calls)
         self.keys = KeyCalls(self._calls)
+        self.credentials = CredentialCalls(self._calls)
 
     async def __aenter__(self) -> Self:
         return self

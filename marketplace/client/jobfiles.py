@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -115,7 +115,9 @@ class _Reader:
                 self.add(key, where, f"is no field of a job{hint}")
                 continue
             read = field.read(self, value, where)
-            if read is not None:
+            if isinstance(read, _OutputConfig):
+                found |= {each: value for each, value in asdict(read).items() if value is not None}
+            elif read is not None:
                 found[field.attribute or name] = read
         return replace(into, **found)  # type: ignore[type-var] # both are dataclasses
 
@@ -326,13 +328,17 @@ def _flag(reader: _Reader, node: yaml.Node, field: str) -> bool | None:
     return None if text is None else text == "true"
 
 
-def _output_config(reader: _Reader, node: yaml.Node, field: str) -> str | None:
-    return reader.section(node, f"{field}.", OUTPUT_CONFIG, _OutputConfig()).format
+def _output_config(reader: _Reader, node: yaml.Node, field: str) -> "_OutputConfig":
+    return reader.section(node, f"{field}.", OUTPUT_CONFIG, _OutputConfig())
 
 
 @dataclass(frozen=True, slots=True)
 class _OutputConfig:
-    format: str | None = None
+    """One section, several fields of the request."""
+
+    output_format: str | None = None
+    destination: str | None = None
+    credential_id: str | None = None
 
 
 def _requirements(reader: _Reader, node: yaml.Node, field: str) -> Requirements:
@@ -353,7 +359,11 @@ class _AutoExtend:
 
 
 _MILLION: Final = 1_000_000
-OUTPUT_CONFIG: Final = {"format": Field(_one_of("json", "text", "binary", "archive"), "archive", "of the download")}
+OUTPUT_CONFIG: Final = {
+    "format": Field(_one_of("json", "text", "binary", "archive"), "archive", "of the download", "output_format"),
+    "destination": Field(_text, "s3://bucket/prefix", "where outputs are delivered: local, or a bucket of yours"),
+    "credential_id": Field(_text, "cred_…", "login for the bucket; left out: your only or default one"),
+}
 AUTO_EXTEND: Final = {"up_to_seconds": Field(_whole(1, 86_400), "3600", "in all")}
 REQUIREMENTS: Final[dict[str, Field]] = {
     "gpu_type": Field(_class, "a100", "the same as `gpu`"),
@@ -393,7 +403,7 @@ FIELDS: Final[dict[str, Field]] = {
     "regions": Field(_regions, "[eu, na]", "or any of several"),
     "requirements": Field(_requirements, "{gpu_count: 1, disk_gb: 10}", "what the machine must have, see below"),
     "input": Field(_input, "file_…", "what lies in /inputs: a text, JSON, the id of a file, or an https URL"),
-    "output_config": Field(_output_config, "{format: archive}", "form of the result's download", "output_format"),
+    "output_config": Field(_output_config, "{format: archive}", "form and place of the outputs, see below"),
     "auto_extend": Field(
         _auto_extend, "{up_to_seconds: 3600}", "time that the market may add, inside your allowance", "auto_extend_s"
     ),
@@ -422,7 +432,7 @@ def job_file_template(image: str | None, gpu: str | None) -> str:
         lines += [f"# {field.about}", f"{name}: {field.sample if given is None else _quoted(given)}"]
     lines += ["", "# What is below is optional.", ""]
     for name, field in FIELDS.items():
-        nested = {"requirements": REQUIREMENTS, "retry": RETRY}.get(name)
+        nested = {"requirements": REQUIREMENTS, "retry": RETRY, "output_config": OUTPUT_CONFIG}.get(name)
         if name in needed:
             continue
         if nested is None:

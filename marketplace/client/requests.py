@@ -94,6 +94,7 @@ class JobRequest:
     ulimits: bytes for memlock and stack. webhook: URL that hears of this job's events.
     auto_extend_s: seconds that the market may add by itself, inside the allowance.
     input: text, JSON, a `file_…` id or an https URL, as the API takes it. output_format: what a download answers.
+    destination: `local` or `s3://bucket/prefix`. credential_id: the stored login for it, None for the default.
     """
 
     image: str | None = None
@@ -127,6 +128,8 @@ class JobRequest:
     auto_extend_s: int | None = None
     input: object = None
     output_format: Literal["json", "text", "binary", "archive"] | None = None
+    destination: str | None = None
+    credential_id: str | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
@@ -161,9 +164,14 @@ class JobRequest:
                 "ulimits": dict(self.ulimits) or None,
                 "webhook": self.webhook,
                 "input": self.input,
-                "output_config": None if self.output_format is None else {"format": self.output_format},
+                "output_config": self._output_config() or None,
                 "auto_extend": None if self.auto_extend_s is None else {"up_to_seconds": self.auto_extend_s},
             }
+        )
+
+    def _output_config(self) -> dict[str, object]:
+        return _given(
+            {"destination": self.destination, "credential_id": self.credential_id, "format": self.output_format}
         )
 
     def limit_s(self) -> int:

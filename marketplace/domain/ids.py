@@ -18,6 +18,7 @@ UploadId = NewType("UploadId", str)
 RegistryAuthId = NewType("RegistryAuthId", str)
 KeyId = NewType("KeyId", str)
 GroupId = NewType("GroupId", str)
+CredentialId = NewType("CredentialId", str)
 
 ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BODY_LENGTH: Final = 22

@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Final, Literal
 
 from marketplace.domain.allocations import Allocation
+from marketplace.domain.buckets import BucketPlace, MalformedPlace, parse_place
 from marketplace.domain.catalogue import (
     ANY,
     CLASSES,
@@ -36,6 +37,8 @@ from marketplace.protocol.inputs import MAX_INLINE_BYTES, ReadInput, read_input
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms, canonical_json
 
 _NO_TIME: Final = Millis(0)
+LOCAL: Final = "local"
+"""Where outputs are delivered: nowhere else than here."""
 DEFAULT_SECONDS: Final = 3_600
 MAX_SECONDS: Final = 86_400
 MAX_ENV_BYTES: Final = 64 << 10
@@ -79,6 +82,17 @@ class OutputFields:
 
     destination: str = "local"
     format: str = "json"
+    credential_id: str | None = None
+
+    @property
+    def place(self) -> BucketPlace | None:
+        """The bucket that it names, None for none. Raises MalformedPlace."""
+        return None if self.destination == LOCAL else parse_place(self.destination)
+
+    def kept(self) -> dict[str, str]:
+        """What of it is kept with the job."""
+        named = {} if self.credential_id is None else {"credential_id": self.credential_id}
+        return {"destination": self.destination, "format": self.format} | named
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +181,7 @@ class Order:
     webhook: str | None = None
     auto_extend_ms: Millis = _NO_TIME
     input_content: bytes | None = field(default=None, repr=False)
+    output: OutputFields = field(default_factory=OutputFields)
 
     def with_env(self, more: dict[str, str]) -> "Order":
         """The same with these variables of ours beside the renter's."""
@@ -232,6 +247,7 @@ def repeat_order(
         model=allocation.model,
         auto_extend_ms=allocation.auto_extend_ms,
         retry_of=allocation.job_id,
+        output=output_of(allocation.submitted),
     )
 
 
@@ -253,6 +269,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
     if fields.workdir is not None and not fields.workdir.startswith("/"):
         found.add("workdir", DetailCode.NOT_ALLOWED, "must be an absolute path, such as /work")
     given = _input(fields, found)
+    _check_output(fields.output, found)
     _check_env(fields, found)
     _check_sandbox(fields, tiers, found)
     priority = _priority(fields.priority, found)
@@ -308,7 +325,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
                 "gpu": fields.gpu,
                 "gpu_type": fields.gpu_type,
                 "region": fields.region,
-                "output": {"destination": fields.output.destination, "format": fields.output.format},
+                "output": fields.output.kept(),
             }
         ).decode(),
         input_content=None if given is None else given.content,
@@ -321,6 +338,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         consumer_id=fields.consumer_id,
         webhook=fields.webhook,
         auto_extend_ms=Millis(fields.auto_extend_seconds * 1000),
+        output=fields.output,
     )
 
 
@@ -339,6 +357,16 @@ def _input(fields: OrderFields, found: "_Findings") -> ReadInput | None:
         found.add("input", DetailCode.OUT_OF_RANGE, "takes more than 1 MiB; upload it and name its file_id")
         return None
     return given
+
+
+def _check_output(output: OutputFields, found: "_Findings") -> None:
+    try:
+        place = output.place
+    except MalformedPlace as error:
+        found.add("output_config.destination", DetailCode.NOT_ALLOWED, str(error))
+        return
+    if place is None and output.credential_id is not None:
+        found.add("output_config.credential_id", DetailCode.CONFLICT, "is for a bucket, and the destination is local")
 
 
 def _named(fields: OrderFields) -> frozenset[str]:

@@ -15,7 +15,7 @@ import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
-from marketplace.domain.ids import AccountId, AllocationId, JobId
+from marketplace.domain.ids import AccountId, AllocationId, CredentialId, JobId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState
 from marketplace.domain.money import format_amount
@@ -38,6 +38,7 @@ from marketplace.errors import (
 )
 from marketplace.protocol.terms import JobSpec, canonical_json, terms_hash
 from marketplace.services.api_keys import KeyBudget
+from marketplace.services.bucket_credentials import CredentialService
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import BlockedBy, Funds
@@ -56,6 +57,7 @@ from marketplace.services.transactions import Prepared, TransactionService
 from marketplace.services.webhooks import WebhookService
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
+from marketplace.store.buckets import BucketDeliveries, BucketDelivery
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.placements import Placements
 from marketplace.store.transactions import BuiltTransactions
@@ -92,7 +94,7 @@ class Unsigned(Enum):
 class JobDetails:
     """A job with everything its view shows. escrow: None until its events are read.
 
-    result: as JSON, or where to download it; None until it is completed.
+    result: as JSON, or where to download it; None until it is completed. delivery: to a bucket, None without one.
     """
 
     allocation: Allocation
@@ -102,6 +104,7 @@ class JobDetails:
     queue_position: int | None
     because: tuple[Because, ...]
     result: object = None
+    delivery: BucketDelivery | None = None
 
     @property
     def latest(self) -> Attempt | None:
@@ -128,6 +131,7 @@ class JobService:
         secrets: SecretService,
         inputs: JobInputs,
         webhooks: WebhookService,
+        credentials: CredentialService,
         clock: Clock,
         ids: Ids,
         currency: str,
@@ -140,6 +144,7 @@ class JobService:
         self._transactions = transactions
         self._secrets = secrets
         self._webhooks = webhooks
+        self._credentials = credentials
         self._clock = clock
         self._ids = ids
         self.currency = currency
@@ -189,6 +194,10 @@ class JobService:
         if order.webhook is not None:
             self._webhooks.check_url(order.webhook, "webhook")
         await self._inputs.accept(caller.account_id, order)
+        named = order.output.credential_id
+        destination = await self._credentials.choose(
+            caller.account_id, order.output.place, None if named is None else CredentialId(named)
+        )
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
         draft = replace(await self._draft(caller, key, order), registry_auth_id=auth_id)
 
@@ -196,6 +205,8 @@ class JobService:
             self._secrets.put(tx, draft.id, order.secrets)
             if order.webhook is not None:
                 self._webhooks.create_for_job(tx, draft.account_id, draft.job_id, order.webhook)
+            if destination is not None:
+                self._credentials.plan(tx, draft.id, destination)
 
         adopted = await self._adopt(draft, seal)
         if adopted is not None:
@@ -552,6 +563,7 @@ class JobService:
                 queue_position=self._scheduler.queue_position(present) if queued else None,
                 because=self._scheduler.obstacles(present) if queued else (),
                 result=shown_result(tx, present),
+                delivery=BucketDeliveries(tx).find(present.id),
             )
 
         return await self._store.lookup(read)

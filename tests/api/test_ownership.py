@@ -107,10 +107,16 @@ async def belongings(renter) -> dict[str, str]:
     status, webhook, _ = await renter("POST", "/v1/webhooks", json={"url": "https://hooks.test/x"})
     assert status == 201, webhook
     order = {"job": wanted | {"max_price_per_hour": "1"}, "count": 1}
+    storage = {
+        "name": "s", "kind": "s3", "endpoint": "https://s3.test", "region": "r", "access_key": "a", "secret_key": "b",
+    }  # fmt: skip
+    status, credential, _ = await renter("POST", "/v1/credentials", json=storage)
+    assert status == 201, credential
     status, group, _ = await renter("POST", "/v1/groups", json=order)
     assert status == 201, group
     return {
         "group_id": group["id"],
+        "credential_id": credential["id"],
         "registry_auth_id": logins[0],
         "auth_id": logins[1],
         "webhook_id": webhook["id"],

@@ -15,7 +15,7 @@ from marketplace.store.logins import Accounts
 from tests.api.conftest import Caller
 
 OWNERS = {
-    "/v1/jobs": Scope.JOBS, "/v1/groups": Scope.JOBS, "/v1/quote": Scope.JOBS, "/v1/quotes": Scope.JOBS, "/v1/files": Scope.FILES,
+    "/v1/jobs": Scope.JOBS, "/v1/groups": Scope.JOBS, "/v1/quote": Scope.JOBS, "/v1/quotes": Scope.JOBS, "/v1/files": Scope.FILES, "/v1/credentials": Scope.FILES,
     "/v1/vault": Scope.MONEY, "/v1/allowance": Scope.MONEY, "/v1/escrows": Scope.MONEY,
     "/v1/transactions": Scope.MONEY, "/v1/nodes": Scope.NODES, "/v1/stake": Scope.STAKE, "/v1/api-keys": Scope.KEYS,
     "/v1/events": Scope.WEBHOOKS, "/v1/webhooks": Scope.WEBHOOKS, "/v1/registry-auth": Scope.COMPUTE, "/v1/usage": Scope.MONEY,
@@ -29,7 +29,7 @@ ACTS_BY_GET = {"GET /v1/jobs/{job_id}/exec"}
 """A socket through which something is done."""
 IDS = {
     "node_id": NodeId(new_id("node", 1, 1)), "job_id": new_id("job", 1, 1), "group_id": new_id("grp", 1, 1), "quote_id": new_id("quote", 1, 1),
-    "key_id": new_id("key", 1, 1), "file_id": new_id("file", 1, 1),
+    "key_id": new_id("key", 1, 1), "file_id": new_id("file", 1, 1), "credential_id": new_id("cred", 1, 1),
 }  # fmt: skip
 
 

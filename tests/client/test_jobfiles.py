@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.client.jobfiles import FIELDS, REQUIREMENTS, RETRY, BadJobFile, job_file_template, read_job_file
+from marketplace.client.jobfiles import (
+    FIELDS,
+    OUTPUT_CONFIG,
+    REQUIREMENTS,
+    RETRY,
+    BadJobFile,
+    job_file_template,
+    read_job_file,
+)
 from marketplace.client.requests import JobRequest, Requirements, Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "jobfile.md"
@@ -115,6 +123,7 @@ def test_the_template_is_a_job_and_so_is_what_it_comments_out() -> None:
     assert set(whole.requirements.body()) == set(REQUIREMENTS)
     assert whole.retry is not None
     assert set(whole.retry.body()) == set(RETRY)
+    assert set(whole.body()["output_config"]) == set(OUTPUT_CONFIG)  # type: ignore[call-overload]
 
 
 def test_the_template_takes_any_text() -> None:
@@ -123,7 +132,7 @@ def test_the_template_takes_any_text() -> None:
 
 def test_the_page_lists_every_field() -> None:
     text = PAGE.read_text()
-    for name, field in (*FIELDS.items(), *REQUIREMENTS.items(), *RETRY.items()):
+    for name, field in (*FIELDS.items(), *REQUIREMENTS.items(), *RETRY.items(), *OUTPUT_CONFIG.items()):
         assert f"| `{name}` | `{field.sample}` | {field.about} |" in text, name
 
 

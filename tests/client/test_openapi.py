@@ -138,6 +138,12 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "groups.list_groups": lambda c: c.groups.list_groups(limit=1, offset=1),
     "groups.get": lambda c: c.groups.get("grp_1", limit=1, offset=1),
     "groups.cancel": lambda c: c.groups.cancel("grp_1"),
+    "credentials.create": lambda c: c.credentials.create(
+        "n", endpoint="https://s3.test", region="r", access_key="a", secret_key="s", default=True
+    ),
+    "credentials.list_credentials": lambda c: c.credentials.list_credentials(limit=1, offset=1),
+    "credentials.get": lambda c: c.credentials.get("cred_1"),
+    "credentials.delete": lambda c: c.credentials.delete("cred_1"),
     "keys.create": lambda c: c.keys.create("n", ("jobs",), expires_at="t", per_day="1", total="1"),
     "keys.list_keys": lambda c: c.keys.list_keys(limit=1, offset=1),
     "keys.delete": lambda c: c.keys.delete("key_1"),
@@ -170,7 +176,16 @@ DIRECT: list[Called] = [
 async def test_a_call_is_declared(name: str) -> None:
     record = Record()
     client = ReaverClient("http://127.0.0.1:9")
-    parts = (client, client.files, client.outputs, client.webhooks, client.keys, client.stake, client.groups)
+    parts = (
+        client,
+        client.files,
+        client.outputs,
+        client.webhooks,
+        client.keys,
+        client.stake,
+        client.groups,
+        client.credentials,
+    )
     for part in parts:
         part._calls = record  # type: ignore[attr-defined]
     client._payments = client.stake._payments = client.groups._payments = record  # type: ignore[assignment]
@@ -189,7 +204,12 @@ def test_what_is_sent_inside_a_loop_is_declared(called: Called) -> None:
 def test_no_call_is_left_out() -> None:
     client = ReaverClient("http://127.0.0.1:9")
     parts = {"": client, "files.": client.files, "outputs.": client.outputs, "webhooks.": client.webhooks}
-    parts |= {"keys.": client.keys, "stake.": client.stake, "groups.": client.groups}
+    parts |= {
+        "keys.": client.keys,
+        "credentials.": client.credentials,
+        "stake.": client.stake,
+        "groups.": client.groups,
+    }
     named = {
         prefix + name
         for prefix, part in parts.items()

@@ -151,6 +151,8 @@ class ScriptedMarket:
         self.outputs: dict[str, bytes] = {}
         self.puts: Counter[str] = Counter()
         self.put_faults: list[int] = []
+        self.hand_overs: list[str] = []
+        """What is answered to those, the last again and again; `delivered` where there is none."""
         """Statuses that the next uploads are answered with; 0 breaks off, -1 waits for ever."""
 
     # --- process -------------------------------------------------------------------------------------------------
@@ -166,6 +168,7 @@ class ScriptedMarket:
         app.router.add_get(f"{place}/input", self._input)
         app.router.add_get(f"{place}/outputs", self._held)
         app.router.add_put(f"{place}/outputs/{{path:.+}}", self._take_output)
+        app.router.add_post(f"{place}/outputs", self._hand_over)
         app.router.add_get("/elsewhere/{name}", self._elsewhere)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -308,6 +311,16 @@ class ScriptedMarket:
             return web.json_response({"error": codes[fault], "message": "no", "status": fault}, status=fault)
         self.outputs[path] = await request.read()
         return web.json_response(_described(path, self.outputs[path]))
+
+    async def _hand_over(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        self.posts["outputs"].append(dict(self.outputs))
+        state = "delivered"
+        if self.hand_overs:
+            state = self.hand_overs.pop(0) if len(self.hand_overs) > 1 else self.hand_overs[0]
+        if state == "lease_lost":
+            return web.json_response({"error": state, "message": "no", "status": 409}, status=409)
+        return web.json_response({"state": state, "detail": "the bucket is gone" if state == "failed" else None})
 
     async def _constants(self, _: web.Request) -> web.Response:
         return web.json_response(

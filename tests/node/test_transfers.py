@@ -103,6 +103,48 @@ async def test_what_the_market_does_not_take_has_its_reason_and_the_work_is_paid
     assert (seen.final.state, seen.final.billed_ms > 0) == (state, True)
 
 
+async def test_the_end_is_reported_when_the_market_has_delivered_what_was_left(
+    node: Node, market: ScriptedMarket
+) -> None:
+    market.hand_overs = ["delivering", "delivering", "delivered"]
+    seen = await market.offer(spec("leaving"))
+    await market.until(lambda: seen.exited)
+    assert len(market.posts["outputs"]) == 3
+    assert market.posts["outputs"][0] == dict(LEAVING.files), "everything was sent before"
+    assert reason(seen) is Reason.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "state"),
+    [
+        ("failed", Reason.OUTPUT_DELIVERY_FAILED, VoucherState.FINAL),
+        ("lease_lost", Reason.NODE_QUIT, VoucherState.ENDED),
+    ],
+)
+async def test_what_can_not_be_delivered_has_its_reason_and_its_manifest_all_the_same(
+    node: Node, market: ScriptedMarket, answer: str, expected: Reason, state: VoucherState
+) -> None:
+    market.hand_overs = ["delivering", answer]
+    seen = await market.offer(spec("leaving"))
+    await market.until(lambda: seen.exited)
+    assert reason(seen) is expected
+    assert seen.final is not None
+    assert (seen.final.state, seen.final.billed_ms > 0) == (state, True)
+    assert seen.final.digest == voucher_digest(LogDigest().value(), manifest(market))
+    if answer == "failed":
+        assert seen.exited is not None
+        assert seen.exited.detail == "the bucket is gone"
+
+
+async def test_an_order_to_end_ends_a_delivery_too(node: Node, market: ScriptedMarket) -> None:
+    market.hand_overs = ["delivering"]
+    seen = await market.offer(spec("leaving"))
+    await market.until(lambda: market.posts["outputs"])
+    await market.command(CommandType.STOP, seen, reason=Reason.OUTPUT_DELIVERY_FAILED.value)
+    await market.until(lambda: seen.exited)
+    assert reason(seen) is Reason.OUTPUT_DELIVERY_FAILED
+
+
 async def test_too_many_files_are_not_sent(node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "MAX_FILES", 1)
     seen = await market.offer(spec("leaving"))

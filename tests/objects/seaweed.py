@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "planted-access-key", "planted-secret-key"
+PLAIN_KEY = "planted-plain-key"
+"""Of one who makes no buckets; the same secret."""
 
 
 def weed_program() -> str:
@@ -39,7 +41,12 @@ class S3Server:
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
-        config.write_text(json.dumps({"identities": [identity]}))
+        plain = {
+            "name": "plain",
+            "credentials": [{"accessKey": PLAIN_KEY, "secretKey": SECRET_KEY}],
+            "actions": ["Read", "Write", "List", "Tagging"],
+        }
+        config.write_text(json.dumps({"identities": [identity, plain]}))
         weed = weed_program()
         ports = self.ports
         with (self.folder / "log").open("ab") as log:

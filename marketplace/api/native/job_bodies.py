@@ -63,10 +63,15 @@ class AutoExtend(RequestModel):
 
 
 class OutputConfig(RequestModel):
-    """What becomes of the result."""
+    """What becomes of the result. destination: `local`, or `s3://bucket/prefix` by a stored credential."""
 
-    destination: Literal["local"] = "local"
+    destination: Annotated[str, StringConstraints(min_length=1, max_length=512)] = "local"
+    credential_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
     format: Literal["json", "text", "binary", "archive"] = "json"
+
+    def fields(self) -> OutputFields:
+        """As the service takes it."""
+        return OutputFields(self.destination, self.format, self.credential_id)
 
 
 class JobRequest(RequestModel):
@@ -156,7 +161,7 @@ class JobRequest(RequestModel):
             min_reputation=None if self.requirements.min_reputation is None else repr(self.requirements.min_reputation),
             auto_extend_seconds=0 if self.auto_extend is None else self.auto_extend.up_to_seconds,
             input=self.input,
-            output=OutputFields(self.output_config.destination, self.output_config.format),
+            output=self.output_config.fields(),
             retry=None if self.retry is None else self.retry.fields(),
             secrets=self.secrets,
             registry_auth_id=self.registry_auth_id,

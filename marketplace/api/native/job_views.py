@@ -104,6 +104,18 @@ class SettlementView(ResponseModel):
     settled_at: MillisInstant | None
 
 
+class DeliveryView(ResponseModel):
+    """How the outputs come into the renter's bucket. files, bytes: of the attempt. error: why they don't."""
+
+    state: str
+    credential_id: str
+    files: int
+    bytes: int
+    started_at: MillisInstant | None
+    ended_at: MillisInstant | None
+    error: str | None
+
+
 class WhoPays(ResponseModel):
     """The row of the reason in docs/reasons.md."""
 
@@ -170,6 +182,7 @@ class JobView(ResponseModel):
     priority: str
     requirements: RequirementsView
     output_config: dict[str, object]
+    delivery: DeliveryView | None
     timeout_seconds: int
     max_minutes: int | None = Field(serialization_alias="maxMinutes")
     env: dict[str, str]
@@ -325,7 +338,8 @@ class JobViews:
             region=list(allocation.regions),
             priority=allocation.priority.value,
             requirements=_requirements(allocation, spec),
-            output_config={"destination": output.destination, "format": output.format},
+            output_config=dict(output.kept()),
+            delivery=_delivery(details),
             timeout_seconds=allocation.max_ms // 1000,
             max_minutes=None if rest else minutes,
             env=spec.env,
@@ -409,6 +423,21 @@ def _class(allocation: Allocation, latest: Attempt | None) -> str:
 
 def _at(at_ms: int | None) -> Millis | None:
     return None if at_ms is None else Millis(at_ms)
+
+
+def _delivery(details: JobDetails) -> DeliveryView | None:
+    delivery = details.delivery
+    if delivery is None:
+        return None
+    return DeliveryView(
+        state=delivery.state.value,
+        credential_id=delivery.credential_id,
+        files=delivery.files,
+        bytes=delivery.size,
+        started_at=_at(delivery.started_at_ms),
+        ended_at=_at(delivery.ended_at_ms),
+        error=delivery.error,
+    )
 
 
 def _who_pays(reason: Reason) -> WhoPays:

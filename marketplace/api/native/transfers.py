@@ -12,6 +12,7 @@ from marketplace.api.uploads import OCTETS, body_chunks
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.errors import Gone, Invalid, NotFound, ObjectsUnavailable, StaleLease, TooLarge
 from marketplace.protocol.outputs import LEASE_HEADER
+from marketplace.services.bucket_deliveries import BucketCourier
 from marketplace.services.inputs import JobInputs
 from marketplace.services.outputs import JobOutputs, Lease
 from marketplace.store.outputs import StoredOutput
@@ -33,7 +34,14 @@ class HeldView(ResponseModel):
     outputs: list[OutputView]
 
 
-def transfer_routes(inputs: JobInputs, outputs: JobOutputs) -> list[Route]:
+class HandedOverView(ResponseModel):
+    """state: `delivering`, `delivered` or `failed`. detail: why it failed."""
+
+    state: str
+    detail: str | None
+
+
+def transfer_routes(inputs: JobInputs, outputs: JobOutputs, courier: BucketCourier) -> list[Route]:
     """A node fetches what a job reads, and delivers what it leaves. The lease is named by a header."""
 
     async def get_input(
@@ -55,6 +63,10 @@ def transfer_routes(inputs: JobInputs, outputs: JobOutputs) -> list[Route]:
     ) -> OutputView:
         return output_view(await outputs.take(_lease(call, node_id, aid, query), path, body_chunks(call.http)))
 
+    async def hand_over(call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery) -> HandedOverView:
+        handed = await courier.hand_over(_lease(call, node_id, aid, query))
+        return HandedOverView(state=handed.state.value, detail=handed.detail)
+
     place = "/v1/nodes/{node_id}/allocations/{aid}"
     return [
         Route(
@@ -64,6 +76,10 @@ def transfer_routes(inputs: JobInputs, outputs: JobOutputs) -> list[Route]:
         Route(
             "GET", f"{place}/outputs", get_outputs, "What is here of an attempt's outputs", NODE,
             rate=RateClass.UNCOUNTED, errors=(StaleLease,),
+        ),
+        Route(
+            "POST", f"{place}/outputs", hand_over, "All of an attempt's outputs are here; how far their delivery is",
+            NODE, rate=RateClass.UNCOUNTED, errors=(StaleLease,),
         ),
         Route(
             "PUT", place + "/outputs/{path:.+}", put_output, "Deliver one file of an attempt's outputs", NODE,

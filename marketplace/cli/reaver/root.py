@@ -6,6 +6,7 @@ import typer
 
 from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
+from marketplace.cli.reaver.commands.credentials import app as credentials
 from marketplace.cli.reaver.commands.doctor import doctor
 from marketplace.cli.reaver.commands.files import app as files
 from marketplace.cli.reaver.commands.groups import app as groups
@@ -97,3 +98,4 @@ app.add_typer(stake, name="stake")
 app.command("crank")(crank)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
+app.add_typer(credentials, name="credentials")
