@@ -1,0 +1,3 @@
+from models.contract import run
+
+run("models.gpt2.task")
