@@ -13,14 +13,14 @@ from typing import Any, Final, NoReturn
 
 EX_DATAERR: Final = 65
 """Exit code of an input that the model can't take; the number is sysexits.h's."""
-MAX_DOCUMENT_BYTES: Final = 64 << 20
+MAX_DOCUMENT_BYTES: Final = 16 << 20
 """Chosen: of a text or a JSON document that is read whole into the 2 GB of the smallest class."""
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _QUOTA_V2: Final = Path("/sys/fs/cgroup/cpu.max")
 _QUOTA_V1: Final = (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us"))
 
 
-class Refused(Exception):  # noqa: N818 - said as it is meant
+class Refused(Exception):
     """The input is nothing that this model takes; the message is for the renter."""
 
 

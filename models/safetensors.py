@@ -4,7 +4,10 @@ Source: the format's published description (8 bytes of little-endian header leng
 """
 
 import json
+import lzma
 import math
+import zipfile
+import zlib
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +18,13 @@ _MAX_HEADER: Final = 100_000_000
 _FLOATS: Final = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 
 
-class WeightsUnreadable(Exception):  # noqa: N818 - said as it is meant
+BROKEN_ARCHIVE: Final = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What reading a stranger's zip can raise: damage, unknown methods, passwords."""
+
+
+class WeightsUnreadable(Exception):
     """The weights are in no form that is read here."""
 
 

@@ -1,7 +1,7 @@
 """Writes a weights folder of a GPT-2 that is tiny and has learnt nothing: two layers, 32 numbers per token, by chance.
 
     usage: .venv/bin/python -m scripts.tiny_gpt2 FOLDER
-The files are those of the published model: config.json, vocab.json, merges.txt, model.safetensors. Same bytes each time.
+The files are those of the published model: config.json, vocab.json, merges.txt, model.safetensors. Same bytes always.
 """
 
 import json
@@ -38,7 +38,8 @@ def vocabulary_of(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[st
     rest = [byte for byte in range(256) if byte not in printable]
     symbols = [chr(byte) for byte in printable] + [chr(256 + place) for place in range(len(rest))]
     merges: list[tuple[str, str]] = []
-    for word in [word for plain in words for word in (plain, "\u0120" + plain)]:
+    # what stands after a space first: else its letters would be merged without the space
+    for word in [*("\u0120" + word for word in words), *words]:
         left = word[0]
         for letter in word[1:]:
             if (left, letter) not in merges:
@@ -49,7 +50,7 @@ def vocabulary_of(words: tuple[str, ...]) -> tuple[dict[str, int], list[tuple[st
 
 
 def weights_of(tokens: int) -> dict[str, tuple[tuple[int, ...], list[float]]]:
-    """Shape and numbers by name. Larger than a trained model's, so that what is generated differs from place to place."""
+    """Shape and numbers by name. Larger than a trained model's, so that what is generated varies."""
     chance = random.Random(7)  # noqa: S311 - no secret
 
     def numbers(*shape: int, around: float = 0.0, spread: float = 0.3) -> tuple[tuple[int, ...], list[float]]:

@@ -4,6 +4,7 @@ Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2
 the published tokenizer, against which tests/models/test_gpt2.py holds.
 """
 
+import itertools
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,17 +23,19 @@ def byte_names() -> dict[int, str]:
 
 
 class BytePairs:
-    """vocabulary: text of vocab.json, ids by spelling. merges: lines of merges.txt, what is merged first comes first."""
+    """vocabulary: text of vocab.json, ids by spelling. merges: lines of merges.txt, the first to be merged first."""
 
     def __init__(self, vocabulary: str, merges: Iterable[str]) -> None:
         self._ids: dict[str, int] = json.loads(vocabulary)
         self._spelling = {number: spelling for spelling, number in self._ids.items()}
         lines = (line.split() for line in merges if not line.startswith("#version"))
-        pairs = (words for words in lines if len(words) == 2)  # noqa: PLR2004 - a pair
+        pairs = (words for words in lines if len(words) == 2)
         self._rank = {(left, right): rank for rank, (left, right) in enumerate(pairs)}
         self._names = byte_names()
         self._bytes = {name: byte for byte, name in self._names.items()}
         self._known: dict[str, list[int]] = {}
+        self.longest = max(map(len, self._ids), default=0)
+        """Bytes of the longest token: a text of more than n times so many has more than n tokens."""
 
     @property
     def end(self) -> int | None:
@@ -56,7 +59,7 @@ class BytePairs:
     def _merged(self, word: str) -> list[int]:
         parts = [self._names[byte] for byte in word.encode(errors="replace")]
         while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(itertools.pairwise(parts))
             first = min(pairs, key=lambda pair: self._rank.get(pair, len(self._rank)))
             if first not in self._rank:
                 break

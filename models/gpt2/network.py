@@ -29,9 +29,13 @@ class Gpt2Config:
     def of(cls, config: dict[str, Any]) -> "Gpt2Config":
         """Raises WeightsUnreadable for another model, or one that isn't computed as GPT-2 is."""
         try:
-            if config.get("activation_function", "gelu_new") != "gelu_new" or config.get("scale_attn_by_inverse_layer_idx"):
+            if config.get("activation_function", "gelu_new") != "gelu_new" or config.get(
+                "scale_attn_by_inverse_layer_idx"
+            ):
                 raise WeightsUnreadable("config.json asks for something else than GPT-2 computes")
-            return cls(config["n_layer"], config["n_head"], config["n_positions"], config.get("layer_norm_epsilon", 1e-5))
+            return cls(
+                config["n_layer"], config["n_head"], config["n_positions"], config.get("layer_norm_epsilon", 1e-5)
+            )
         except KeyError as error:
             raise WeightsUnreadable(f"config.json is none of a GPT-2: it has no {error}") from error
 
@@ -45,11 +49,13 @@ class Gpt2:
         needed = ["wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"]
         needed += [f"h.{layer}.{name}" for layer in range(config.layers) for name in _OF_A_LAYER]
         if missing := [name for name in needed if name not in self._weights]:
-            raise WeightsUnreadable(f"the weights lack {missing[0]}" + (f" and {len(missing) - 1} more" * (len(missing) > 1)))
+            raise WeightsUnreadable(
+                f"the weights lack {missing[0]}" + (f" and {len(missing) - 1} more" * (len(missing) > 1))
+            )
         self._kept: list[tuple[Array, Array]] = []
 
     def logits(self, ids: Sequence[int]) -> Array:
-        """(vocabulary,): how likely each token is to follow these, which follow those of the calls before."""
+        """(vocabulary,): how likely each token is next, after these and those of the calls before."""
         earlier = self._kept[0][0].shape[1] if self._kept else 0
         x = self._weights["wte.weight"][list(ids)] + self._weights["wpe.weight"][earlier : earlier + len(ids)]
         for layer in range(self.config.layers):
@@ -57,7 +63,8 @@ class Gpt2:
             inner = gelu_new(self._linear(self._normalized(x, f"h.{layer}.ln_2"), f"h.{layer}.mlp.c_fc"))
             x = x + self._linear(inner, f"h.{layer}.mlp.c_proj")
         last = self._normalized(x[-1:], "ln_f")[0]
-        return self._weights.get("lm_head.weight", self._weights["wte.weight"]) @ last
+        found: Array = self._weights.get("lm_head.weight", self._weights["wte.weight"]) @ last
+        return found
 
     def _attended(self, x: Array, layer: int) -> Array:
         tokens, width = x.shape
@@ -84,7 +91,8 @@ class Gpt2:
     def _normalized(self, x: Array, name: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.float32(self.config.epsilon))
-        return centred / spread * self._weights[name + ".weight"] + self._weights[name + ".bias"]
+        found: Array = centred / spread * self._weights[name + ".weight"] + self._weights[name + ".bias"]
+        return found
 
 
 _OF_A_LAYER = [
@@ -96,7 +104,7 @@ _OF_A_LAYER = [
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """temperature: 0 takes the likeliest token always. top_k: among so many, 0 among all. seed: same seed, same text."""
+    """temperature: 0 takes the likeliest token. top_k: among so many, 0 among all. seed: same seed, same text."""
 
     temperature: float = 0.0
     top_k: int = 0
@@ -127,4 +135,5 @@ def _choose(logits: Array, sampling: Sampling, chance: np.random.Generator) -> i
 def gelu_new(x: Array) -> Array:
     """The approximation that GPT-2 was trained with."""
     cubed = x + np.float32(0.044715) * x * x * x
-    return np.float32(0.5) * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * cubed))
+    found: Array = np.float32(0.5) * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * cubed))
+    return found

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.safetensors import Tensors, WeightsUnreadable, from_bfloat16
+from models.safetensors import BROKEN_ARCHIVE, Tensors, WeightsUnreadable, from_bfloat16
 
 _STORAGES: Final = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": ""}
 _OTHER_STORAGES: Final = {"LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"}
@@ -27,7 +27,7 @@ def read_pytorch(file: Path) -> Tensors:
         with zipfile.ZipFile(file) as archive:
             (pickled,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             found = _Reader(archive, pickled.removesuffix("data.pkl")).load()
-    except (zipfile.BadZipFile, pickle.UnpicklingError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (*BROKEN_ARCHIVE, pickle.UnpicklingError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise WeightsUnreadable(f"no file of PyTorch weights: {error}") from error
     if not isinstance(found, dict):
         raise WeightsUnreadable("the file holds something else than named tensors")

@@ -12,7 +12,7 @@ from models.contract import Job, Refused
 from models.gpt2.bpe import BytePairs
 from models.gpt2.network import Gpt2, Gpt2Config, Sampling, generate
 from models.gpt2.pytorch_file import read_pytorch
-from models.safetensors import WeightsUnreadable, read_safetensors
+from models.safetensors import BROKEN_ARCHIVE, WeightsUnreadable, read_safetensors
 
 MAX_NEW_TOKENS: Final = 1_024
 USUAL_NEW_TOKENS: Final = 40
@@ -47,14 +47,18 @@ def work(job: Job) -> None:
 def write(job: Job, request: Request, weights: Path) -> None:
     """Generate and leave the result. Raises Refused where the weights or the prompt don't fit."""
     network, tokenizer = load(weights)
+    places = network.config.positions - 1
+    # before it is cut: the time that takes grows with the square of the longest word
+    if len(request.prompt.encode(errors="replace")) > places * tokenizer.longest:
+        raise Refused(f"the prompt has more than the {places} tokens that this model reads")
     try:
         ids = tokenizer.encode(request.prompt)
     except KeyError as error:
         raise Refused(f"the vocabulary does not know {error}") from error
     if not ids:
         raise Refused("the prompt is empty")
-    if len(ids) >= network.config.positions:
-        raise Refused(f"the prompt has {len(ids)} tokens; this model reads {network.config.positions - 1} at most")
+    if len(ids) > places:
+        raise Refused(f"the prompt has {len(ids)} tokens; this model reads {places} at most")
     written: list[int] = []
     finish = "length"
     for chosen in generate(network, ids, request.max_new_tokens, request.sampling):
@@ -94,6 +98,13 @@ def load(folder: Path) -> tuple[Gpt2, BytePairs]:
 
 def unpack(archive: Path, to: Path) -> object:
     """The files that are needed, by name and nothing else of the zip; what the request is. Raises Refused."""
+    try:
+        return _unpacked(archive, to)
+    except (*BROKEN_ARCHIVE, ValueError) as error:
+        raise Refused(f"the zip can't be read: {error}") from error
+
+
+def _unpacked(archive: Path, to: Path) -> object:
     with zipfile.ZipFile(archive) as opened:
         entries = {Path(entry.filename).name: entry for entry in opened.infolist() if not entry.is_dir()}
         tensors = [name for name in _TENSOR_FILES if name in entries]
@@ -102,14 +113,11 @@ def unpack(archive: Path, to: Path) -> object:
         wanted = (*_SMALL_FILES, _REQUEST, tensors[0])
         if sum(entries[name].file_size for name in wanted) > MAX_WEIGHTS_BYTES:
             raise Refused(f"the weights take more than {MAX_WEIGHTS_BYTES} bytes")
-        try:
-            for name in wanted:
-                # no more than was said is read of an entry, so that what it says is what it takes
-                with opened.open(entries[name]) as source:
-                    (to / name).write_bytes(source.read(entries[name].file_size))
-            return json.loads((to / _REQUEST).read_text())
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-            raise Refused(f"the zip can't be read: {error}") from error
+        for name in wanted:
+            # no more than was said is read of an entry, so that what it says is what it takes
+            with opened.open(entries[name]) as source:
+                (to / name).write_bytes(source.read(entries[name].file_size))
+    return json.loads((to / _REQUEST).read_text())
 
 
 def read_request(document: object) -> Request:

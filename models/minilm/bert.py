@@ -49,7 +49,8 @@ class Bert:
         states = self._encode(ids, mask)
         means = (states * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         lengths = np.sqrt((means * means).sum(axis=1, keepdims=True))
-        return means / np.maximum(lengths, np.float32(1e-12))
+        vectors: Array = means / np.maximum(lengths, np.float32(1e-12))
+        return vectors
 
     def _encode(self, ids: npt.NDArray[np.int64], mask: Array) -> Array:
         """(B, T) ids and mask of ones → (B, T, H)."""
@@ -85,17 +86,19 @@ class Bert:
     def _normalized(self, x: Array, name: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + np.float32(self._config.epsilon))
-        return centred / spread * self._weights[name + ".weight"] + self._weights[name + ".bias"]
+        found: Array = centred / spread * self._weights[name + ".weight"] + self._weights[name + ".bias"]
+        return found
 
 
 def softmax(x: Array) -> Array:
     """Over the last axis."""
     raised = np.exp(x - x.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
+    shares: Array = raised / raised.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def gelu(x: Array) -> Array:
-    """x times the normal distribution's share below x."""
+    """X times the normal distribution's share below x."""
     return x * np.float32(0.5) * (1 + erf(x * np.float32(np.sqrt(0.5))))
 
 
@@ -105,4 +108,5 @@ def erf(x: Array) -> Array:
     series = np.zeros_like(t)
     for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
         series = (series + np.float32(factor)) * t
-    return np.sign(x) * (1 - series * np.exp(-x * x))
+    found: Array = np.sign(x) * (1 - series * np.exp(-x * x))
+    return found

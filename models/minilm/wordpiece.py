@@ -5,6 +5,7 @@ which tests/models/test_minilm.py holds. What looks like a special token in a te
 text becomes a token that structures the input.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -16,6 +17,8 @@ _CJK: Final = (
     (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
 """Blocks whose characters stand alone."""
+_PIECE: Final = re.compile("[^ \t\n\r\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+"""Between what the model takes for spaces: all others that Unicode calls so are control characters, which go."""
 
 
 class WordPiece:
@@ -56,7 +59,13 @@ class WordPiece:
 
 
 def _words(text: str) -> Iterator[str]:
-    cleaned = unicodedata.normalize("NFD", "".join(map(_clean, text)))
+    """Piece by piece between spaces: of a long text no more is cleaned than is read."""
+    for piece in _PIECE.finditer(text):
+        yield from _words_of(piece[0])
+
+
+def _words_of(piece: str) -> Iterator[str]:
+    cleaned = unicodedata.normalize("NFD", "".join(map(_clean, piece)))
     # each character by itself: a whole text would have Greek's last sigma lowered otherwise
     lowered = "".join(char.lower() for char in cleaned if unicodedata.category(char) != "Mn")
     for word in lowered.split(" "):
@@ -72,12 +81,8 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _clean(char: str) -> str:
-    if char in "\t\n\r":
-        return " "
     if char == "\ufffd" or unicodedata.category(char) in {"Cc", "Cf", "Co"}:
         return ""
-    if char.isspace():
-        return " "
     if any(first <= ord(char) <= last for first, last in _CJK):
         return f" {char} "
     return char

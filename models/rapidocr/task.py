@@ -39,7 +39,7 @@ def work(job: Job) -> None:
 
 
 def read_picture(job: Job) -> npt.NDArray[np.uint8]:
-    """(height, width, 3), blue first as the engine wants it, upright, on white where it is transparent. Raises Refused."""
+    """(height, width, 3), blue first for the engine, upright, white where it is transparent. Raises Refused."""
     try:
         # a picture that says it is huge is refused by the size in its header, before it is unpacked
         with warnings.catch_warnings():
