@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ DEBIAN = (
     "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "libc6", "libgcc-s1", "libstdc++6", "zlib1g",
     "libexpat1", "libffi8", "libbz2-1.0", "liblzma5", "libuuid1",
 )  # fmt: skip
-"""What Python and the wheels are linked to. Neither a shell nor OpenSSL: nothing in these images speaks to a network."""
+"""What Python and the wheels are linked to. Neither a shell nor OpenSSL: nothing in these images asks a network."""
 UNWANTED = ("usr/share/*", "usr/lib/*/gconv/*", "usr/lib/python3.11/test/*", "usr/lib/python3.11/lib2to3/*")
 KEPT = ("usr/share/doc/*/copyright",)
 """Licences travel with what they are for."""
@@ -63,6 +64,7 @@ class Layers:
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
         self._home = home
         self._say = say
+        self._debs: dict[str, str] = {}
         for name in ("layers", "wheels", "debs", "base"):
             (home / name).mkdir(parents=True, exist_ok=True)
 
@@ -81,7 +83,7 @@ class Layers:
             if file is None:
                 raise BuildFailed(f"{wheel.requirement} could not be fetched for {platform.machine()}")
             key = _key("wheel", file.parent.name, PYTHON)
-            layers.append(self._kept(key, wheel.requirement, lambda found=file: self._unpacked(found)))  # type: ignore[misc]
+            layers.append(self._kept(key, wheel.requirement, partial(self._unpacked, file)))
         return layers
 
     def files(self, name: str, files: dict[PurePosixPath, Path]) -> Layer:
@@ -103,7 +105,8 @@ class Layers:
     # Debian's packages
 
     def _base_key(self) -> str:
-        self._debs = _debian_files()
+        # once for all images of a run: apt takes its time
+        self._debs = self._debs or _debian_files()
         return _key("base", sorted(self._debs.values()))
 
     def _base_folder(self) -> Path:
@@ -122,7 +125,9 @@ class Layers:
             (root / "tmp").mkdir(exist_ok=True)
             (root / "tmp").chmod(0o1777)
             (root / "etc").mkdir(exist_ok=True)
-            (root / "etc/passwd").write_text("root:x:0:0:root:/root:/sbin/nologin\nmodel:x:65532:65532:model:/tmp:/sbin/nologin\n")
+            (root / "etc/passwd").write_text(
+                "root:x:0:0:root:/root:/sbin/nologin\nmodel:x:65532:65532:model:/tmp:/sbin/nologin\n"
+            )
             (root / "etc/group").write_text("root:x:0:\nmodel:x:65532:\n")
             _compile(root, root, Path("usr/lib/python3.11"))
             root.rename(folder)
@@ -151,9 +156,9 @@ class Layers:
         tags = [word for name in MANYLINUX for word in ("--platform", f"{name}_{platform.machine()}")]
         with tempfile.TemporaryDirectory(dir=self._home / "wheels") as folder:
             _run(
-                str(pip), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
-                "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311",
-                "--abi", "abi3", "--abi", "none", *tags, "--dest", folder, "--requirement", str(lock),
+                str(pip), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+                "--require-hashes", "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp",
+                "--abi", "cp311", "--abi", "abi3", "--abi", "none", *tags, "--dest", folder, "--requirement", str(lock),
             )  # fmt: skip
             for file in Path(folder).glob("*.whl"):
                 place = self._home / "wheels" / _digest_of_file(file)
@@ -253,12 +258,12 @@ def _compress(tar: io.BufferedIOBase, out: io.BufferedIOBase) -> dict[str, objec
 
         def write(self, data: object) -> int:
             nonlocal size
-            piece = bytes(data)  # type: ignore[call-overload]
+            piece = bytes(data)
             packed.update(piece)
             size += len(piece)
             return out.write(piece)
 
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=Both(), mtime=0) as packer:  # type: ignore[call-overload]
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=Both(), mtime=0) as packer:
         while piece := tar.read(1 << 20):
             plain.update(piece)
             packer.write(piece)
@@ -279,7 +284,7 @@ def _prune(root: Path) -> None:
 
 
 def _compile(base: Path, root: Path, folder: Path) -> None:
-    """Byte code by the image's own Python, that no start has to write again. Nothing is looked at to see if it is old."""
+    """Byte code by the image's own Python, so that no start has to make it; whether it is old is never asked."""
     (loader,) = base.glob("lib/*/ld-linux-*.so.*")
     triplet = loader.parent.name
     libraries = f"{base}/lib/{triplet}:{base}/usr/lib/{triplet}"
@@ -323,7 +328,9 @@ def _run(*words: str, cwd: Path | None = None) -> str:
 
 
 def _key(kind: str, *parts: object) -> str:
-    return hashlib.sha256(json.dumps([LAYOUT, kind, platform.machine(), *parts], sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([LAYOUT, kind, platform.machine(), *parts], sort_keys=True).encode()).hexdigest()[
+        :32
+    ]
 
 
 def _digest_of_file(file: Path) -> str:

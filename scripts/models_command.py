@@ -57,11 +57,19 @@ def main() -> None:
     commands.add_parser("list", help="what can be built")
     build = commands.add_parser("build", help="build images, push them, and write the market's file of models")
     build.add_argument("names", nargs="*", metavar="NAME", help="by default all that need no weights of yours")
-    build.add_argument("--weights", type=Path, metavar="FOLDER", help="config.json, vocab.json, merges.txt and model.safetensors")
-    build.add_argument("--registry", metavar="HOST:PORT", help="by default the one of scripts/registry, started if needed")
+    build.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="config.json, vocab.json, merges.txt and model.safetensors"
+    )
+    build.add_argument(
+        "--registry", metavar="HOST:PORT", help="by default the one of scripts/registry, started if needed"
+    )
     build.add_argument("--prefix", default="reaver/models", help="of the images' names in the registry (%(default)s)")
-    build.add_argument("--file", type=Path, metavar="MODELS.TOML", help="the market's [models] file; its entries are written")
-    build.add_argument("--archive", type=Path, metavar="FILE", help="write one image for `docker load` instead of pushing it")
+    build.add_argument(
+        "--file", type=Path, metavar="MODELS.TOML", help="the market's [models] file; its entries are written"
+    )
+    build.add_argument(
+        "--archive", type=Path, metavar="FILE", help="write one image for `docker load` instead of pushing it"
+    )
     lock = commands.add_parser("lock", help="choose the wheels anew")
     lock.add_argument("names", nargs="*", metavar="NAME")
     arguments = parser.parse_args()
@@ -78,43 +86,20 @@ def show(_: argparse.Namespace) -> None:
 
 
 def build_all(arguments: argparse.Namespace) -> None:
-    chosen = _chosen(arguments.names)
-    if not arguments.names:
-        for recipe in [recipe for recipe in chosen if recipe.needs_weights]:
-            say(f"{recipe.name} is left out: it needs weights (scripts/models build {recipe.name} --weights FOLDER)")
-            chosen.remove(recipe)
-    for recipe in chosen:
-        if recipe.needs_weights and arguments.weights is None:
-            raise BuildFailed(f"{recipe.name} has no weights of its own: give --weights FOLDER (docs/models.md)")
-        if arguments.weights is not None and not recipe.needs_weights:
-            raise BuildFailed(f"{recipe.name} brings its weights; --weights is for models that don't")
-    if arguments.archive is not None and len(chosen) != 1:
-        raise BuildFailed("--archive takes one image: name the model")
-    if arguments.archive is not None and arguments.file is not None:
-        raise BuildFailed("an archive has no name yet that nodes could pull; write its entry when it is pushed")
+    chosen = _buildable(arguments)
     home = Path(os.environ["REAVER_CACHE"]) / "models"
     home.mkdir(parents=True, exist_ok=True)
-    built: dict[str, str] = {}
-    registry = None if arguments.archive else Registry(arguments.registry or _started_registry())
     with (home / "lock").open("w") as lock:
         # two at once would make the same layers twice
         fcntl.flock(lock, fcntl.LOCK_EX)
         layers = Layers(home, say)
-        for recipe in chosen:
-            began = time.monotonic()
+        if arguments.archive is not None:
+            (recipe,) = chosen
             image = image_of(recipe, layers, arguments.weights)
-            size = sum(layer.size for layer in image.layers)
-            if registry is None:
-                write_archive(image, f"{arguments.prefix}/{recipe.name}:1", arguments.archive)
-                built[recipe.name] = str(arguments.archive)
-                continue
-            repository = f"{arguments.prefix}/{recipe.name}"
-            known = registry.has(repository, image)
-            built[recipe.name] = registry.name(repository, image) if known else registry.push(repository, image)
-            what = "unchanged" if known else "pushed"
-            say(f"{recipe.name}: {what}, {size / 1e6:.0f} MB in {len(image.layers)} layers, {time.monotonic() - began:.1f} s")
-    if registry is not None:
-        registry.close()
+            write_archive(image, f"{arguments.prefix}/{recipe.name}:1", arguments.archive)
+            built = {recipe.name: str(arguments.archive)}
+        else:
+            built = _push_all(chosen, layers, arguments)
     if arguments.file is not None:
         for name, reference in built.items():
             write_entry(arguments.file, recipes()[name], reference)
@@ -122,10 +107,45 @@ def build_all(arguments: argparse.Namespace) -> None:
     print(json.dumps(built))
 
 
+def _buildable(arguments: argparse.Namespace) -> list[Recipe]:
+    """What is to be built. Raises BuildFailed where an option does not go with it."""
+    chosen = _chosen(arguments.names)
+    left_out = arguments.weights is None and not arguments.names
+    for recipe in [recipe for recipe in chosen if left_out and recipe.needs_weights]:
+        say(f"{recipe.name} is left out: it needs weights (scripts/models build {recipe.name} --weights FOLDER)")
+        chosen.remove(recipe)
+    for recipe in chosen:
+        if recipe.needs_weights and arguments.weights is None:
+            raise BuildFailed(f"{recipe.name} has no weights of its own: give --weights FOLDER (docs/models.md)")
+    if arguments.weights is not None and not any(recipe.needs_weights for recipe in chosen):
+        raise BuildFailed(f"--weights is for models that bring none; {', '.join(each.name for each in chosen)} do")
+    if arguments.archive is not None and len(chosen) != 1:
+        raise BuildFailed("--archive takes one image: name the model")
+    if arguments.archive is not None and arguments.file is not None:
+        raise BuildFailed("an archive has no name yet that nodes could pull; write its entry when it is pushed")
+    return chosen
+
+
+def _push_all(chosen: list[Recipe], layers: Layers, arguments: argparse.Namespace) -> dict[str, str]:
+    registry = Registry(arguments.registry or _started_registry())
+    built = {}
+    for recipe in chosen:
+        began = time.monotonic()
+        image = image_of(recipe, layers, arguments.weights)
+        size = sum(layer.size for layer in image.layers)
+        repository = f"{arguments.prefix}/{recipe.name}"
+        known = registry.has(repository, image)
+        built[recipe.name] = registry.name(repository, image) if known else registry.push(repository, image)
+        took = f"{size / 1e6:.0f} MB in {len(image.layers)} layers, {time.monotonic() - began:.1f} s"
+        say(f"{recipe.name}: {'unchanged' if known else 'pushed'}, {took}")
+    registry.close()
+    return built
+
+
 def image_of(recipe: Recipe, layers: Layers, weights: Path | None) -> Image:
     """Debian's Python, wheels, weights, and last what changes most often: our own modules."""
     parts = [layers.base(), *layers.wheels(recipe.folder / "requirements.txt")]
-    if weights is not None:
+    if recipe.needs_weights and weights is not None:
         parts.append(layers.files("the weights", weight_files(weights)))
     parts.append(layers.files("the runner", source_files(recipe)))
     settings: dict[str, object] = {
@@ -189,8 +209,9 @@ def lock_all(arguments: argparse.Namespace) -> None:
         uv = Path(os.environ["REAVER_CACHE"]) / "uv/bin/uv"
         words = [
             uv, "pip", "compile", "--quiet", "--generate-hashes", "--only-binary", ":all:", "--python-version", "3.11",
-            "--python-platform", f"{platform.machine()}-manylinux_2_28", "--no-header", "--no-annotate", "--no-emit-index-url",
-            "--override", SOURCE / "overrides.txt", "requirements.in", "--output-file", "requirements.txt",
+            "--python-platform", f"{platform.machine()}-manylinux_2_28", "--no-header", "--no-annotate",
+            "--no-emit-index-url", "--override", SOURCE / "overrides.txt", "requirements.in", "--output-file",
+            "requirements.txt",
         ]  # fmt: skip
         subprocess.run(words, cwd=recipe.folder, check=True)
         say(f"{recipe.name}: locked")
