@@ -10,12 +10,20 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from marketplace.domain.catalogue import UnknownName, find_class
+from marketplace.domain.input_schemas import FaultKind, File, check_schema, faults
 from marketplace.domain.models import Model, ModelCatalogue
-from marketplace.errors import DetailCode, Invalid, SettingsError
+from marketplace.errors import Detail, DetailCode, Invalid, SettingsError
+from marketplace.protocol.inputs import read_input
 from marketplace.services.job_orders import MAX_SECONDS, OrderFields, is_reference
 
 ARCHIVE: Final = "archive"
 """Whatever a model gives can be packed."""
+_CODES: Final = {
+    FaultKind.MISSING: DetailCode.REQUIRED,
+    FaultKind.UNKNOWN: DetailCode.UNKNOWN_FIELD,
+    FaultKind.RANGE: DetailCode.OUT_OF_RANGE,
+    FaultKind.WRONG: DetailCode.NOT_ALLOWED,
+}
 _NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
@@ -53,8 +61,11 @@ def load_models(path: Path | None) -> ModelCatalogue:
         raise SettingsError(f"models: {path}: {error}") from error
 
 
-def complete(fields: OrderFields, models: ModelCatalogue) -> OrderFields:
-    """The fields with what the named model supplies; what the job says itself stands. Raises Invalid."""
+def complete(fields: OrderFields, models: ModelCatalogue, *, input_needed: bool = True) -> OrderFields:
+    """The fields with what the named model supplies; what the job says itself stands. Raises Invalid.
+
+    input_needed: False for a quote, which may be asked for before there is an input.
+    """
     if fields.model is None:
         return fields
     if fields.image is not None:
@@ -71,6 +82,7 @@ def complete(fields: OrderFields, models: ModelCatalogue) -> OrderFields:
         raise Invalid.field(
             "output_config.format", DetailCode.NOT_ALLOWED, f"is nothing that {model.name} gives", allowed=offered
         )
+    _check_input(fields, model, needed=input_needed)
     classless = not (fields.gpu or fields.gpu_type or fields.gpu_types)
     timeless = fields.max_minutes is None and fields.timeout_seconds is None and fields.seconds is None
     return replace(
@@ -85,6 +97,31 @@ def complete(fields: OrderFields, models: ModelCatalogue) -> OrderFields:
     )
 
 
+def _check_input(fields: OrderFields, model: Model, *, needed: bool) -> None:
+    """Refuse what the model could not take, before anything is paid. What lies in a file only the model sees."""
+    schema = json.loads(model.input_schema)
+    if not schema or (fields.input is None and not needed):
+        return
+    if fields.input is None:
+        raise Invalid.field(
+            "input", DetailCode.REQUIRED, f"is needed by {model.name}; GET /v1/models/{model.name} says what"
+        )
+    try:
+        given = read_input(fields.input)
+    except (ValueError, TypeError, RecursionError):
+        return  # said with all else that is wrong with the order
+    if given is None:
+        return
+    value = fields.input
+    if given.job_input.kind in {"file", "url"}:
+        value = File.GIVEN
+    elif given.job_input.kind == "text" and isinstance(value, dict):
+        value = value["text"]
+    if found := faults(schema, value):
+        details = [Detail(f"input.{each.path}".rstrip("."), _CODES[each.kind], each.message) for each in found]
+        raise Invalid(f"{details[0].field}: {details[0].message}", details=details)
+
+
 def _model(name: str, table: object) -> Model:
     try:
         _Name.model_validate({"name": name})
@@ -96,6 +133,10 @@ def _model(name: str, table: object) -> Model:
     except UnknownName as unknown:
         near = ", ".join(unknown.suggestions)
         raise ValueError(f"[{name}] default_gpu: {unknown.name} is no class (near: {near or 'none'})") from unknown
+    try:
+        check_schema(entry.input_schema)
+    except ValueError as error:
+        raise ValueError(f"[{name}] input_schema: {error}") from error
     if not is_reference(entry.image):
         raise ValueError(f"[{name}] image: {entry.image!r} is not an image reference")
     return Model(

@@ -85,9 +85,11 @@ async def _read(renter, name):
 
 async def test_a_model_runs_by_its_name_and_is_named_on_job_list_and_receipt(allowed, node, live_market):
     status, quote, _ = await allowed("POST", "/v1/quote", json={"model": "gpt2"})
+    assert status == 200, "a quote needs no input yet"
+    status, quote, _ = await allowed("POST", "/v1/quote", json={"model": "gpt2", "input": "on"})
     assert status == 200, quote
     assert (quote["class"], quote["max_seconds"], quote["estimated_time_seconds"]) == ("cpu-small", 120, 9)
-    body = {"model": "gpt2", "quote": quote["quote"]}
+    body = {"model": "gpt2", "input": "on", "quote": quote["quote"]}
     submitting = asyncio.create_task(allowed("POST", "/v1/jobs", json=body))
     asked = await node.next_request()
     spec = JobSpec.model_validate_json(unseal(bytes(node.key), asked[1].sealed_spec))
@@ -115,6 +117,8 @@ async def test_wrong_models_are_refused_before_anything_is_spent(renter):
         ({"model": "gtp2"}, "unknown_model"),
         ({"model": "gpt2", "image": "busybox:1"}, "conflict"),
         ({"model": ""}, "out_of_range"),
+        ({"model": "gpt2"}, "required"),
+        ({"model": "gpt2", "input": 5}, "not_allowed"),
         ({"gpu": "cpu-small"}, "required"),
     ):
         status, answer, _ = await renter("POST", "/v1/jobs", json=body)
@@ -124,10 +128,13 @@ async def test_wrong_models_are_refused_before_anything_is_spent(renter):
 
 
 async def test_a_group_names_a_model_too(allowed, node):
-    status, group, _ = await allowed("POST", "/v1/groups", json={"job": {"model": "gpt2"}, "count": 1})
+    status, group, _ = await allowed("POST", "/v1/groups", json={"job": {"model": "gpt2", "input": "on"}, "count": 1})
     assert status == 201, group
     _, request = await node.next_request()
     spec = JobSpec.model_validate_json(unseal(bytes(node.key), request.sealed_spec))
     assert (spec.image, spec.command, spec.limit_ms) == (IMAGE, ("runner", "generate"), 120_000)
     status, answer, _ = await allowed("POST", "/v1/groups", json={"job": {"model": "gtp2"}, "count": 1})
     assert (status, answer["details"][0]["code"]) == (422, "unknown_model")
+    body = {"job": {"model": "gpt2"}, "inputs": ["on", 5]}
+    status, answer, _ = await allowed("POST", "/v1/groups", json=body)
+    assert (status, answer["details"][0]["code"]) == (422, "not_allowed"), answer

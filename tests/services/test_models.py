@@ -1,7 +1,10 @@
 """The operator's file of models: what it may say, and what a job is completed with."""
 
+import json
+
 import pytest
 
+from marketplace.domain.ids import new_id
 from marketplace.domain.models import Model, ModelCatalogue
 from marketplace.errors import DetailCode, Invalid, SettingsError
 from marketplace.services.job_orders import OrderFields, OutputFields, read_order
@@ -46,6 +49,7 @@ def test_everything_an_entry_may_say(tmp_path):
         (f"[m]\n{ENTRY}".replace('"cpu"', '"cpu-smal"'), "cpu-smal is no class .near: cpu-small"),
         (f"[m]\n{ENTRY}".replace("registry.test/m:1", "no such image"), "not an image reference"),
         (f'[m]\n{ENTRY}formats = ["xml"]\n', r"\[m\] formats"),
+        (f'[m]\n{ENTRY}input_schema = {{type = "string", pattern = "a"}}\n', r"\[m\] input_schema: pattern of string"),
         (f"[m]\n{ENTRY}default_timeout_seconds = 86401\n", r"\[m\] default_timeout_seconds"),
         (f"[m]\n{ENTRY}[M]\n{ENTRY}", "M is declared twice"),
     ],
@@ -105,3 +109,52 @@ def test_a_model_and_an_image_contradict_each_other():
     with pytest.raises(Invalid) as caught:
         order(model="gpt2", image="busybox:1")
     assert caught.value.details[0].code is DetailCode.CONFLICT
+
+
+SCHEMED = ModelCatalogue(
+    [
+        Model("open", "registry.test/m:1", "d", "cpu-small"),
+        Model("texts", "registry.test/m:1", "d", "cpu-small", input_schema=json.dumps({
+            "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}}],
+        })),
+        Model("files", "registry.test/m:1", "d", "cpu-small", input_schema='{"type":"string","format":"file"}'),
+    ]
+)  # fmt: skip
+FILE_ID = new_id("file", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "wanted"),
+    [
+        ("open", None, []),
+        ("open", {"a": 1}, []),
+        ("texts", "a", []),
+        ("texts", {"text": "a"}, []),
+        ("texts", {"text": FILE_ID}, []),
+        ("texts", ["a", "b"], []),
+        ("texts", None, [("input", DetailCode.REQUIRED)]),
+        ("texts", "", [("input", DetailCode.OUT_OF_RANGE)]),
+        ("texts", {"text": ""}, [("input", DetailCode.OUT_OF_RANGE)]),
+        ("texts", ["a", 1, None], [("input.1", DetailCode.NOT_ALLOWED), ("input.2", DetailCode.NOT_ALLOWED)]),
+        ("texts", FILE_ID, [("input", DetailCode.NOT_ALLOWED)]),
+        ("texts", "https://host.test/a", [("input", DetailCode.NOT_ALLOWED)]),
+        ("files", FILE_ID, []),
+        ("files", "https://host.test/a.png", []),
+        ("files", "a text", [("input", DetailCode.NOT_ALLOWED)]),
+        ("files", {"text": FILE_ID}, [("input", DetailCode.NOT_ALLOWED)]),
+    ],
+)
+def test_an_input_that_the_model_s_schema_does_not_take_is_refused_by_its_field(model, given, wanted):
+    fields = OrderFields(model=model, input=given)
+    found = []
+    try:
+        complete(fields, SCHEMED)
+    except Invalid as invalid:
+        found = [(detail.field, detail.code) for detail in invalid.details]
+    assert found == wanted
+
+
+def test_a_quote_needs_no_input_yet_but_a_wrong_one_is_refused():
+    assert complete(OrderFields(model="texts"), SCHEMED, input_needed=False).image == "registry.test/m:1"
+    with pytest.raises(Invalid):
+        complete(OrderFields(model="texts", input=5), SCHEMED, input_needed=False)

@@ -138,7 +138,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: 
         )
 
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
-        fields = complete(body.fields(seconds=body.seconds), models)
+        fields = complete(body.fields(seconds=body.seconds), models, input_needed=False)
         order = read_order(fields, decimals=chain.terms.decimals, image_needed=False)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 
