@@ -240,10 +240,11 @@ class OutputList(Answer):
 
 
 class Model(Answer):
-    """What a market runs by name."""
+    """What a market runs by name. command: None for the image's own."""
 
     name: str
     image: str
+    command: tuple[str, ...] | None = None
     description: str
     default_gpu: str
     min_vram_gb: int

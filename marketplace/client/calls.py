@@ -3,7 +3,11 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from aiohttp import ClientWebSocketResponse
 
 from marketplace.client.errors import ApiError, LoginNeeded
 from marketplace.client.keypairs import Keypair
@@ -16,6 +20,8 @@ from marketplace.client.sessions import Session
 from marketplace.client.terms import MarketOnChain
 from marketplace.client.tokens import StoredLogin, TokenCache
 from marketplace.client.transport import Reply, RetryPolicy, Sleep, Transport
+
+_T = TypeVar("_T")
 
 
 class Calls:
@@ -122,10 +128,20 @@ class Calls:
         async for chunk in self.transport.read_bytes(path, token=await self.token(), params=params):
             yield chunk
 
+    @asynccontextmanager
+    async def socket(self, path: str) -> AsyncIterator[ClientWebSocketResponse]:
+        """A WebSocket in the wallet's name."""
+        async with AsyncExitStack() as stack:
+
+            async def opened(token: str) -> ClientWebSocketResponse:
+                return await stack.enter_async_context(self.transport.socket(path, token=token))
+
+            yield await self._with_token(opened)
+
     async def _chain_id(self) -> ChainId:
         return chain_id_of((await self.constants()).chain.genesis_hash)
 
-    async def _with_token(self, call: Callable[[str], Awaitable[Reply]]) -> Reply:
+    async def _with_token(self, call: Callable[[str], Awaitable[_T]]) -> _T:
         try:
             return await call(await self.token())
         except ApiError as error:

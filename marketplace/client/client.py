@@ -4,7 +4,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote as quote_path
@@ -13,6 +15,7 @@ from marketplace.client.account_models import EventList, JobMetrics, Model, Mode
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.credentials import CredentialCalls
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
+from marketplace.client.execs import RemoteCommand, Terminal, open_command
 from marketplace.client.files import FileCalls
 from marketplace.client.groups import GroupCalls
 from marketplace.client.intents import Intent, IntentStore
@@ -77,6 +80,7 @@ class JobFilter:
     gpu: str | None = None
     label: str | None = None
     consumer_id: str | None = None
+    model: str | None = None
 
 
 class ReaverClient:
@@ -187,7 +191,11 @@ class ReaverClient:
         Given again after an interruption, it completes the interrupted submission: same key, same escrow.
         Raises TransactionRefused when the escrow to sign is not exactly that of request and quote.
         """
-        with self._payments.open_intent(f"POST {_JOBS}", request.body()) as intent:
+        asked = request
+        if request.model is not None:
+            # What the market says that the model is goes into the spec; the escrow is checked against that.
+            request = request.completed(await self.get_model(request.model))
+        with self._payments.open_intent(f"POST {_JOBS}", asked.body()) as intent:
             agreed = await self._agreed(intent, quote)
             agreed_price(request, agreed, await self._calls.market())
             sent: dict[str, str] = {}
@@ -319,9 +327,16 @@ class ReaverClient:
             path, token=await self._calls.token(), params=params, accept="text/plain"
         )
 
-    async def job_metrics(self, job_id: str) -> JobMetrics:
-        """What a job used over time, as far as it is kept."""
-        return (await self._calls.get(f"{_JOBS}/{segment(job_id)}/metrics")).read(JobMetrics)
+    def exec_job(
+        self, job_id: str, command: tuple[str, ...], terminal: Terminal | None = None
+    ) -> AbstractAsyncContextManager[RemoteCommand]:
+        """A command beside a running job, in its container; `async with`. terminal: None runs it without one."""
+        return open_command(self._calls, job_id, command, terminal)
+
+    async def job_metrics(self, job_id: str, *, since: datetime | None = None) -> JobMetrics:
+        """What a job used over time, as far as it is kept. since: aware; None for all of it."""
+        params = {} if since is None else {"from": since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        return (await self._calls.get(f"{_JOBS}/{segment(job_id)}/metrics", params)).read(JobMetrics)
 
     async def job_events(self, job_id: str, *, after: str | None = None, limit: int | None = None) -> EventList:
         """What happened to a job, oldest first."""
@@ -559,6 +574,7 @@ def _filters(wanted: JobFilter | None) -> dict[str, str]:
         "gpu": wanted.gpu,
         "label": wanted.label,
         "consumer_id": wanted.consumer_id,
+        "model": wanted.model,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -387,6 +387,7 @@ RETRY: Final[dict[str, Field]] = {
 PRIORITIES: Final = ("low", "normal", "high", "urgent")
 FIELDS: Final[dict[str, Field]] = {
     "image": Field(_text, "docker.io/library/alpine:3.20", "image, by tag or digest"),
+    "model": Field(_text, "gpt2", "or a model of the market's in the image's place: reaver models"),
     "gpu": Field(_class, "cpu-small", "hardware class: cpu-small, rtx4090, a100, h100, …, or any"),
     "name": Field(_text, "my-first-job", "your own name for it"),
     "command": Field(_words, '[sh, -c, "echo hello from $HOSTNAME"]', "instead of the image's: a list or one line"),

@@ -14,6 +14,7 @@ from marketplace.protocol.inputs import read_input
 from marketplace.protocol.local_runs import LocalOrder
 
 _MARKET_ONLY: Final[dict[str, Callable[[JobRequest], object]]] = {
+    "model": lambda r: r.model,
     "region": lambda r: r.region,
     "regions": lambda r: r.regions,
     "priority": lambda r: r.priority,

@@ -4,9 +4,10 @@ The spec is built here again, from the request and never from the server's answe
 the escrow that the wallet signs to the work that was asked for.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from marketplace.client.account_models import Model
 from marketplace.domain.catalogue import ANY, CLASSES, HardwareClass, find_class, find_region
 from marketplace.domain.retries import DEFAULT_ATTEMPTS
 from marketplace.protocol.inputs import read_input
@@ -87,7 +88,8 @@ class Retry:
 class JobRequest:
     """A container job, under the names of `POST /v1/jobs`. None leaves the market's default.
 
-    image: None only for a price; a job needs one. gpu: class or alias, or `any`.
+    image: None only for a price, or where a `model` is named; a job needs one of the two.
+    gpu: class or alias, or `any`.
     region, regions: None is anywhere. max_minutes, timeout_seconds: give one; neither is an hour.
     max_price_per_hour, max_price_per_gpu_second: decimal text in whole tokens, give at most one.
     secrets: sent, never kept by the client, and never shown again by the market. shm_gb: decimal text.
@@ -130,12 +132,14 @@ class JobRequest:
     output_format: Literal["json", "text", "binary", "archive"] | None = None
     destination: str | None = None
     credential_id: str | None = None
+    model: str | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
         return _given(
             {
-                "image": self.image,
+                "image": self.image if self.model is None else None,
+                "model": self.model,
                 "gpu": self.gpu,
                 "region": self.region,
                 "regions": None if self.regions is None else list(self.regions),
@@ -174,6 +178,26 @@ class JobRequest:
             {"destination": self.destination, "credential_id": self.credential_id, "format": self.output_format}
         )
 
+    def completed(self, model: Model) -> "JobRequest":
+        """With what the named model supplies, as the market completes it; what the job says itself stands.
+
+        Then the spec can be computed here, and `body` still names the model. Raises ValueError beside an image.
+        """
+        if self.image is not None:
+            raise ValueError("name an image or a model, not both")
+        needs = self.requirements
+        classless = not (self.gpu or needs.gpu_type or needs.gpu_types)
+        timeless = self.max_minutes is None and self.timeout_seconds is None
+        vram_gb = max(needs.min_vram_gb or 0, model.min_vram_gb) or needs.min_vram_gb
+        return replace(
+            self,
+            image=model.image,
+            command=model.command if self.command is None else self.command,
+            gpu=model.default_gpu if classless else self.gpu,
+            requirements=replace(needs, min_vram_gb=vram_gb),
+            timeout_seconds=model.default_timeout_seconds if timeless else self.timeout_seconds,
+        )
+
     def limit_s(self) -> int:
         """Seconds of billed time, at most."""
         if self.timeout_seconds is not None:
@@ -195,7 +219,9 @@ class JobRequest:
         where no class named can meet the requirements.
         """
         if self.image is None:
-            raise ValueError("a job needs an image")
+            raise ValueError(
+                "a job needs an image" if self.model is None else "a model's image is the market's to name"
+            )
         needs = self.requirements
         tiers = self._tiers()
         class_id = tiers[0][0] if len(tiers) == 1 and len(tiers[0]) == 1 else ANY

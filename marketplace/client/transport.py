@@ -25,6 +25,8 @@ MAX_ANSWER_BYTES: Final = 16 << 20
 """Chosen: a page of 100 nodes stays far below it, and a hostile answer can't fill the memory."""
 _BYTES_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=10, sock_read=60)
 """Of a body of any size: silence is bounded, the whole is not."""
+_PING_S: Final = 20.0
+"""Of a socket: how long its silence may last before it is asked for; as the market asks."""
 _T = TypeVar("_T", bound=BaseModel)
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -246,6 +248,20 @@ class Transport:
                     raise _as_error(response, await _read(response))
                 async for chunk in response.content.iter_any():
                     yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(_why(self.base_url, error)) from error
+
+    @asynccontextmanager
+    async def socket(self, path: str, *, token: str | None) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket. Raises as `request` does, also when the connection breaks inside the block."""
+        url = self.base_url + path
+        try:
+            async with self._http().ws_connect(url, headers=_headers(token, None), heartbeat=_PING_S) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as refused:
+            # The handshake's answer has lost its body; the same path says by plain HTTP what is the matter.
+            await self.request("GET", path, token=token)
+            raise Unreachable(_why(self.base_url, refused)) from refused
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(_why(self.base_url, error)) from error
 

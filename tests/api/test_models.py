@@ -1,10 +1,15 @@
 """Models over HTTP: listed, quoted, run, on the receipt; a real market, the real program, a scripted node."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from marketplace.app import Market
+from marketplace.client.client import ReaverClient
+from marketplace.client.errors import MalformedAnswer
+from marketplace.client.keypairs import Keypair as ClientKeypair
+from marketplace.client.requests import JobRequest
 from marketplace.protocol.sealing import unseal
 from marketplace.protocol.terms import JobSpec
 from tests.api.conftest import Renter, Wallet, settings_in
@@ -69,7 +74,7 @@ async def test_models_are_listed_and_read(renter):
     _, page, _ = await renter("GET", "/v1/models?limit=1")
     assert (len(page["models"]), page["has_more"]) == (1, True)
     assert await _read(renter, "gpt2") == {
-        "name": "gpt2", "image": IMAGE, "description": "Text goes on.", "default_gpu": "cpu-small", "min_vram_gb": 0,
+        "name": "gpt2", "image": IMAGE, "command": ["runner", "generate"], "description": "Text goes on.", "default_gpu": "cpu-small", "min_vram_gb": 0,
         "default_timeout_seconds": 120, "estimated_time_seconds": 9, "formats": ["json", "text"],
         "input_schema": {"type": "string"},
     }  # fmt: skip
@@ -110,6 +115,39 @@ async def test_a_model_runs_by_its_name_and_is_named_on_job_list_and_receipt(all
         while (receipt := (await allowed("GET", f"/v1/jobs/{job_id}/receipt"))[1]).get("model") is None:  # noqa: ASYNC110 - what a renter does
             await asyncio.sleep(0.05)
     assert receipt["model"] == "gpt2"
+
+
+async def test_a_client_checks_a_models_escrow_as_any_others(renter, node, monkeypatch):
+    """Without an allowance the wallet signs: the spec is computed from what the market says that the model is."""
+
+    async def token():
+        return renter.token
+
+    await renter.deposit("20")
+    async with ReaverClient(renter.call.base, ClientKeypair(bytes(renter.key))) as client:
+        # these markets say another address than they listen on
+        monkeypatch.setattr(client._calls, "token", token)
+        asked = JobRequest(model="gpt2", input="Once upon")
+        quote = await client.quote(asked)
+        submission = await client.submit_job(asked, quote)
+        assert submission.signed
+        job = await client.get_job(submission.job.id)
+        assert (job.image, job.timeout_seconds, job.gpu) == (IMAGE, 120, "cpu-small")
+        _, request = await node.next_request()
+        spec = JobSpec.model_validate_json(unseal(bytes(node.key), request.sealed_spec))
+        model = await client.get_model("gpt2")
+        wanted = asked.completed(model).spec()
+        assert spec.model_copy(update={"image_digest": None}).spec_hash() == wanted.spec_hash()
+        # One that says otherwise than it runs: the quote is no longer for what the model was said to be.
+        lied = model.model_copy(update={"image": "registry.test/other:1"})
+        monkeypatch.setattr(client, "get_model", lambda _name: _answer(lied))
+        with pytest.raises(MalformedAnswer, match="spec hash"):
+            await client.submit_job(replace(asked, name="again"), await client.quote(asked))
+        await client.cancel_job(submission.job.id)
+
+
+async def _answer(value):
+    return value
 
 
 async def test_wrong_models_are_refused_before_anything_is_spent(renter):

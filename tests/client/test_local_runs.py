@@ -15,6 +15,7 @@ TAKES_EFFECT = {
     "secrets", "stop_grace_seconds", "network", "shm_gb", "ulimits", "input",
 }  # fmt: skip
 BEYOND: dict[str, JobRequest] = {
+    "model": JobRequest(model="gpt2"),
     "region": replace(PLAIN, region="eu"),
     "regions": replace(PLAIN, regions=("eu", "na")),
     "priority": replace(PLAIN, priority="high"),

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -20,7 +21,7 @@ from marketplace.client.terms import AllowanceTerms
 from tests.client.test_requests import JOBS
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
-WHOLE = JobFilter(("queued",), "cpu", "a:b", "c")
+WHOLE = JobFilter(("queued",), "cpu", "a:b", "c", "gpt2")
 TERMS = AllowanceTerms(1, 1, 1, 1, SimpleNamespace(astimezone=lambda _: SimpleNamespace(strftime=lambda _: "t")))  # type: ignore[arg-type]
 
 Called = tuple[str, str, set[str], object, type[Answer] | None]
@@ -99,7 +100,7 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "get_job": lambda c: c.get_job("job_1"),
     "cancel_job": lambda c: c.cancel_job("job_1"),
     "job_log": lambda c: c.job_log("job_1", tail=1),
-    "job_metrics": lambda c: c.job_metrics("job_1"),
+    "job_metrics": lambda c: c.job_metrics("job_1", since=datetime.now(UTC)),
     "job_events": lambda c: c.job_events("job_1", after="1", limit=1),
     "events": lambda c: c.events(after="1", types=("job.*",), resource="job_1", limit=1),
     "retry_job": lambda c: c.retry_job("job_1", priority="low", timeout_seconds=1, max_price_per_hour="1"),
@@ -169,6 +170,7 @@ DIRECT: list[Called] = [
     ("GET", "/v1/files/file_1/content", set(), None, None),
     ("GET", "/v1/jobs/job_1/download", {"path"}, None, None),
     ("GET", "/v1/jobs/job_1/logs", {"follow"}, None, None),
+    ("GET", "/v1/jobs/job_1/exec", set(), None, None),
 ]  # fmt: skip
 
 

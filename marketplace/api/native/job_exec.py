@@ -59,9 +59,10 @@ def job_exec_routes(jobs: JobService, execs: ExecService) -> list[Route]:
     async def connect(call: Call, job_id: JobIdPath) -> web.StreamResponse:
         allocation = await jobs.get(call.account_id, JobId(job_id))
         socket = web.WebSocketResponse(heartbeat=PING_S, max_msg_size=MAX_MESSAGE_BYTES)
-        if not socket.can_prepare(call.http).ok:
-            raise Malformed('open it as a WebSocket (docs/renter.md, "A command beside a job")')
         execs.check(allocation)
+        if not socket.can_prepare(call.http).ok:
+            # Last, so that a plain GET says why a handshake was refused: clients lose the body of that answer.
+            raise Malformed('open it as a WebSocket (docs/renter.md, "What it uses, and a command beside it")')
         await socket.prepare(call.http)
         try:
             request = await _first(socket)

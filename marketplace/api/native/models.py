@@ -12,8 +12,13 @@ from marketplace.services.principals import Scope
 
 
 class ModelView(ResponseModel):
+    """command: what a job of it runs unless it says otherwise, null for the image's own. With image, class, time and
+    least VRAM it makes the specification that the escrow's hash stands for, so that a client can compute that itself.
+    """
+
     name: str
     image: str
+    command: list[str] | None
     description: str
     default_gpu: str
     min_vram_gb: int
@@ -60,6 +65,7 @@ def _view(model: Model) -> ModelView:
     return ModelView(
         name=model.name,
         image=model.image,
+        command=None if model.command is None else list(model.command),
         description=model.description,
         default_gpu=model.default_class,
         min_vram_gb=model.min_vram_gb,

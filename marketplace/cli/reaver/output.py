@@ -172,6 +172,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str | None]]) -> "Tab
     for row in rows:
         cells = [printable(cell or "-") for cell in row]
         table.add_row(*(Text(cell, style=_STATUS_STYLES.get(cell, Style.PLAIN).value) for cell in cells))
+    # What the first column has is typed into the next command: a narrow terminal shortens the others.
+    table.columns[0].min_width = max((len(row[0] or "-") for row in rows), default=0)
     return table
 
 

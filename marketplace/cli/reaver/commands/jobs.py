@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from marketplace.cli.reaver.commands.requests import label_filter
-from marketplace.cli.reaver.commands.views import show_job, show_jobs
+from marketplace.cli.reaver.commands.views import megabytes, show_job, show_jobs, thousandths
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
@@ -23,6 +23,8 @@ app = typer.Typer(
       reaver jobs follow JOB
       reaver jobs extend JOB 3600
       reaver jobs retry JOB
+      reaver jobs exec JOB -- sh
+      reaver jobs top
     """,
     invoke_without_command=True,
     rich_markup_mode=None,
@@ -36,6 +38,7 @@ def list_jobs(
     gpu: Annotated[str | None, typer.Option("--gpu", metavar="CLASS", help="Only of this class.")] = None,
     label: Annotated[str | None, typer.Option("--label", metavar="K=V", help="Only with this label.")] = None,
     consumer: Annotated[str | None, typer.Option("--consumer", metavar="ID", help="Only for this consumer.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="Only of this model.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew until Ctrl-C.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, max=100, help="How many.  [default: 20]")] = None,
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="Leave out the newest n.")] = None,
@@ -52,7 +55,7 @@ def list_jobs(
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     words = tuple(word.strip() for word in status.split(",")) if status else ()
-    wanted = JobFilter(words, gpu, label_filter(label), consumer)
+    wanted = JobFilter(words, gpu, label_filter(label), consumer, model)
     if watch:
         from marketplace.cli.reaver.commands.watching import watch_list
 
@@ -293,6 +296,57 @@ def job_events(
         output.note(f"more with --after {found.next}")
 
 
+@app.command("exec")
+def exec_job(
+    job: JobId,
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="What to run there.", show_default=False)],
+    tty: Annotated[
+        bool | None,
+        typer.Option("--tty/--no-tty", "-t/-T", help="A terminal for it.  [default: where both ends here are one]"),
+    ] = None,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+) -> None:
+    """Run a command beside a running job, in its container; ends with the command's own exit code.
+
+    \b
+    On a terminal every key goes to it, Ctrl-C too; Ctrl-] leaves. In a pipe standard input
+    goes in and both streams come out, unchanged. It costs nothing of its own and is no end
+    of the job; what it leaves running ends with the job.
+
+    \b
+      reaver jobs exec JOB -- sh
+      reaver jobs exec JOB -- cat /outputs/model.bin > model.bin
+      tar c data | reaver jobs exec JOB -- tar x -C /scratch
+    """
+    from marketplace.cli.reaver.commands.remote import run_beside
+
+    run_beside(Output(as_json=False), Connection(api, keypair), job, tuple(command), tty=tty)
+
+
+@app.command("top")
+def top_jobs(
+    once: Annotated[bool, typer.Option("--once", help="Show it once, instead of until Ctrl-C.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100, help="How many jobs, the newest first.")] = 20,
+    api: ApiUrl = DEFAULT_API,
+    keypair: KeypairFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show what running jobs use, drawn anew until Ctrl-C. With --json, or in a pipe, once.
+
+    \b
+    Processors, memory and network as each job's node measured them with its last heartbeat;
+    a rate is over the time between its last two.
+
+    \b
+      reaver jobs top
+      reaver jobs top --json
+    """
+    from marketplace.cli.reaver.commands.top import show_top
+
+    show_top(Output(as_json=as_json), Connection(api, keypair), limit, once=once)
+
+
 @app.command("metrics")
 def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFlag = False) -> None:
     """Show what a job used over time: processors, memory, network.
@@ -313,10 +367,10 @@ def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = No
             (
                 s.at,
                 str(s.attempt),
-                None if s.cpu_milli is None else _thousandths(s.cpu_milli),
-                _megabytes(s.memory_bytes),
-                _megabytes(s.received_bytes),
-                _megabytes(s.sent_bytes),
+                None if s.cpu_milli is None else thousandths(s.cpu_milli),
+                megabytes(s.memory_bytes),
+                megabytes(s.received_bytes),
+                megabytes(s.sent_bytes),
             )
             for s in found.samples
         ],
@@ -327,11 +381,3 @@ def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = No
 def _said(data: dict[str, object]) -> str | None:
     reason = data.get("reason")
     return reason if isinstance(reason, str) else None
-
-
-def _thousandths(value: int) -> str:
-    return f"{value // 1000}.{value % 1000:03d}"
-
-
-def _megabytes(value: int) -> str:
-    return f"{value // 1_000_000}.{value % 1_000_000 // 100_000}"

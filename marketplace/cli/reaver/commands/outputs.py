@@ -28,7 +28,7 @@ def given_input(request: "JobRequest", file: Path | None) -> None:
     if file is None:
         return
     if request.input is not None:
-        raise typer.BadParameter("the job file names an input already", param_hint="--upload")
+        raise typer.BadParameter("an input is named already", param_hint="--upload")
     if not file.is_file():
         raise typer.BadParameter(f"{file} is no file", param_hint="--upload")
 

@@ -13,6 +13,7 @@ from marketplace.cli.reaver.commands.requests import (
     JobPriority,
     MaxMinutes,
     MaxPrice,
+    ModelName,
     Region,
     job_request,
 )
@@ -29,6 +30,7 @@ def quote(
     gpu: Gpu = None,
     gpu_count: GpuCount = None,
     image: Annotated[str | None, typer.Option("--image", help="Container image.")] = None,
+    model: ModelName = None,
     region: Region = None,
     max_minutes: MaxMinutes = None,
     env: Environment = None,
@@ -58,6 +60,7 @@ def quote(
         lambda: job_request(
             file=file,
             image=image,
+            model=model,
             gpu=gpu,
             gpu_count=gpu_count,
             region=region,

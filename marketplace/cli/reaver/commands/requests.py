@@ -14,6 +14,13 @@ JobFile = Annotated[
         "--file", "-F", metavar="FILE", help="Job file (`reaver init` writes one; - reads standard input). Options win."
     ),
 ]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="A model of the market's instead of an image.")
+]
+InputText = Annotated[
+    str | None,
+    typer.Option("--input", metavar="TEXT", help="What lies in /inputs: a text, a file's id, or an https URL."),
+]
 Gpu = Annotated[
     str | None,
     typer.Option("--gpu", "--class", metavar="CLASS", help="Hardware class: cpu-small, rtx4090, a100, h100, …, any"),
@@ -71,6 +78,8 @@ def job_request(
     disk_gb: int | None = None,
     entrypoint: str | None = None,
     command: list[str] | None = None,
+    model: str | None = None,
+    given_input: str | None = None,
 ) -> "JobRequest":
     """The request that a job file and the options describe; options replace what the file says.
 
@@ -83,7 +92,6 @@ def job_request(
 
     base = JobRequest() if file is None else _read(file)
     given: dict[str, Any] = {
-        "image": image,
         "gpu": gpu,
         "name": name,
         "priority": priority,
@@ -106,21 +114,31 @@ def job_request(
             gpu_types=base.requirements.gpu_types if gpu is None else None,
         ),
     )
+    if image is not None and model is not None:
+        raise typer.BadParameter("name an image or a model, not both", param_hint="--model")
+    if image is not None or model is not None:
+        changed = replace(changed, image=image, model=model)
+    if given_input is not None:
+        changed = replace(changed, input=given_input)
     if max_minutes is not None:
         changed = replace(changed, max_minutes=max_minutes, timeout_seconds=None)
     if max_price_per_hour is not None:
         changed = replace(changed, max_price_per_hour=max_price_per_hour, max_price_per_gpu_second=None)
     changed = replace(changed, **{field: value for field, value in given.items() if value is not None})
     needs = changed.requirements
-    if changed.gpu is None and needs.gpu_type is None and not needs.gpu_types:
+    if changed.model is None and changed.gpu is None and needs.gpu_type is None and not needs.gpu_types:
         raise typer.BadParameter("name a class, such as --gpu cpu-small, or a job file with `gpu`", param_hint="--gpu")
     return changed
 
 
 def needs_image(request: "JobRequest") -> None:
     """Raise typer.BadParameter where nothing says what to run."""
-    if request.image is None:
-        raise typer.BadParameter("name an image, or a job file with `image`", param_hint="--image")
+    if request.image is None and request.model is None:
+        raise typer.BadParameter(
+            "name an image (or a model, --model), or a job file with `image` or `model`", param_hint="--image"
+        )
+    if request.image is not None and request.model is not None:
+        raise typer.BadParameter("the job file names an image and a model; keep one", param_hint="--file")
 
 
 def label_filter(text: str | None) -> str | None:

@@ -10,11 +10,13 @@ from marketplace.cli.reaver.commands.requests import (
     Environment,
     Gpu,
     GpuCount,
+    InputText,
     JobFile,
     JobPriority,
     Labels,
     MaxMinutes,
     MaxPrice,
+    ModelName,
     Name,
     Region,
     Secrets,
@@ -36,6 +38,7 @@ def run_job(
     image: Annotated[str | None, typer.Option("--image", help="Container image, by tag or digest.")] = None,
     gpu: Gpu = None,
     gpu_count: GpuCount = None,
+    model: ModelName = None,
     region: Region = None,
     max_minutes: MaxMinutes = None,
     env: Environment = None,
@@ -45,6 +48,7 @@ def run_job(
     priority: JobPriority = None,
     max_price_per_hour: MaxPrice = None,
     disk_gb: DiskGb = None,
+    input_text: InputText = None,
     entrypoint: Annotated[str | None, typer.Option("--entrypoint", help="Replaces the image's entry point.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the log and end with the job's exit code.")
@@ -94,6 +98,7 @@ def run_job(
       reaver run --image alpine --gpu cpu-small --max-minutes 5 --follow -- echo hello
       reaver run --image docker.io/myorg/job:latest --gpu h100 --region na --max-minutes 60
       reaver run --image myorg/train --gpu a100 --env EPOCHS=3 --max-price-per-hour 2.50
+      reaver run --model gpt2 --input "Once upon a time" --follow
       reaver run --file job.yaml --max-minutes 30 --watch
       reaver run --file job.yaml --array 100
       reaver run --file job.yaml --upload data.csv --download results
@@ -125,6 +130,8 @@ def run_job(
         lambda: job_request(
             file=file,
             image=image,
+            model=model,
+            given_input=input_text,
             gpu=gpu,
             gpu_count=gpu_count,
             region=region,

@@ -141,3 +141,13 @@ def _waits_for(job: "Job") -> str | None:
     if job.queue is None or job.status != "queued":
         return None
     return "; ".join(f"{b.constraint} ({b.nodes_excluded} nodes)" for b in job.queue.because) or "its turn"
+
+
+def thousandths(value: int) -> str:
+    """Thousandths of something, as decimal text of it."""
+    return f"{value // 1000}.{value % 1000:03d}"
+
+
+def megabytes(value: int) -> str:
+    """Bytes as megabytes with one digit."""
+    return f"{value // 1_000_000}.{value % 1_000_000 // 100_000}"
