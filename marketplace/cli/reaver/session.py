@@ -209,11 +209,14 @@ _NEXT_STEPS = {
 def _hints(error: "ApiError") -> list[str]:
     hints = []
     for detail in error.details:
-        near = f" (nearest: {', '.join(detail.suggestions)})" if detail.suggestions else ""
-        allowed = f" (one of: {', '.join(detail.allowed)})" if detail.allowed else ""
         said = f"{detail.field}: {detail.message}"
-        if near or allowed or said not in error.message:
-            hints.append(f"{said}{near}{allowed}")
+        more = [f"nearest: {', '.join(detail.suggestions)}"] if detail.suggestions else []
+        more += [f"one of: {', '.join(detail.allowed)}"] if detail.allowed else []
+        if said not in error.message:
+            hints.append(said + (f" ({'; '.join(more)})" if more else ""))
+        elif more:
+            # The message has said it already; of several fields each is named again.
+            hints.append((f"{detail.field}: " if len(error.details) > 1 else "") + "; ".join(more))
     if error.code == "insufficient_escrow":
         names = ("required", "available", "wallet_balance", "shortfall", "currency")
         hints.extend(f"{n.replace('_', ' ')}: {error.extra[n]}" for n in names if error.extra.get(n) is not None)

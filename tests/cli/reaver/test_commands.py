@@ -201,7 +201,7 @@ def test_a_refusal_names_the_field_and_suggests(market: FakeMarket, reaver: Reav
     ]
     done = reaver("quote", "--gpu", "h1000")
     assert done.exit_code == Exit.REFUSED
-    assert "gpu: unknown class (nearest: h100)" in done.stderr
+    assert done.stderr == "error: gpu: unknown class\n  nearest: h100\n"
     body: dict[str, Any] = json.loads(reaver("quote", "--gpu", "h1000", "--json").stderr)
     assert (body["error"], body["status"]) == ("validation_error", 422)
 
