@@ -29,7 +29,7 @@ _MARKET_ONLY: Final[dict[str, Callable[[JobRequest], object]]] = {
     "consumer_id": lambda r: r.consumer_id,
     "webhook": lambda r: r.webhook,
     "auto_extend": lambda r: r.auto_extend_s,
-    "output_config": lambda r: r.output_format,
+    "output_config": lambda r: r.output_format or r.destination or r.credential_id,
     "requirements.min_cuda": lambda r: r.requirements.min_cuda,
     "requirements.min_reputation": lambda r: r.requirements.min_reputation,
 }

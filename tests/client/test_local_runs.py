@@ -45,8 +45,14 @@ def test_what_only_a_market_has_is_refused_by_name(name: str) -> None:
 def test_every_field_takes_effect_or_is_refused() -> None:
     """A new field of a request has to be looked at here, too."""
     attributes = {"auto_extend": "auto_extend_s", "output_config": "output_format"}
-    refused = {attributes.get(name, name) for name in BEYOND if "." not in name}
+    refused = {attributes.get(name, name) for name in BEYOND if "." not in name} | {"destination", "credential_id"}
     assert {field.name for field in fields(JobRequest)} == TAKES_EFFECT | refused
+
+
+def test_a_bucket_is_no_place_of_this_machine() -> None:
+    for request in (replace(PLAIN, destination="s3://bucket/a"), replace(PLAIN, credential_id="cred_1")):
+        with pytest.raises(NotHere, match="output_config"):
+            local_order(request)
 
 
 def test_several_are_named_at_once() -> None:
