@@ -204,8 +204,14 @@ class Invalid(RequestError):
         suggestions: Sequence[str] = (),
     ) -> "Invalid":
         """An error about one field."""
-        detail = Detail(name, code, message, tuple(allowed), tuple(suggestions))
-        return cls(f"{name}: {message}", details=(detail,))
+        return cls.of((Detail(name, code, message, tuple(allowed), tuple(suggestions)),))
+
+    @classmethod
+    def of(cls, details: Sequence[Detail]) -> "Invalid":
+        """An error about these, at least one: the first in words, how many more there are, and where the money is."""
+        first, more = details[0], len(details) - 1
+        text = f"{first.field}: {first.message}" + (f" (and {more} more)" if more else "")
+        return cls(text if "; nothing was " in text else f"{text}; nothing was created or spent", details=details)
 
 
 class Unauthenticated(RequestError):

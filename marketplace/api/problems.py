@@ -129,10 +129,7 @@ def invalid(error: ValidationError, *, within: str = "body") -> Invalid:
 
     within: the name of what was validated, for a finding about the whole of it.
     """
-    details = tuple(_detail(item, within) for item in error.errors(include_url=False))
-    first = details[0]
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return Invalid(f"{first.field}: {first.message}{more}; nothing was created or spent", details=details)
+    return Invalid.of(tuple(_detail(item, within) for item in error.errors(include_url=False)))
 
 
 def _detail(item: Mapping[str, Any], within: str) -> Detail:

@@ -235,6 +235,7 @@ class QueuePlace(Answer):
 
     position: int | None = None
     waiting_since: str | None = None
+    until: str | None = None
     because: tuple[Because, ...] = ()
 
 

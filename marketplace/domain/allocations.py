@@ -250,6 +250,11 @@ class Allocation:
         )
 
     @property
+    def waiting_since_ms(self) -> int:
+        """When its present wait for a node began, or its last one."""
+        return self.queue_until_ms - self.queue_ms
+
+    @property
     def job_id(self) -> JobId:
         """The same 22 characters under the prefix of a job."""
         return job_of(self.id)

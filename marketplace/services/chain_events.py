@@ -380,6 +380,8 @@ def _opened(seen: _Seen, allocation: Allocation, attempt: Attempt | None) -> Cha
         error=None,
         funded_at_ms=seen.at_ms,
         open_signature=seen.signature,
+        # It waits from now on: a wallet may take its time to sign.
+        queue_until_ms=seen.at_ms + allocation.queue_ms,
     )
     return Change(funded, attempt, ("job.queued",))
 

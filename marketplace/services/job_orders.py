@@ -121,7 +121,7 @@ class OrderFields:
     quote: str | None = None
     nodes: tuple[str, ...] = ()
     exclude_nodes: tuple[str, ...] = ()
-    queue_seconds: int = 3_600
+    queue_seconds: int | None = None
     stop_grace_seconds: int = 10
     network: Literal["egress", "none"] = "egress"
     name: str | None = None
@@ -151,7 +151,7 @@ class Order:
     tiers: classes that will do, those preferred first. secrets: by name, nowhere else in the order.
     retry_of: the job that this one repeats. auto_extend_ms: how much the market may add by itself.
     input_content: bytes of a text or JSON input, which the spec only names.
-    max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none.
+    max_price_per_hour: the renter's own ceiling, for the whole allocation, None for none. queue_ms: None for the usual.
     named: fields of the request that were given, where one thing has several names.
     """
 
@@ -164,7 +164,7 @@ class Order:
     quote: str | None
     only_nodes: tuple[NodeId, ...]
     exclude_nodes: tuple[NodeId, ...]
-    queue_ms: Millis
+    queue_ms: Millis | None
     name: str | None
     labels: tuple[tuple[str, str], ...]
     submitted: str
@@ -317,7 +317,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         quote=fields.quote,
         only_nodes=tuple(NodeId(node) for node in fields.nodes),
         exclude_nodes=tuple(NodeId(node) for node in fields.exclude_nodes),
-        queue_ms=Millis(fields.queue_seconds * 1000),
+        queue_ms=None if fields.queue_seconds is None else Millis(fields.queue_seconds * 1000),
         name=fields.name,
         labels=tuple(sorted(fields.labels.items())),
         submitted=canonical_json(
@@ -402,8 +402,7 @@ class _Findings:
 
     def raise_any(self) -> None:
         if self._details:
-            first = self._details[0]
-            raise Invalid(f"{first.field}: {first.message}", details=self._details)
+            raise Invalid.of(self._details)
 
 
 def is_reference(text: str) -> bool:

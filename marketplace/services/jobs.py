@@ -68,6 +68,8 @@ CONFIRM_MS: Final = 20_000
 """How long a submit waits for its escrow to be confirmed (api.md section 1.3)."""
 CANCEL_MS: Final = 5_000
 """Chosen: how long a cancel waits for a job that nobody runs to be closed and refunded."""
+QUEUE_MS: Final = Millis(3_600_000)
+"""How long a job waits for a node where it doesn't say. Specified: api.md section 5.2."""
 MAX_UNASSIGNED: Final = 20
 """Unassigned escrows of a wallet whose rent the market has paid. Specified: api.md section 1.3."""
 MAX_LIVE: Final = 10_000
@@ -246,6 +248,7 @@ class JobService:
         else:
             ceiling = order.max_price_per_hour or self._quotes.clearing_price(order)
         spec_hash = order.spec.spec_hash()
+        queue_ms = self._longest_wait(order)
         return Allocation(
             id=AllocationId(self._ids.new("alloc")),
             account_id=caller.account_id,
@@ -270,8 +273,8 @@ class JobService:
             max_ms=order.limit,
             max_attempts=order.retry.max_attempts,
             stop_grace_ms=Millis(order.spec.stop_grace_s * 1000),
-            queue_ms=order.queue_ms,
-            queue_until_ms=now + order.queue_ms,
+            queue_ms=queue_ms,
+            queue_until_ms=now + queue_ms,
             created_at_ms=now,
             only_nodes=order.only_nodes,
             excluded=order.exclude_nodes,
@@ -289,6 +292,18 @@ class JobService:
             consumer_id=order.consumer_id,
             model=order.model,
             expected_ms=await self._quotes.expected(caller.account_id, order),
+        )
+
+    def _longest_wait(self, order: Order) -> Millis:
+        """How long it may wait for a node. Raises Invalid where the chain lets nobody wait so long for an escrow."""
+        most = self._chain.terms.queue_limit
+        wanted = QUEUE_MS if order.queue_ms is None else order.queue_ms
+        if wanted <= most or order.queue_ms is None or order.retry_of is not None:
+            return min(wanted, most)
+        raise Invalid.field(
+            "queue_seconds",
+            DetailCode.OUT_OF_RANGE,
+            f"is more than the {most // 1000} s that an escrow waits on this chain (`timing.queue_limit_s`)",
         )
 
     async def _adopt(self, draft: Allocation, seal: Callable[[Transaction], None]) -> Allocation | None:

@@ -55,6 +55,8 @@ POLL_EACH_MS: Final = 100
 """Chosen: with n of them each waits n times this, so that looking takes at most a quarter of a core (measured: a look
 at 10,000 nodes takes 25 ms)."""
 SPARE_WAKES: Final = 16
+AGING_MS: Final = 600_000
+"""Who waited so long goes with the next higher priority. Specified: api.md section 5.1."""
 STOP_REPEAT_MS: Final = 2_000
 UPLOAD_LIMIT_MS: Final = 1_800_000
 """Chosen: 20 GiB at 100 Mbit/s. Longer would come near the time when strangers may reap the escrow."""
@@ -158,9 +160,8 @@ class Scheduler:
 
     def _urgency(self, allocation: Allocation) -> tuple[int, int, str]:
         order = ("urgent", "high", "normal", "low").index(allocation.priority.value)
-        waited = self._clock.now() - (allocation.funded_at_ms or allocation.created_at_ms)
-        # One step up for each ten minutes waited (api.md section 5.1).
-        return max(0, order - waited // 600_000), allocation.created_at_ms, allocation.id
+        waited = self._clock.now() - allocation.waiting_since_ms
+        return max(0, order - waited // AGING_MS), allocation.created_at_ms, allocation.id
 
     def _changed(self, allocation: Allocation) -> None:
         self.wake(allocation.id)
@@ -386,9 +387,9 @@ class Scheduler:
     ) -> None:
         """Keep why this node has it, what it agreed to, and how long that took."""
         Placements(tx).put(allocation.id, offer.attempt, reasons)
-        since = max(allocation.created_at_ms, allocation.queue_until_ms - allocation.queue_ms)
         price = -(-offer.price_per_hour // allocation.gpu_count)
-        PriceDays(tx).note_choice(reasons.at_ms, chosen.class_id, chosen.region, price, max(0, reasons.at_ms - since))
+        waited = max(0, reasons.at_ms - allocation.waiting_since_ms)
+        PriceDays(tx).note_choice(reasons.at_ms, chosen.class_id, chosen.region, price, waited)
 
     def _comes_later(self, allocation: Allocation, chosen: Candidate) -> bool:
         """Whether more urgent allocations wait for all that this node has free. They are woken: it is theirs now."""

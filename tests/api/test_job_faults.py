@@ -5,6 +5,7 @@ import base64
 import contextlib
 import secrets
 import sqlite3
+from datetime import datetime
 
 import base58
 import pytest
@@ -217,6 +218,25 @@ async def test_nobody_takes_it_in_time_and_everything_is_refunded(renter):
     assert (job["status"], job["reason"], job["settlement"]["paid"]) == ("expired", "queue_expired", "0.000000")
     assert job["settlement"]["refunded"] == job["settlement"]["deposit"]
     assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.000000"
+
+
+async def test_nobody_waits_longer_than_the_chain_lets_an_escrow_wait(renter):
+    _, constants, _ = await renter("GET", "/v1/constants")
+    most = constants["timing"]["queue_limit_s"]
+    assert most < 3_600
+    status, refused, _ = await submit(renter, queue_seconds=most + 1)
+    assert (status, refused["details"][0]["field"]) == (422, "queue_seconds")
+    assert refused["message"].endswith("; nothing was created or spent")
+    for key, wanted in (("said", {"queue_seconds": most}), ("unsaid", {})):
+        status, answer, _ = await submit(renter, key, command=["a", "b"], workdir="/w", **wanted)
+        assert status == 201, answer
+        _, job, _ = await renter("GET", f"/v1/jobs/{answer['id']}")
+        assert job["queue_seconds"] == most
+        since, until = (datetime.fromisoformat(job["queue"][name]) for name in ("waiting_since", "until"))
+        assert most - 20 < (until - since).total_seconds() <= most
+        assert (job["command"], job["workdir"], job["network"], job["stop_grace_seconds"]) == (
+            ["a", "b"], "/w", "egress", 10,
+        )  # fmt: skip
 
 
 async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, make_node, quick_market):

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -202,6 +203,24 @@ async def test_an_ended_job_is_repeated_with_all_that_it_said(allowed, add_node)
     assert (status, refused["details"][0]["field"]) == (422, "priority")
     await again.report("exited", reason=7)
     await until(allowed, second["id"], "failed")
+
+
+async def test_the_wait_for_a_node_begins_when_the_wallet_has_signed(renter, live_market):
+    status, answer, _ = await submit(renter, region="na", max_price_per_hour="0.1", queue_seconds=60)
+    assert (status, answer["error"]) == (402, "signature_required")
+    live_market.clock.ahead_ms += 70_000
+    await renter.send(answer)
+    async with asyncio.timeout(20):
+        while not (jobs := (await renter("GET", "/v1/jobs"))[1]["jobs"]):  # noqa: ASYNC110 - what a client does
+            await asyncio.sleep(0.05)
+    job = await until(renter, jobs[0]["id"], "queued", "expired")
+    assert job["status"] == "queued"
+    since, over = (datetime.fromisoformat(job["queue"][name]) for name in ("waiting_since", "until"))
+    assert (over - since).total_seconds() == 60
+    live_market.clock.ahead_ms += 60_000
+    live_market.jobs.scheduler.wake_queued()
+    job = await until(renter, job["id"], "expired")
+    assert job["settlement"]["refunded"] == job["settlement"]["deposit"]
 
 
 async def test_a_later_attempt_gets_the_full_time_again_inside_the_allowance(allowed, add_node, live_market):

@@ -269,6 +269,11 @@ async def test_the_published_constants_are_those_that_hold(renter, quick_market)
     jobs = constants["jobs"]
     assert (jobs["timeout_s"], jobs["total_s"], jobs["warnings"]) == (86_400, 30 * 86_400, ["1h", "10min", "10%"])
     assert constants["retention"]["metrics_s"] == 7 * 86_400
+    assert (constants["priority"]["step_s"], jobs["retry_first_pause_s"], jobs["retry_last_pause_s"]) == (600, 10, 300)
+    assert (jobs["queue_s"], jobs["default_queue_s"]) == (constants["timing"]["queue_limit_s"],) * 2
+    limits = constants["limits"]
+    assert (limits["log_line_bytes"], limits["log_attempt_bytes"], limits["log_tail"]) == (16 << 10, 100 << 20, 10_000)
+    assert (limits["group_members"], limits["span_days"], limits["price_days"]) == (1_000, 366, 90)
     body = {
         "image": "busybox",
         "gpu": "cpu-small",

@@ -4,31 +4,45 @@ import hashlib
 
 from aiohttp import web
 
+from marketplace.api import dates
 from marketplace.api.fields import PAGE_LIMIT, DecimalText, ExactNumber, JsonNumber, MillisInstant, ResponseModel
 from marketplace.api.json_bodies import MAX_DEPTH, dump_model
 from marketplace.api.native.job_exec import MAX_MESSAGE_BYTES
+from marketplace.api.native.job_lists import CSV_ROWS
+from marketplace.api.native.job_logs import MAX_TAIL
 from marketplace.api.native.jobs import MAX_JOB_BYTES
 from marketplace.api.routes import MAX_BODY_BYTES, OPEN, Call, Route
 from marketplace.api.server import RateWindows
 from marketplace.domain.money import format_amount
 from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
+from marketplace.domain.retries import DEFAULT_ATTEMPTS, FIRST_PAUSE_MS, LAST_PAUSE_MS, MAX_EXIT_CODES
 from marketplace.domain.retries import MAX_ATTEMPTS as MAX_JOB_ATTEMPTS
 from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, warnings_of
 from marketplace.domain.webhook_retries import MAX_ATTEMPTS
 from marketplace.errors import Starting
 from marketplace.protocol.inputs import MAX_INLINE_BYTES
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
-from marketplace.services import execs, files, logs, outputs, usage
+from marketplace.services import (
+    execs,
+    files,
+    groups,
+    job_secrets,
+    logs,
+    outputs,
+    prices,
+    usage,
+    webhook_deliveries,
+)
 from marketplace.services.api_keys import MAX_KEYS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
 from marketplace.services.feed import MAX_PAGE as MAX_EVENTS_PAGE
 from marketplace.services.feed import RETENTION_MS as EVENTS_KEPT_MS
 from marketplace.services.files import MAX_FILE_BYTES, MAX_PART_BYTES, MIN_PART_BYTES, QUOTA_BYTES, QUOTA_FILES
 from marketplace.services.job_orders import MAX_ENV_BYTES, MAX_REFERENCE, MAX_SECONDS
-from marketplace.services.jobs import MAX_LIVE, MAX_UNASSIGNED
+from marketplace.services.jobs import MAX_LIVE, MAX_UNASSIGNED, QUEUE_MS
 from marketplace.services.outputs import INLINE_BYTES
-from marketplace.services.scheduler import UPLOAD_LIMIT_MS
+from marketplace.services.scheduler import AGING_MS, UPLOAD_LIMIT_MS
 from marketplace.services.webhooks import MAX_WEBHOOKS, OLD_SECRET_MS
 
 
@@ -95,7 +109,10 @@ class RateConstants(ResponseModel):
 
 
 class LimitConstants(ResponseModel):
-    """requests_per_hour: of an API key in class `client`. output_*: of one attempt. delivery_s: for its outputs."""
+    """requests_per_hour: of an API key in class `client`. output_*, log_*: of one attempt. delivery_s: for its outputs.
+
+    group_funding_s: how long a group waits for money or leave. span_days: of history, usage and earnings.
+    """
 
     requests_per_minute: RateConstants
     requests_per_hour: int
@@ -119,6 +136,18 @@ class LimitConstants(ResponseModel):
     output_files: int
     result_inline_bytes: int
     delivery_s: int
+    log_line_bytes: int
+    log_attempt_bytes: int
+    log_tail: int
+    webhook_body_bytes: int
+    webhook_answer_s: int
+    registry_logins: int
+    groups_open: int
+    group_members: int
+    group_funding_s: int
+    span_days: int
+    price_days: int
+    csv_rows: int
 
 
 class JobConstants(ResponseModel):
@@ -138,6 +167,11 @@ class JobConstants(ResponseModel):
     live: int
     unassigned: int
     warnings: list[str]
+    default_queue_s: int
+    default_attempts: int
+    retry_first_pause_s: int
+    retry_last_pause_s: int
+    exit_codes: int
     exec_per_job: int
     exec_per_node: int
     exec_message_bytes: int
@@ -159,12 +193,13 @@ class RetentionConstants(ResponseModel):
 
 
 class PriorityConstants(ResponseModel):
-    """Multipliers of the price, as decimal text."""
+    """Multipliers of the price, as decimal text. step_s: who waited so long goes with the next higher priority."""
 
     low: DecimalText
     normal: DecimalText
     high: DecimalText
     urgent: DecimalText
+    step_s: int
 
 
 class StakingConstants(ResponseModel):
@@ -323,18 +358,35 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             output_files=MAX_FILES,
             result_inline_bytes=INLINE_BYTES,
             delivery_s=UPLOAD_LIMIT_MS // 1000,
+            log_line_bytes=logs.MAX_LINE_BYTES,
+            log_attempt_bytes=logs.MAX_ATTEMPT_BYTES,
+            log_tail=MAX_TAIL,
+            webhook_body_bytes=webhook_deliveries.MAX_BODY_BYTES,
+            webhook_answer_s=int(webhook_deliveries.ANSWER_S),
+            registry_logins=job_secrets.MAX_AUTHS,
+            groups_open=groups.MAX_OPEN,
+            group_members=groups.MAX_MEMBERS,
+            group_funding_s=groups.FUNDING_MS // 1000,
+            span_days=dates.MAX_DAYS,
+            price_days=prices.MAX_DAYS,
+            csv_rows=CSV_ROWS,
         ),
         jobs=JobConstants(
             timeout_s=MAX_SECONDS,
             total_s=MAX_TOTAL_MS // 1000,
             auto_extend_step_s=MAX_AUTO_STEP_MS // 1000,
-            queue_s=MAX_SECONDS,
+            queue_s=min(MAX_SECONDS, all_of.queue_limit_ms // 1000),
             attempts=MAX_JOB_ATTEMPTS,
             env_bytes=MAX_ENV_BYTES,
             image_reference=MAX_REFERENCE,
             live=MAX_LIVE,
             unassigned=MAX_UNASSIGNED,
             warnings=[warning.code for warning in warnings_of(Millis(MAX_TOTAL_MS))],
+            default_queue_s=min(QUEUE_MS, all_of.queue_limit_ms) // 1000,
+            default_attempts=DEFAULT_ATTEMPTS,
+            retry_first_pause_s=FIRST_PAUSE_MS // 1000,
+            retry_last_pause_s=LAST_PAUSE_MS // 1000,
+            exit_codes=MAX_EXIT_CODES,
             exec_per_job=execs.MAX_PER_JOB,
             exec_per_node=execs.MAX_PER_NODE,
             exec_message_bytes=MAX_MESSAGE_BYTES,
@@ -353,7 +405,9 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             rotated_webhook_secret_s=OLD_SECRET_MS // 1000,
             metrics_s=usage.RETENTION_MS // 1000,
         ),
-        priority=PriorityConstants(**{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}),
+        priority=PriorityConstants(
+            **{entry.value: format_amount(FACTORS[entry], 4) for entry in Priority}, step_s=AGING_MS // 1000
+        ),
         staking=StakingConstants(
             unbonding_s=_seconds(all_of.unbonding_ms),
             commission_delay_s=_seconds(all_of.commission_delay_ms),

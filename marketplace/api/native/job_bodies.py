@@ -96,7 +96,7 @@ class JobRequest(RequestModel):
     max_price_per_hour: AmountText | None = None
     nodes: list[str] = Field(default_factory=list, max_length=100)
     exclude_nodes: list[str] = Field(default_factory=list, max_length=100)
-    queue_seconds: int = Field(default=3600, ge=0, le=86_400)
+    queue_seconds: int | None = Field(default=None, ge=0, le=86_400)
     stop_grace_seconds: int = Field(default=10, ge=0, le=300)
     network: Literal["egress", "none"] = "egress"
     name: Label | None = None
@@ -183,8 +183,5 @@ def _refuse(value: Any, names: frozenset[str], prefix: str) -> Any:
     if isinstance(value, dict):
         asked = [name for name in value if name in names]
         if asked:
-            raise Invalid(
-                f"{prefix}{asked[0]}: not available yet",
-                details=[Detail(prefix + name, DetailCode.NOT_ALLOWED, "not available yet") for name in asked],
-            )
+            raise Invalid.of([Detail(prefix + name, DetailCode.NOT_ALLOWED, "not available yet") for name in asked])
     return value

@@ -49,6 +49,7 @@ class QueueView(ResponseModel):
     waiting_since: MillisInstant
     because: list[BecauseView]
     retry_at: MillisInstant | None
+    until: MillisInstant
 
 
 class AttemptView(ResponseModel):
@@ -204,6 +205,12 @@ class JobView(ResponseModel):
     limit_at: MillisInstant | None
     paused_at: MillisInstant | None
     who_pays: WhoPays | None
+    entrypoint: list[str] | None
+    command: list[str] | None
+    workdir: str | None
+    network: str
+    queue_seconds: int
+    stop_grace_seconds: int
 
 
 class JobEntry(ResponseModel):
@@ -372,6 +379,12 @@ class JobViews:
             limit_at=_limit_at(latest),
             paused_at=_at(latest.paused_at_ms if latest is not None and latest.live and latest.held else None),
             who_pays=None if reason is None else _who_pays(reason),
+            entrypoint=None if spec.entrypoint is None else list(spec.entrypoint),
+            command=None if spec.command is None else list(spec.command),
+            workdir=spec.workdir,
+            network=spec.network,
+            queue_seconds=allocation.queue_ms // 1000,
+            stop_grace_seconds=allocation.stop_grace_ms // 1000,
         )
 
     def submitted(self, allocation: Allocation) -> SubmitView:
@@ -478,7 +491,8 @@ def _queue(details: JobDetails, decimals: int) -> QueueView | None:
         return None
     return QueueView(
         position=details.queue_position,
-        waiting_since=Millis(allocation.funded_at_ms or allocation.created_at_ms),
+        waiting_since=Millis(allocation.waiting_since_ms),
         because=[because_view(b, decimals) for b in details.because],
         retry_at=_at(allocation.retry_at_ms),
+        until=Millis(allocation.queue_until_ms),
     )
