@@ -51,12 +51,14 @@ from marketplace.domain.ids import NodeId
 from marketplace.objects.storage import ObjectStorage
 from marketplace.outgoing import Outgoing
 from marketplace.protocol.control import Capabilities
+from marketplace.services.artifacts import JobArtifacts
 from marketplace.services.bucket_credentials import CredentialService
 from marketplace.services.bucket_deliveries import AT_ONCE, BucketCourier
 from marketplace.services.chain_acts import MarketKeys, MeterKeys, SolanaChain
 from marketplace.services.chain_events import ChainEvents
 from marketplace.services.chain_feed import ChainFeed
 from marketplace.services.chain_link import ChainLink
+from marketplace.services.checkpoints import JobCheckpoints
 from marketplace.services.claims import Claims
 from marketplace.services.clock import Clock, Ids, RandomSource
 from marketplace.services.duties import Duty
@@ -122,6 +124,7 @@ class JobMarket:
     inputs: JobInputs
     outputs: JobOutputs
     courier: BucketCourier
+    checkpoints: JobCheckpoints
     groups: GroupService
     prices: PriceService
     feed: Feed
@@ -213,10 +216,12 @@ class JobMarket:
         buckets = Reach.LOOPBACK_TOO if settings.outgoing.loopback else Reach.PUBLIC
         credentials = CredentialService(store, keeper, clock, ids, buckets)
         guarded = Outgoing(buckets, connections=8 * AT_ONCE, connections_per_host=8)
+        artifacts = JobArtifacts(store, storage, live, clock)
+        checkpoints = JobCheckpoints(store, storage, live, clock, ids)
         courier = BucketCourier(store, storage, live, outputs, credentials, guarded, clock)
         jobs = JobService(
-            store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, credentials, clock, ids,
-            currency,
+            store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, credentials, artifacts,
+            clock, ids, currency,
         )  # fmt: skip
         nodes = NodeService(store, chain, live, registry, scheduler, transactions, clock, ids, currency)
         stake = StakeService(store, link, registry, clock, chain.now, currency)
@@ -227,7 +232,8 @@ class JobMarket:
             live,
             clock,
             ids,
-            lambda job, own, position, count: member_order(job, own, position, count, jobs.decimals, models),
+            keeper,
+            lambda job, own, place, secrets: member_order(job, own, place, secrets, jobs.decimals, models),
         )
         prices = PriceService(store, registry, clock)
         ledger = LedgerService(store, registry, chain, currency)
@@ -248,6 +254,7 @@ class JobMarket:
             inputs=inputs,
             outputs=outputs,
             courier=courier,
+            checkpoints=checkpoints,
             groups=groups,
             prices=prices,
             feed=feed,
@@ -274,7 +281,7 @@ class JobMarket:
                 *file_routes(files),
                 *registry_auth_routes(secrets),
                 *output_routes(jobs, outputs),
-                *transfer_routes(inputs, outputs, courier),
+                *transfer_routes(inputs, outputs, courier, artifacts, checkpoints),
                 *credential_routes(credentials),
                 *event_routes(feed, jobs, streams),
                 *node_routes(nodes, ReputationService(store, stake), stake_actions),
@@ -348,6 +355,7 @@ class JobMarket:
         await self.files.clean()
         await self.inputs.clean()
         await self.outputs.clean()
+        await self.checkpoints.clean()
         return CLEANING_MS
 
     async def _clean_feed(self) -> int:

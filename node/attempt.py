@@ -43,6 +43,7 @@ from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.acceptance import container_limits
 from node.chain import Chain, ChainRefused, ChainSilent, Standing
+from node.checkpoints import CheckpointChanged, TooMuch, is_empty
 from node.clock import Anchor, ChainClock, Clock
 from node.collecting import find_files, read_progress
 from node.control import ControlChannel
@@ -73,6 +74,13 @@ _CHAIN_RETRY_S: Final = 1.0
 _CHAIN_LAG_S: Final = 0.1
 # Chosen: the container has ended, so its log is on disk; a minute covers an engine that restarts.
 _LOG_END_S: Final = 60.0
+
+_MINUTE_S: Final = 60.0
+# Chosen: a job that writes a checkpoint is done with it in seconds, or writes all the time.
+_CHECKPOINT_TRIES: Final = 5
+_CHECKPOINT_PAUSE_S: Final = 2.0
+# Chosen: half of what the market gives an attempt to deliver what it left.
+_CHECKPOINT_END_S: Final = 900.0
 
 # Chosen: finer than most heartbeats and coarse enough to cost nothing.
 _MEASURE_S: Final = 5.0
@@ -393,15 +401,23 @@ class AttemptRunner:
 
     async def _stage(self) -> str | None:
         """Put what the job reads where it will find it; its name there. Raises InputUnavailable, CapabilityMissing."""
-        wanted = self._spec.input
-        if wanted is None:
+        spec, key = self._spec, self._record.key
+        if spec.input is None and not spec.after and spec.checkpoint_minutes is None:
             return None
-        limits = container_limits(self._spec)
-        folder = await self._engine(lambda: self._tools.runtime.stage(self._record.key, limits))
-        if folder is None:
+        limits = container_limits(spec)
+        staged = await self._engine(lambda: self._tools.runtime.stage(key, limits))
+        if staged is None:
             raise CapabilityMissing("this node has no disk that an input could be put on")
+        # What a daemon that is gone has started was given its folders; they are the job's own by now.
+        fresh = await self._engine(partial(self._tools.runtime.find, key)) is None
+        transfers, holder = self._tools.transfers, self._holder
         try:
-            return await self._tools.transfers.fetch(self._holder, wanted, folder)
+            if spec.after and fresh:
+                await transfers.fetch_artifacts(holder, staged.inputs)
+            saved = spec.checkpoint_minutes is not None and fresh
+            if saved and await transfers.restore_checkpoint(holder, staged.checkpoint):
+                _log.info("goes on from a checkpoint", action="checkpoint_restored", **self._names)
+            return None if spec.input is None else await transfers.fetch(holder, spec.input, staged.inputs)
         except OutputRefused as refused:
             raise InputUnavailable(str(refused)) from refused
 
@@ -443,6 +459,7 @@ class AttemptRunner:
             shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
             ulimits=tuple(sorted((spec.ulimits or {}).items())),
             input_name=input_name,
+            checkpoint=spec.checkpoint_minutes is not None,
         )
 
     async def _until_assigned(self) -> None:
@@ -505,6 +522,7 @@ class AttemptRunner:
         exited = asyncio.create_task(self._engine(partial(self._tools.runtime.wait, key)))
         ordered = asyncio.create_task(self._ordered.wait())
         measuring = asyncio.create_task(self._measure_for_ever())
+        saving = asyncio.create_task(self._save_for_ever())
         try:
             while True:
                 await self._until_limit(exited, ordered)
@@ -516,9 +534,9 @@ class AttemptRunner:
             self.stop(Stop(reason, self._spec.stop_grace_s * 1000, final=True))  # an earlier order goes before
             return await self._obey_stop()
         finally:
-            for task in (exited, ordered, measuring):
+            for task in (exited, ordered, measuring, saving):
                 task.cancel()
-            await asyncio.gather(exited, ordered, measuring, return_exceptions=True)
+            await asyncio.gather(exited, ordered, measuring, saving, return_exceptions=True)
 
     async def _until_limit(self, *before: asyncio.Task[Any]) -> None:
         """Until the limit is reached, or one of these is done. A concession or an extension moves the limit."""
@@ -607,6 +625,37 @@ class AttemptRunner:
                     )
             await asyncio.sleep(_MEASURE_S)
 
+    async def _save_for_ever(self) -> None:
+        """Send the job's checkpoint every so often, where it asked for that."""
+        minutes = self._spec.checkpoint_minutes
+        container = await self._engine(partial(self._tools.runtime.find, self._record.key))
+        if minutes is None or container is None or container.checkpoint is None:
+            return
+        while True:
+            await asyncio.sleep(minutes * _MINUTE_S)
+            try:
+                await self._save_checkpoint(container.checkpoint)
+            except LeaseLost:
+                return  # the next report says so, too
+
+    async def _save_checkpoint(self, folder: Path) -> None:
+        """Once; what can't be saved now leaves the one before it in place. Raises LeaseLost."""
+        if await asyncio.to_thread(is_empty, folder):
+            return
+        why = "it was written to all the while"
+        for _ in range(_CHECKPOINT_TRIES):
+            try:
+                await self._tools.transfers.save_checkpoint(self._holder, folder)
+            except CheckpointChanged:
+                await asyncio.sleep(_CHECKPOINT_PAUSE_S)
+            except (TooMuch, OutputRefused, OSError) as error:
+                why = str(error)
+                break
+            else:
+                _log.info("checkpoint saved", action="checkpoint_saved", **self._names)
+                return
+        _log.warning("checkpoint not saved", action="checkpoint_not_saved", error=why, **self._names)
+
     async def _obey_stop(self) -> Ending:
         stop = self._record.stop
         if stop is None:
@@ -657,25 +706,32 @@ class AttemptRunner:
 
         What is delivered by an order to end stays delivered; so does what came before a refusal.
         """
-        if end.reason in REQUEUING:
-            return end  # another node does the work anew
         container = await self._engine(partial(self._tools.runtime.find, self._record.key))
-        outputs = None if container is None else container.outputs
-        if outputs is None:
-            return end
+        outputs = None if container is None or end.reason in REQUEUING else container.outputs
+        checkpoint = None if container is None or not self._checkpointed(end) else container.checkpoint
         if self._record.ending is None:
-            if not await asyncio.to_thread(find_files, outputs, most=0):
+            if not (await _holds_outputs(outputs) or await _holds_checkpoint(checkpoint)):
                 return end
             # The order that ended the work is obeyed; another one that comes now ends the delivery.
             self._ordered.clear()
             self._report(AttemptState.UPLOADING, reason=end.reason, ending=end, stop=None)
             self._tools.beat_soon()
         crash_point("node.uploading")
-        return await self._deliver(end, outputs)
+        return await self._deliver(end, outputs, checkpoint)
 
-    async def _deliver(self, end: Ending, outputs: Path) -> Ending:
+    def _checkpointed(self, end: Ending) -> bool:
+        """Whether the last state of /checkpoint is worth keeping: not after an end that nobody goes on from."""
+        return self._spec.checkpoint_minutes is not None and end.reason is not Reason.COMPLETED
+
+    async def _deliver(self, end: Ending, outputs: Path | None, checkpoint: Path | None) -> Ending:
         """Into the market's hands, and where no other attempt follows from there to where the renter wants them."""
         try:
+            if checkpoint is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CHECKPOINT_END_S):
+                        await self._unless_stopped(self._save_checkpoint(checkpoint))
+            if outputs is None:
+                return end
             files = await self._unless_stopped(self._tools.transfers.deliver(self._holder, outputs))
             end = replace(end, outputs=manifest_digest(files).hex() or None)
             if files and end.final:
@@ -917,6 +973,14 @@ class AttemptRunner:
 
 def _bounds(record: Attempt) -> Bounds:
     return Bounds.of(record.request, record.extended_ms, record.extended_deposit)
+
+
+async def _holds_outputs(folder: Path | None) -> bool:
+    return folder is not None and bool(await asyncio.to_thread(find_files, folder, most=0))
+
+
+async def _holds_checkpoint(folder: Path | None) -> bool:
+    return folder is not None and not await asyncio.to_thread(is_empty, folder)
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:

@@ -21,8 +21,10 @@ import aiohttp
 import structlog
 
 from marketplace.outgoing import DestinationRefused, Outgoing
+from marketplace.protocol.checkpoints import MalformedCheckpoint
 from marketplace.protocol.outputs import LEASE_HEADER, MAX_BYTES, MAX_FILES, OutputFile, is_output_path
 from marketplace.protocol.terms import JobInput
+from node.checkpoints import CheckpointChanged, TooMuch, pack, unpack
 from node.collecting import CHUNK_BYTES, FoundFile, digest_file, find_files, open_file
 from node.errors import InputUnavailable, MarketRefused, MarketUnavailable
 from node.market import MarketHttp
@@ -38,6 +40,7 @@ _URL_HOPS: Final = 5
 _URL_SILENCE_S: Final = 30.0
 _BUSY: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
 _PART: Final = ".part"
+_ARTIFACT_PART: Final = ".artifact.part"
 
 _log = structlog.get_logger("node.transfers")
 _T = TypeVar("_T")
@@ -74,6 +77,24 @@ class Transfers(Protocol):
         """Send every file of the folder; what was sent, by path.
 
         Raises OutputTooLarge, OutputRefused, LeaseLost.
+        """
+        ...
+
+    async def fetch_artifacts(self, holder: Holder, folder: Path) -> None:
+        """Put what earlier jobs left into the folder. Raises InputUnavailable, OutputRefused, LeaseLost."""
+        ...
+
+    async def save_checkpoint(self, holder: Holder, folder: Path) -> None:
+        """Send the folder as the attempt's latest checkpoint; the one before it stays until this one is whole.
+
+        Raises CheckpointChanged, TooMuch, OutputRefused, LeaseLost.
+        """
+        ...
+
+    async def restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
+        """Make the folder what the job's latest checkpoint says; False where there is none.
+
+        Raises InputUnavailable, OutputRefused, LeaseLost.
         """
         ...
 
@@ -125,6 +146,96 @@ class HttpTransfers:
         except* (OutputTooLarge, OutputRefused, LeaseLost) as errors:
             raise errors.exceptions[0] from None
         return tuple(sorted(sent))
+
+    async def fetch_artifacts(self, holder: Holder, folder: Path) -> None:
+        listed = await _until_answered(lambda: self._artifacts(holder), "artifacts", holder)
+        if len(listed) > MAX_FILES or sum(file.size for file in listed) > MAX_BYTES:
+            raise InputUnavailable("what the jobs before it left is more than a job may read")
+        for file in listed:
+            await _until_answered(lambda file=file: self._fetch_artifact(holder, file, folder), "artifact", holder)  # type: ignore[misc]
+
+    async def save_checkpoint(self, holder: Holder, folder: Path) -> None:
+        await _until_answered(lambda: self._save_checkpoint(holder, folder), "checkpoint", holder)
+
+    async def restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
+        return await _until_answered(lambda: self._restore_checkpoint(holder, folder), "checkpoint", holder)
+
+    async def _artifacts(self, holder: Holder) -> list[OutputFile]:
+        headers = {LEASE_HEADER: holder.lease_token}
+        try:
+            async with self._http.stream("GET", self._path(holder, "artifacts"), headers=headers) as response:
+                listed = [_output(entry) for entry in (await response.json()).get("outputs", ())]
+        except MarketRefused as refused:
+            if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                raise InputUnavailable(refused.message) from refused
+            raise
+        if not all(is_output_path(file.path) and "/" in file.path for file in listed):
+            raise InputUnavailable("the market names a file that may not lie in /inputs")
+        return listed
+
+    async def _fetch_artifact(self, holder: Holder, file: OutputFile, folder: Path) -> None:
+        *above, name = file.path.split("/")
+        place = folder.joinpath(*above)
+        if (place / name).exists():
+            return  # a file that carries its name is whole
+        with _written():
+            place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        headers, path = {LEASE_HEADER: holder.lease_token}, f"artifacts/{quote(file.path, safe='/')}"
+        try:
+            async with self._http.stream("GET", self._path(holder, path), headers=headers) as response:
+                pieces = response.content.iter_chunked(CHUNK_BYTES)
+                await store_input(pieces, place, name, file.sha256, part=folder / _ARTIFACT_PART, most=MAX_BYTES)
+        except MarketRefused as refused:
+            if refused.status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+                raise InputUnavailable(refused.message) from refused
+            raise
+
+    async def _save_checkpoint(self, holder: Holder, folder: Path) -> None:
+        found: list[Exception] = []
+
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                async for piece in pack(folder):
+                    yield piece
+            except (CheckpointChanged, TooMuch, OSError) as error:
+                found.append(error)  # the connection is broken off for it, and says only that
+                raise
+
+        headers = {LEASE_HEADER: holder.lease_token, "Content-Type": "application/octet-stream"}
+        try:
+            async with self._http.stream(
+                "PUT", self._path(holder, "checkpoint"), headers=headers, body=pieces()
+            ) as response:
+                await response.read()
+        except MarketUnavailable:
+            if found:
+                raise found[0] from None
+            raise
+
+    async def _restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
+        headers, digest = {LEASE_HEADER: holder.lease_token}, hashlib.sha256()
+        try:
+            async with self._http.stream("GET", self._path(holder, "checkpoint"), headers=headers) as response:
+                expected = response.headers.get("ETag", "").strip('"')
+
+                async def pieces() -> AsyncIterator[bytes]:
+                    async for piece in response.content.iter_chunked(CHUNK_BYTES):
+                        digest.update(piece)
+                        yield piece
+
+                with _written():
+                    await unpack(pieces(), folder)
+        except MarketRefused as refused:
+            if refused.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise
+        except MalformedCheckpoint as error:
+            if digest.hexdigest() != expected:
+                raise MarketUnavailable("the checkpoint that arrived is not the one announced") from error
+            raise InputUnavailable(f"the job's checkpoint can't be read: {error}") from error
+        if digest.hexdigest() != expected:
+            raise MarketUnavailable("the checkpoint that arrived is not the one announced")
+        return True
 
     async def hand_over(self, holder: Holder) -> None:
         while True:
@@ -233,17 +344,29 @@ def url_name(url: str) -> str:
     return name if name and "/" not in name and is_output_path(name) else "input"
 
 
-async def store_input(pieces: AsyncIterator[bytes], folder: Path, name: str, sha256: str) -> str:
-    """Write a file under its name once it is whole. Raises InputUnavailable where it can't be."""
-    if not is_output_path(name) or "/" in name or name == _PART:
+async def store_input(
+    pieces: AsyncIterator[bytes],
+    folder: Path,
+    name: str,
+    sha256: str,
+    *,
+    part: Path | None = None,
+    most: int = MAX_INPUT_BYTES,
+) -> str:
+    """Write a file under its name once it is whole. Raises InputUnavailable where it can't be.
+
+    part: what it is called until then; in the same folder where left out.
+    """
+    part = part or folder / _PART
+    if not is_output_path(name) or "/" in name or folder / name == part:
         raise InputUnavailable(f"{name!r} can't be the name of a file")
-    part, digest, size = folder / _PART, hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
     try:
         with _written(), part.open("wb") as file:
             async for piece in pieces:
                 size += len(piece)
-                if size > MAX_INPUT_BYTES:
-                    raise InputUnavailable(f"the input is larger than {MAX_INPUT_BYTES >> 30} GiB")
+                if size > most:
+                    raise InputUnavailable(f"the input is larger than {most >> 30} GiB")
                 digest.update(piece)
                 await asyncio.to_thread(file.write, piece)
         if sha256 and digest.hexdigest() != sha256:

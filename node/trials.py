@@ -144,11 +144,12 @@ class Trial:
         """Put the input where the container will find it; its name there. The disk is made here where one is needed."""
         wanted = self._spec.input
         given = self._order.input_file
-        if wanted is None and given is None and self._order.outputs is None:
+        if wanted is None and given is None and self._order.outputs is None and self._spec.checkpoint_minutes is None:
             return None
-        folder = await self._bench.runtime.stage(KEY, limits)
-        if folder is None:
+        staged = await self._bench.runtime.stage(KEY, limits)
+        if staged is None:
             raise CapabilityMissing("this machine can't mount disks for /inputs and /outputs (it takes root)")
+        folder = staged.inputs
         if given is not None:
             return await _copy_in(Path(given), folder)
         if wanted is None:
@@ -173,6 +174,7 @@ class Trial:
             shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
             ulimits=tuple(sorted((spec.ulimits or {}).items())),
             input_name=input_name,
+            checkpoint=spec.checkpoint_minutes is not None,
         )
 
     def _log_pump(self) -> LogPump:

@@ -353,6 +353,15 @@ def _auto_extend(reader: _Reader, node: yaml.Node, field: str) -> int | None:
     return reader.section(node, f"{field}.", AUTO_EXTEND, _AutoExtend()).up_to_seconds
 
 
+def _checkpoint(reader: _Reader, node: yaml.Node, field: str) -> int | None:
+    return reader.section(node, f"{field}.", CHECKPOINT, _Checkpoint()).minutes
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    minutes: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _AutoExtend:
     up_to_seconds: int | None = None
@@ -364,6 +373,7 @@ OUTPUT_CONFIG: Final = {
     "destination": Field(_text, "s3://bucket/prefix", "where outputs are delivered: local, or a bucket of yours"),
     "credential_id": Field(_text, "cred_…", "login for the bucket; left out: your only or default one"),
 }
+CHECKPOINT: Final = {"minutes": Field(_whole(1, 1440), "10", "how often")}
 AUTO_EXTEND: Final = {"up_to_seconds": Field(_whole(1, 86_400), "3600", "in all")}
 REQUIREMENTS: Final[dict[str, Field]] = {
     "gpu_type": Field(_class, "a100", "the same as `gpu`"),
@@ -405,6 +415,9 @@ FIELDS: Final[dict[str, Field]] = {
     "requirements": Field(_requirements, "{gpu_count: 1, disk_gb: 10}", "what the machine must have, see below"),
     "input": Field(_input, "file_…", "what lies in /inputs: a text, JSON, the id of a file, or an https URL"),
     "output_config": Field(_output_config, "{format: archive}", "form and place of the outputs, see below"),
+    "checkpoint": Field(
+        _checkpoint, "{minutes: 10}", "how often /checkpoint is saved, for the next attempt", "checkpoint_minutes"
+    ),
     "auto_extend": Field(
         _auto_extend, "{up_to_seconds: 3600}", "time that the market may add, inside your allowance", "auto_extend_s"
     ),

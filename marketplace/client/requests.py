@@ -97,6 +97,7 @@ class JobRequest:
     auto_extend_s: seconds that the market may add by itself, inside the allowance.
     input: text, JSON, a `file_…` id or an https URL, as the API takes it. output_format: what a download answers.
     destination: `local` or `s3://bucket/prefix`. credential_id: the stored login for it, None for the default.
+    checkpoint_minutes: how often /checkpoint is saved for a later attempt, None for never.
     """
 
     image: str | None = None
@@ -133,6 +134,7 @@ class JobRequest:
     destination: str | None = None
     credential_id: str | None = None
     model: str | None = None
+    checkpoint_minutes: int | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON body of `POST /v1/quote` and `POST /v1/jobs`; what was not asked for is left out."""
@@ -169,6 +171,7 @@ class JobRequest:
                 "webhook": self.webhook,
                 "input": self.input,
                 "output_config": self._output_config() or None,
+                "checkpoint": None if self.checkpoint_minutes is None else {"minutes": self.checkpoint_minutes},
                 "auto_extend": None if self.auto_extend_s is None else {"up_to_seconds": self.auto_extend_s},
             }
         )
@@ -254,6 +257,7 @@ class JobRequest:
             secret_names=tuple(sorted(self.secrets)) or None,
             registry_auth_id=self.registry_auth_id,
             input=None if given is None else given.job_input,
+            checkpoint_minutes=self.checkpoint_minutes,
         )
 
     def _tiers(self) -> tuple[tuple[str, ...], ...]:

@@ -68,6 +68,7 @@ class JobSpec(BaseModel):
     gpu_count: GPUs, or slots of a CPU class.
     tiers: classes that will do, those preferred first. min_cuda: `major.minor`. min_reputation: decimal text 0..1.
     shm_mb: of the container's memory (10^6 bytes). ulimits: bytes for memlock and stack.
+    checkpoint_minutes: how often /checkpoint is saved. after: jobs and groups whose outputs lie in /inputs.
     secret_names: names in `secrets`, which is no part of the hash and is kept sealed; nor is `registry_login`.
     """
 
@@ -101,6 +102,8 @@ class JobSpec(BaseModel):
     secrets: dict[str, str] | None = Field(default=None, repr=False)
     registry_login: RegistryLogin | None = None
     input: JobInput | None = None
+    checkpoint_minutes: int | None = None
+    after: tuple[str, ...] | None = Field(default=None, strict=False)
 
     def spec_hash(self) -> bytes:
         """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without what is not asked for, the digest,

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -36,12 +36,14 @@ from marketplace.errors import (
     RequestError,
     Unauthenticated,
 )
+from marketplace.services.artifacts import after_order
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.job_orders import Order
 from marketplace.services.jobs import JobService, Unsigned
 from marketplace.services.live import Live
 from marketplace.services.principals import AccountPrincipal, KeyRate, Scope
+from marketplace.services.stored_secrets import SecretKeeper, StoredSecret
 from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.groups import Groups
@@ -62,10 +64,18 @@ _POLL_S: Final = 10.0
 _PAUSE_S: Final = 0.2
 """Changes within it are one; chosen."""
 
-ReadMember = Callable[[str, str | None, int, int], Order]
-"""The order of one member: the group's job, its own input where it has one (both JSON text), its position, how many
-there are. Raises Invalid.
+ReadMember = Callable[[str, str | None, "Place", dict[str, str]], Order]
+"""The order of one member: the group's job, its own input where it has one (both JSON text), its place, the group's
+secrets. Raises Invalid.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which member, from 0, of how many."""
+
+    position: int
+    count: int
 
 
 class _Turn(Enum):
@@ -80,7 +90,7 @@ class _Turn(Enum):
 class NewGroup:
     """What is asked for. job: JSON text of the body. inputs: JSON text of each member's own, or none at all.
 
-    after: ids of jobs and groups.
+    after: ids of jobs and groups. secrets: of each member's, and nowhere in job.
     """
 
     name: str | None
@@ -88,6 +98,7 @@ class NewGroup:
     count: int
     inputs: tuple[str, ...]
     after: tuple[str, ...]
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +121,10 @@ class GroupDetails:
 class GroupService:
     """Takes, shows and cancels groups, and drives them."""
 
-    def __init__(self, store: Store, jobs: JobService, live: Live, clock: Clock, ids: Ids, read: ReadMember) -> None:
+    def __init__(
+        self, store: Store, jobs: JobService, live: Live, clock: Clock, ids: Ids, keeper: SecretKeeper, read: ReadMember
+    ) -> None:
+        self._keeper = keeper
         self._store = store
         self._jobs = jobs
         self._live = live
@@ -128,7 +142,7 @@ class GroupService:
                 raise IdempotencyKeyReused
             return known, False
         for position, own in enumerate(wanted.inputs or (None,)):
-            self._read(wanted.job, own, position, wanted.count)
+            self._read(wanted.job, own, Place(position, wanted.count), wanted.secrets)
         group = Group(
             id=GroupId(self._ids.new("grp")),
             account_id=caller.account_id,
@@ -153,6 +167,9 @@ class GroupService:
                     raise Invalid.field(f"after.{number}", DetailCode.NOT_ALLOWED, "is no job or group of yours")
             key.bind(tx)
             Groups(tx).create(group, wanted.inputs, after)
+            if wanted.secrets:
+                stored = self._keeper.seal(_purpose(group.id), orjson.dumps(wanted.secrets))
+                Groups(tx).put_secrets(group.id, stored.key_id, stored.sealed)
 
         await self._store.write(write)
         self._woken.set()
@@ -285,7 +302,8 @@ class GroupService:
             key_rate=None if group.key_id is None else KeyRate.CLIENT,
         )
         try:
-            order = self._read(group.job, own, position, group.count)
+            order = self._read(group.job, own, Place(position, group.count), await self._secrets(group.id))
+            order = after_order(order, await self._after(group.id))
             allocation = await self._jobs.submit(caller, key, order, Unsigned.REFUSE)
         except (PaymentRequired, QuotaExceeded, Unauthenticated) as error:
             return error
@@ -297,6 +315,17 @@ class GroupService:
             return error
         await self._store.write(lambda tx: Groups(tx).submitted(group.id, position, allocation.id))
         return None
+
+    async def _secrets(self, group_id: GroupId) -> dict[str, str]:
+        """Raises Unreadable."""
+        found = await self._store.read(lambda tx: Groups(tx).secrets(group_id))
+        if found is None:
+            return {}
+        plain: dict[str, str] = orjson.loads(self._keeper.unseal(_purpose(group_id), StoredSecret(*found)))
+        return plain
+
+    async def _after(self, group_id: GroupId) -> tuple[str, ...]:
+        return tuple(await self._store.read(lambda tx: Groups(tx).after(group_id)))
 
     async def _cancel_live(self, group: Group) -> None:
         limit = asyncio.Semaphore(_AT_ONCE)
@@ -319,6 +348,7 @@ class GroupService:
             if group is None or group.over or groups.waiting(group_id, 1) or groups.live(group_id):
                 return
             groups.update(replace(group, over=True, ended_at_ms=now, blocked=None))
+            groups.forget_secrets(group_id)
 
         await self._store.write(write)
 
@@ -333,6 +363,10 @@ class GroupService:
             return changed
 
         return await self._store.write(write)
+
+
+def _purpose(group_id: GroupId) -> str:
+    return f"group {group_id}"
 
 
 def _owned(tx: Transaction, account_id: AccountId, text: str) -> bool:

@@ -142,6 +142,7 @@ class OrderFields:
     consumer_id: str | None = None
     input: object = None
     output: OutputFields = field(default_factory=OutputFields)
+    checkpoint_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +305,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
         ulimits=dict(sorted(fields.ulimits.items())) or None,
         secret_names=tuple(sorted(fields.secrets)) or None,
         registry_auth_id=fields.registry_auth_id,
+        checkpoint_minutes=fields.checkpoint_minutes,
     )
     return Order(
         spec=spec,

@@ -38,6 +38,7 @@ from marketplace.errors import (
 )
 from marketplace.protocol.terms import JobSpec, canonical_json, terms_hash
 from marketplace.services.api_keys import KeyBudget
+from marketplace.services.artifacts import JobArtifacts
 from marketplace.services.bucket_credentials import CredentialService
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
@@ -58,6 +59,7 @@ from marketplace.services.webhooks import WebhookService
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts
 from marketplace.store.books import Books, ChainEscrow, EscrowTransaction
 from marketplace.store.buckets import BucketDeliveries, BucketDelivery
+from marketplace.store.checkpoints import Checkpoint, Checkpoints
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.placements import Placements
 from marketplace.store.transactions import BuiltTransactions
@@ -107,6 +109,7 @@ class JobDetails:
     because: tuple[Because, ...]
     result: object = None
     delivery: BucketDelivery | None = None
+    checkpoint: Checkpoint | None = None
 
     @property
     def latest(self) -> Attempt | None:
@@ -134,6 +137,7 @@ class JobService:
         inputs: JobInputs,
         webhooks: WebhookService,
         credentials: CredentialService,
+        artifacts: JobArtifacts,
         clock: Clock,
         ids: Ids,
         currency: str,
@@ -147,6 +151,7 @@ class JobService:
         self._secrets = secrets
         self._webhooks = webhooks
         self._credentials = credentials
+        self._artifacts = artifacts
         self._clock = clock
         self._ids = ids
         self.currency = currency
@@ -196,6 +201,7 @@ class JobService:
         if order.webhook is not None:
             self._webhooks.check_url(order.webhook, "webhook")
         await self._inputs.accept(caller.account_id, order)
+        await self._artifacts.accept(caller.account_id, order)
         named = order.output.credential_id
         destination = await self._credentials.choose(
             caller.account_id, order.output.place, None if named is None else CredentialId(named)
@@ -579,6 +585,7 @@ class JobService:
                 because=self._scheduler.obstacles(present) if queued else (),
                 result=shown_result(tx, present),
                 delivery=BucketDeliveries(tx).find(present.id),
+                checkpoint=Checkpoints(tx).find(present.id),
             )
 
         return await self._store.lookup(read)

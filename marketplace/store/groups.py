@@ -128,6 +128,30 @@ class Groups:
     def refused(self, group_id: GroupId, position: int, error: str) -> None:
         self._member(group_id, position, MemberState.REFUSED, error=error)
 
+    def submitted_of(self, group_id: GroupId) -> list[AllocationId]:
+        """The jobs of its members, by position."""
+        rows = self._tx.rows(
+            "SELECT allocation_id FROM job_group_members WHERE group_id = :group AND allocation_id IS NOT NULL"
+            " ORDER BY position",
+            {"group": group_id},
+        )
+        return [AllocationId(row[0]) for row in rows]
+
+    def put_secrets(self, group_id: GroupId, key_id: str, sealed: bytes) -> None:
+        """Keep them until the group is over."""
+        self._tx.change(
+            "INSERT INTO group_secrets (group_id, key_id, sealed) VALUES (:group, :key, :sealed)",
+            {"group": group_id, "key": key_id, "sealed": sealed},
+        )
+
+    def secrets(self, group_id: GroupId) -> tuple[str, bytes] | None:
+        """Key id and sealed bytes."""
+        row = self._tx.row("SELECT key_id, sealed FROM group_secrets WHERE group_id = :group", {"group": group_id})
+        return None if row is None else (str(row[0]), bytes(row[1]))
+
+    def forget_secrets(self, group_id: GroupId) -> None:
+        self._tx.change("DELETE FROM group_secrets WHERE group_id = :group", {"group": group_id})
+
     def end_waiting(self, group_id: GroupId, state: MemberState) -> None:
         """Members that wait do so no longer."""
         self._tx.change(

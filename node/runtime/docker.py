@@ -51,6 +51,7 @@ from node.runtime.port import (
     LogStream,
     Network,
     Outcome,
+    Staged,
     Swept,
     Usage,
 )
@@ -138,11 +139,11 @@ class DockerRuntime:
         await self._firewall.remove()
         self._disks.leave()
 
-    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
+    async def stage(self, key: AttemptKey, limits: Limits) -> Staged | None:
         async with self._exclusive(key):
             machine = await self._examined()
             disk = await self._provide_disk(key, limits, machine)
-            return None if disk is None else disk.inputs
+            return None if disk is None else Staged(disk.inputs, disk.checkpoint)
 
     async def start(self, spec: ContainerSpec) -> Container:
         async with self._exclusive(spec.key):

@@ -43,6 +43,7 @@ from node.runtime.port import (
     LogStream,
     Network,
     Outcome,
+    Staged,
     Swept,
     Usage,
 )
@@ -118,6 +119,7 @@ class FakeProgram:
     prepare_error, start_error: raised instead. files: written to /outputs when it ends by itself.
     login: the only one with which it may be had.
     copies_input: so is what was in /inputs. progress: written to its file at the start.
+    counts: adds one to the number in /checkpoint/count at the start, and leaves it as its result at the end.
     """
 
     exit_code: int = 0
@@ -134,6 +136,7 @@ class FakeProgram:
     login: Login | None = None
     copies_input: bool = False
     progress: str | None = None
+    counts: bool = False
 
 
 @dataclass(slots=True)
@@ -233,6 +236,9 @@ class FakeEngine:
         for name, data in record.program.files:
             (outputs / name).parent.mkdir(parents=True, exist_ok=True)
             (outputs / name).write_bytes(data)
+        checkpoint = self.place(record.name, "checkpoint")
+        if record.program.counts and checkpoint is not None:
+            (outputs / "result.json").write_text((checkpoint / "count").read_text())
         if record.program.copies_input and record.spec.input_name is not None:
             (outputs / record.spec.input_name).write_bytes((inputs / record.spec.input_name).read_bytes())
 
@@ -265,6 +271,7 @@ class FakeEngine:
             outputs=self.place(record.name, "outputs"),
             scratch=self.place(record.name, "scratch"),
             notes=self.place(record.name, "notes"),
+            checkpoint=self.place(record.name, "checkpoint"),
         )
 
 
@@ -336,11 +343,13 @@ class FakeRuntime:
             raise ImageUnavailable(ImageFault.TOO_LARGE, f"{program.size_bytes} bytes are more than {max_bytes}")
         return Image(reference, name.name, found, program.size_bytes)
 
-    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
+    async def stage(self, key: AttemptKey, limits: Limits) -> Staged | None:
         self._engine.check()
         if limits.disk_bytes > self._engine.max_disk_bytes:
             raise CapabilityMissing(f"no {limits.disk_bytes} bytes of disk on this machine")
-        return self._engine.place(self._names.name(key), "inputs")
+        name = self._names.name(key)
+        inputs, checkpoint = self._engine.place(name, "inputs"), self._engine.place(name, "checkpoint")
+        return None if inputs is None or checkpoint is None else Staged(inputs, checkpoint)
 
     async def start(self, spec: ContainerSpec) -> Container:
         engine, name = self._engine, self._names.name(spec.key)
@@ -361,6 +370,10 @@ class FakeRuntime:
         now = engine.clock.now()
         engine.records[name] = FakeContainer(self._names.deployment, spec, program, name, now, now)
         notes = engine.place(name, "notes")
+        checkpoint = engine.place(name, "checkpoint")
+        if program.counts and checkpoint is not None:
+            count = checkpoint / "count"
+            count.write_text(str(int(count.read_text() if count.exists() else 0) + 1))
         if program.progress is not None and notes is not None:
             (notes / PROGRESS_NAME).write_text(program.progress)
         started = engine.record(name)

@@ -62,6 +62,7 @@ def container_of(key: AttemptKey, found: dict[str, Any], *, disk: Disk | None, d
         outputs=disk.outputs if disk else None,
         scratch=disk.scratch if disk else None,
         notes=disk.notes if disk else None,
+        checkpoint=disk.checkpoint if disk else None,
     )
 
 

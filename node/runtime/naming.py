@@ -69,6 +69,8 @@ def fingerprint(spec: ContainerSpec) -> str:
     ]
     if spec.input_name is not None:  # what was started without keeps its label
         parts.append([spec.input_name])
+    if spec.checkpoint:
+        parts.append(["checkpoint"])
     return _short(json.dumps(parts), 16)
 
 

@@ -28,6 +28,7 @@ ULIMITS = frozenset({"nofile", "memlock", "stack"})  # api.md section 5.2
 INPUTS_PATH = "/inputs"
 OUTPUTS_PATH = "/outputs"
 SCRATCH_PATH = "/scratch"
+CHECKPOINT_PATH = "/checkpoint"
 NOTES_PATH = "/reaver"
 PROGRESS_NAME = "progress"
 """A file in NOTES_PATH into which a job writes how far it is, 0 to 100."""
@@ -129,6 +130,7 @@ class ContainerSpec:
 
     shm_bytes: of /dev/shm, None for half the memory. ulimits: soft and hard alike; memlock and stack in bytes.
     input_name: the file in the attempt's inputs (see `Runtime.stage`) that REAVER_INPUT names.
+    checkpoint: whether it has a /checkpoint.
     """
 
     key: AttemptKey
@@ -142,6 +144,7 @@ class ContainerSpec:
     shm_bytes: int | None = None
     ulimits: tuple[tuple[str, int], ...] = ()
     input_name: str | None = None
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         if self.shm_bytes is not None and not 0 < self.shm_bytes <= self.limits.memory_bytes:
@@ -180,7 +183,8 @@ class Container:
     """An attempt's container as it is now, also one found after the node's restart.
 
     started_at: None when it never ran. outcome: set exactly when state is EXITED.
-    outputs, scratch, notes: the folders on this machine, until `remove`; None where they can't be reached from here.
+    outputs, scratch, notes, checkpoint: the folders on this machine, until `remove`; None where they can't be reached
+    from here.
     """
 
     key: AttemptKey
@@ -193,6 +197,15 @@ class Container:
     outputs: Path | None
     scratch: Path | None
     notes: Path | None = None
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Folders of an attempt that has no container yet: what it will see as /inputs and as /checkpoint."""
+
+    inputs: Path
+    checkpoint: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,10 +335,10 @@ class Runtime(Protocol):
         """
         ...
 
-    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:
-        """The folder that the attempt's container will see as /inputs, made if it is not there yet.
+    async def stage(self, key: AttemptKey, limits: Limits) -> Staged | None:
+        """The folders that the attempt's container will see, made if they are not there yet.
 
-        It lies on the attempt's own disk, counts against its limit, and goes with `remove`. None where this machine
+        They lie on the attempt's own disk, count against its limit, and go with `remove`. None where this machine
         has no such disk. Raises CapabilityMissing, StartFailed.
         """
         ...

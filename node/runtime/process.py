@@ -4,8 +4,8 @@ There is NO sandbox: a job sees this machine's files, network and processes as t
 unless the operator's configuration names it, says so each time it is made, and reports `isolated=False`, which the
 node must refuse to offer to strangers. "Images" are commands that the configuration lists by name.
 
-/inputs, /outputs and /scratch don't exist as such; the environment names what is in them: REAVER_INPUT, REAVER_OUTPUTS,
-REAVER_SCRATCH, REAVER_PROGRESS.
+/inputs, /outputs, /scratch and /checkpoint don't exist as such; the environment names what is in them: REAVER_INPUT,
+REAVER_OUTPUTS, REAVER_SCRATCH, REAVER_CHECKPOINT, REAVER_PROGRESS.
 """
 
 import asyncio
@@ -53,6 +53,7 @@ from node.runtime.port import (
     LogStream,
     Network,
     Outcome,
+    Staged,
     Swept,
     Usage,
 )
@@ -125,10 +126,12 @@ class ProcessRuntime:
             raise ImageUnavailable(ImageFault.NOT_FOUND, f"{name.name} has no version {digest or name.digest}")
         return Image(reference, name.name, image.digest, 0)
 
-    async def stage(self, key: AttemptKey, limits: Limits) -> Path | None:  # noqa: ARG002 - no limit is held
+    async def stage(self, key: AttemptKey, limits: Limits) -> Staged | None:  # noqa: ARG002 - no limit is held
         inputs = self._place(key) / "inputs"
-        inputs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return inputs
+        checkpoint = self._place(key) / "checkpoint"
+        for folder in (inputs, checkpoint):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Staged(inputs, checkpoint)
 
     async def start(self, spec: ContainerSpec) -> Container:
         async with self._locks[spec.key]:
@@ -167,6 +170,7 @@ class ProcessRuntime:
             outputs=place / "outputs",
             scratch=place / "scratch",
             notes=place / "notes",
+            checkpoint=place / "checkpoint",
         )
 
     async def list(self) -> tuple[Container, ...]:
@@ -254,7 +258,7 @@ class ProcessRuntime:
         if not argv:
             raise ImageUnavailable(ImageFault.INVALID, "neither the image nor the job says which command to run")
         place = self._place(spec.key)
-        for part in ("outputs", "scratch", "notes"):
+        for part in ("outputs", "scratch", "notes", "checkpoint"):
             (place / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         env = {
             "PATH": _PATH,
@@ -262,6 +266,7 @@ class ProcessRuntime:
             "REAVER_OUTPUTS": str(place / "outputs"),
             "REAVER_SCRATCH": str(place / "scratch"),
             "REAVER_PROGRESS": str(place / "notes" / PROGRESS_NAME),
+            **({"REAVER_CHECKPOINT": str(place / "checkpoint")} if spec.checkpoint else {}),
             **({} if spec.input_name is None else {"REAVER_INPUT": str(place / "inputs" / spec.input_name)}),
             **dict(spec.env),
         }

@@ -11,6 +11,7 @@ from typing import Any
 from node.runtime.errors import ImageFault, ImageUnavailable
 from node.runtime.naming import ROOT_LIMIT, SPEC, Namespace, fingerprint
 from node.runtime.port import (
+    CHECKPOINT_PATH,
     INPUTS_PATH,
     NOTES_PATH,
     OUTPUTS_PATH,
@@ -106,6 +107,7 @@ def _host_config(
             _bind(str(disk.scratch), SCRATCH_PATH),
             _bind(str(disk.temporary), TEMPORARY_PATH),
             _bind(str(disk.notes), NOTES_PATH),
+            *([_bind(str(disk.checkpoint), CHECKPOINT_PATH)] if spec.checkpoint else []),
         ]
     else:
         part = f"rw,nosuid,nodev,mode=1777,size={max(1, limits.disk_bytes // 3)}"
@@ -117,6 +119,8 @@ def _host_config(
 def _places(spec: ContainerSpec) -> tuple[tuple[str, str], ...]:
     """Where a job finds what the container contract promises (docs/runtime.md)."""
     places = [("REAVER_OUTPUTS", OUTPUTS_PATH), ("REAVER_PROGRESS", f"{NOTES_PATH}/{PROGRESS_NAME}")]
+    if spec.checkpoint:
+        places.append(("REAVER_CHECKPOINT", CHECKPOINT_PATH))
     if spec.input_name is not None:
         places.append(("REAVER_INPUT", f"{INPUTS_PATH}/{spec.input_name}"))
     return tuple(places)

@@ -36,6 +36,10 @@ class Disk:
         return self.mount / "outputs"
 
     @property
+    def checkpoint(self) -> Path:
+        return self.mount / "checkpoint"
+
+    @property
     def scratch(self) -> Path:
         return self.mount / "scratch"
 
@@ -86,7 +90,7 @@ class Disks:
             disk.mount.mkdir(mode=0o700, parents=True, exist_ok=True)
             await _run("mount", "-o", "loop,nosuid,nodev,noatime", str(image), str(disk.mount))
             disk.inputs.mkdir(mode=0o755, exist_ok=True)
-            for part in (disk.outputs, disk.scratch, disk.temporary, disk.notes):
+            for part in (disk.outputs, disk.scratch, disk.temporary, disk.notes, disk.checkpoint):
                 part.mkdir(exist_ok=True)
                 part.chmod(0o1777)
         except OSError as error:

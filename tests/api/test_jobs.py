@@ -170,7 +170,6 @@ async def test_neither_vault_nor_wallet_has_enough(live_call, live_market):
     [
         ({"gpu": "cpu-smal"}, "gpu", "unknown_gpu"),
         ({"image": "Not An Image"}, "image", "not_allowed"),
-        ({"checkpoint": {"minutes": 5}}, "checkpoint", "not_allowed"),
         ({"retry": {"max_attempts": 6}}, "retry.max_attempts", "out_of_range"),
         ({"requirements": {"min_ram_gb": 3}}, "requirements.min_ram_gb", "unsatisfiable"),
         ({"nonsense": 1}, "nonsense", "unknown_field"),

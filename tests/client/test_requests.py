@@ -32,7 +32,7 @@ JOBS = {
     "retry": JobRequest(image="a", gpu="cpu", retry=Retry(max_attempts=5, on=("node_lost",), exit_codes=(7, 3, 7))),
     "retry, defaults": JobRequest(image="a", gpu="cpu", retry=Retry(exit_codes=(1,))),
     "text input": JobRequest(image="a", gpu="cpu", input="a text ü", output_format="archive"),
-    "bucket": JobRequest(image="a", gpu="cpu", destination="s3://bucket/p", credential_id="cred_1"),
+    "bucket": JobRequest(image="a", gpu="cpu", destination="s3://bucket/p", credential_id="cred_1", checkpoint_minutes=5),
     "JSON input": JobRequest(image="a", gpu="cpu", input={"b": [1, None, True, 0.5], "a": "x"}),
     "input by URL": JobRequest(image="a", gpu="cpu", input="https://example.org/x"),
     "retry, whole time": JobRequest(image="a", gpu="cpu", retry=Retry(extend=True)),

@@ -151,6 +151,10 @@ class ScriptedMarket:
         self.outputs: dict[str, bytes] = {}
         self.puts: Counter[str] = Counter()
         self.put_faults: list[int] = []
+        self.checkpoints: list[bytes] = []
+        self.checkpoint_faults: list[int] = []
+        self.artifacts: dict[str, bytes] = {}
+        self.artifact_reads: Counter[str] = Counter()
         self.hand_overs: list[str] = []
         """What is answered to those, the last again and again; `delivered` where there is none."""
         """Statuses that the next uploads are answered with; 0 breaks off, -1 waits for ever."""
@@ -169,6 +173,10 @@ class ScriptedMarket:
         app.router.add_get(f"{place}/outputs", self._held)
         app.router.add_put(f"{place}/outputs/{{path:.+}}", self._take_output)
         app.router.add_post(f"{place}/outputs", self._hand_over)
+        app.router.add_get(f"{place}/artifacts", self._list_artifacts)
+        app.router.add_get(f"{place}/artifacts/{{path:.+}}", self._artifact)
+        app.router.add_get(f"{place}/checkpoint", self._checkpoint)
+        app.router.add_put(f"{place}/checkpoint", self._take_checkpoint)
         app.router.add_get("/elsewhere/{name}", self._elsewhere)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -321,6 +329,34 @@ class ScriptedMarket:
         if state == "lease_lost":
             return web.json_response({"error": state, "message": "no", "status": 409}, status=409)
         return web.json_response({"state": state, "detail": "the bucket is gone" if state == "failed" else None})
+
+    async def _list_artifacts(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        return web.json_response({"outputs": [_described(path, data) for path, data in self.artifacts.items()]})
+
+    async def _artifact(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        self.artifact_reads[request.match_info["path"]] += 1
+        return web.Response(body=self.artifacts[request.match_info["path"]])
+
+    async def _checkpoint(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        if not self.checkpoints:
+            return web.json_response({"error": "not_found", "message": "none", "status": 404}, status=404)
+        digest = hashlib.sha256(self.checkpoints[-1]).hexdigest()
+        return web.Response(body=self.checkpoints[-1], headers={"ETag": f'"{digest}"'})
+
+    async def _take_checkpoint(self, request: web.Request) -> web.Response:
+        assert request.headers["X-Lease-Token"] == LEASE
+        data = await request.read()
+        fault = self.checkpoint_faults.pop(0) if self.checkpoint_faults else 200
+        if fault != 200:
+            codes = {413: "payload_too_large", 503: "store_unavailable"}
+            return web.json_response({"error": codes[fault], "message": "no", "status": fault}, status=fault)
+        self.checkpoints.append(data)
+        async with self.changed:
+            self.changed.notify_all()
+        return web.json_response({"size": len(data), "sha256": hashlib.sha256(data).hexdigest()})
 
     async def _constants(self, _: web.Request) -> web.Response:
         return web.json_response(

@@ -21,9 +21,11 @@ from marketplace.domain.retries import MAX_ATTEMPTS as MAX_JOB_ATTEMPTS
 from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, warnings_of
 from marketplace.domain.webhook_retries import MAX_ATTEMPTS
 from marketplace.errors import Starting
+from marketplace.protocol.checkpoints import MAX_ENTRIES
 from marketplace.protocol.inputs import MAX_INLINE_BYTES
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
 from marketplace.services import (
+    checkpoints,
     execs,
     files,
     groups,
@@ -35,6 +37,8 @@ from marketplace.services import (
     webhook_deliveries,
 )
 from marketplace.services.api_keys import MAX_KEYS
+from marketplace.services.bucket_credentials import MAX_CREDENTIALS
+from marketplace.services.bucket_deliveries import PATIENCE_MS
 from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Constants, ConstantsService
 from marketplace.services.feed import MAX_PAGE as MAX_EVENTS_PAGE
 from marketplace.services.feed import RETENTION_MS as EVENTS_KEPT_MS
@@ -112,6 +116,7 @@ class LimitConstants(ResponseModel):
     """requests_per_hour: of an API key in class `client`. output_*, log_*: of one attempt. delivery_s: for its outputs.
 
     group_funding_s: how long a group waits for money or leave. span_days: of history, usage and earnings.
+    bucket_patience_s: how long a renter's storage service may be in trouble. checkpoint_files: files, folders, links.
     """
 
     requests_per_minute: RateConstants
@@ -148,6 +153,10 @@ class LimitConstants(ResponseModel):
     span_days: int
     price_days: int
     csv_rows: int
+    bucket_patience_s: int
+    account_credentials: int
+    account_checkpoint_bytes: int
+    checkpoint_files: int
 
 
 class JobConstants(ResponseModel):
@@ -370,6 +379,10 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             span_days=dates.MAX_DAYS,
             price_days=prices.MAX_DAYS,
             csv_rows=CSV_ROWS,
+            bucket_patience_s=PATIENCE_MS // 1000,
+            account_credentials=MAX_CREDENTIALS,
+            account_checkpoint_bytes=checkpoints.QUOTA_BYTES,
+            checkpoint_files=MAX_ENTRIES,
         ),
         jobs=JobConstants(
             timeout_s=MAX_SECONDS,

@@ -1,5 +1,6 @@
 """`/v1/groups`: one job body, many jobs, one summary, one cancel. Source: api.md section 5.3."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Final, Self
 
 import orjson
@@ -23,7 +24,7 @@ from marketplace.domain.models import ModelCatalogue
 from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
 from marketplace.errors import AlreadyTerminal, DetailCode, Invalid, NotFound, QuotaExceeded
-from marketplace.services.groups import MAX_MEMBERS, GroupDetails, GroupService, NewGroup
+from marketplace.services.groups import MAX_MEMBERS, GroupDetails, GroupService, NewGroup, Place
 from marketplace.services.job_orders import Order, read_order
 from marketplace.services.jobs import JobService
 from marketplace.services.models import complete
@@ -31,7 +32,7 @@ from marketplace.services.principals import Scope
 
 MAX_AFTER: Final = 100
 """Jobs and groups that one group follows; chosen."""
-_NOT_IN_GROUPS: Final = ("quote", "quote_id", "secrets")
+_NOT_IN_GROUPS: Final = ("quote", "quote_id")
 
 
 class GroupRequest(RequestModel):
@@ -45,10 +46,7 @@ class GroupRequest(RequestModel):
     def _only_what_all_can_share(self) -> Self:
         for name in _NOT_IN_GROUPS:
             if name in self.job.model_fields_set:
-                message = (
-                    "is not kept for jobs that are opened later" if name == "secrets"
-                    else "is for one job; name the most you would pay instead"
-                )  # fmt: skip
+                message = "is for one job; name the most you would pay instead"
                 raise Invalid.field(f"job.{name}", DetailCode.NOT_ALLOWED, message)
         if (self.count is None) == (self.inputs is None):
             raise Invalid.field("inputs", DetailCode.CONFLICT, "give either count or inputs")
@@ -114,13 +112,14 @@ class GroupList(ResponseModel):
     has_more: bool
 
 
-def member_order(job: str, own: str | None, position: int, count: int, decimals: int, models: ModelCatalogue) -> Order:
-    """One member's order: the group's job with its own input, told its place. Raises Invalid."""
+def member_order(
+    job: str, own: str | None, place: Place, secrets: dict[str, str], decimals: int, models: ModelCatalogue
+) -> Order:
+    """One member's order: the group's job and secrets with its own input, told its place. Raises Invalid."""
     body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
-    fields = JobRequest.model_validate_json(orjson.dumps(body)).fields()
+    fields = replace(JobRequest.model_validate_json(orjson.dumps(body)).fields(), secrets=secrets)
     order = read_order(complete(fields, models), decimals=decimals, image_needed=True)
-    place = {"REAVER_GROUP_POSITION": str(position), "REAVER_GROUP_COUNT": str(count)}
-    return order.with_env(place)
+    return order.with_env({"REAVER_GROUP_POSITION": str(place.position), "REAVER_GROUP_COUNT": str(place.count)})
 
 
 def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
@@ -156,9 +155,9 @@ def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
         return view(await groups.details(group_id, limit=page.limit, offset=page.offset), page.offset)
 
     async def create(call: Call, body: GroupRequest) -> Reply[GroupView]:
-        job = body.job.model_dump_json(by_alias=True, exclude_unset=True)
+        job = body.job.model_dump_json(by_alias=True, exclude_unset=True, exclude={"secrets"})
         inputs = tuple(orjson.dumps(each).decode() for each in body.inputs or ())
-        wanted = NewGroup(body.name, job, body.count or len(inputs), inputs, tuple(body.after))
+        wanted = NewGroup(body.name, job, body.count or len(inputs), inputs, tuple(body.after), dict(body.job.secrets))
         group, made = await groups.create(call.account, call.idempotency, wanted)
         headers = {"Location": f"/v1/groups/{group.id}"} | ({} if made else {"Idempotent-Replayed": "true"})
         return Reply(await shown(group.id, Page()), status=201, headers=headers)

@@ -14,7 +14,7 @@ from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
 from marketplace.services.job_orders import OrderFields, OutputFields, RetryFields
 
-NOT_YET: Final = frozenset({"checkpoint", "kind"})
+NOT_YET: Final = frozenset({"kind"})
 
 Words = Annotated[list[Annotated[str, StringConstraints(max_length=32_768)]], Field(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -62,6 +62,12 @@ class AutoExtend(RequestModel):
     up_to_seconds: int = Field(ge=1, le=MAX_TOTAL_MS // 1000)
 
 
+class CheckpointRequest(RequestModel):
+    """minutes: how often /checkpoint is saved."""
+
+    minutes: int = Field(ge=1, le=1440)
+
+
 class OutputConfig(RequestModel):
     """What becomes of the result. destination: `local`, or `s3://bucket/prefix` by a stored credential."""
 
@@ -105,6 +111,7 @@ class JobRequest(RequestModel):
     retry: Retry | None = None
     input: Any = None
     output_config: OutputConfig = Field(default_factory=OutputConfig)
+    checkpoint: CheckpointRequest | None = None
     secrets: dict[str, str] = Field(default_factory=dict, max_length=1024, repr=False)
     registry_auth_id: str | None = Field(default=None, max_length=64)
     shm_gb: float | None = Field(default=None, gt=0, le=1_000_000)
@@ -162,6 +169,7 @@ class JobRequest(RequestModel):
             auto_extend_seconds=0 if self.auto_extend is None else self.auto_extend.up_to_seconds,
             input=self.input,
             output=self.output_config.fields(),
+            checkpoint_minutes=None if self.checkpoint is None else self.checkpoint.minutes,
             retry=None if self.retry is None else self.retry.fields(),
             secrets=self.secrets,
             registry_auth_id=self.registry_auth_id,

@@ -117,6 +117,15 @@ class DeliveryView(ResponseModel):
     error: str | None
 
 
+class CheckpointView(ResponseModel):
+    """minutes: how often it is saved. The rest is of the latest one, null before there is one."""
+
+    minutes: int
+    saved_at: MillisInstant | None
+    attempt: int | None
+    bytes: int | None
+
+
 class WhoPays(ResponseModel):
     """The row of the reason in docs/reasons.md."""
 
@@ -184,6 +193,7 @@ class JobView(ResponseModel):
     requirements: RequirementsView
     output_config: dict[str, object]
     delivery: DeliveryView | None
+    checkpoint: CheckpointView | None
     timeout_seconds: int
     max_minutes: int | None = Field(serialization_alias="maxMinutes")
     env: dict[str, str]
@@ -347,6 +357,7 @@ class JobViews:
             requirements=_requirements(allocation, spec),
             output_config=dict(output.kept()),
             delivery=_delivery(details),
+            checkpoint=_checkpoint(details, spec),
             timeout_seconds=allocation.max_ms // 1000,
             max_minutes=None if rest else minutes,
             env=spec.env,
@@ -450,6 +461,18 @@ def _delivery(details: JobDetails) -> DeliveryView | None:
         started_at=_at(delivery.started_at_ms),
         ended_at=_at(delivery.ended_at_ms),
         error=delivery.error,
+    )
+
+
+def _checkpoint(details: JobDetails, spec: JobSpec) -> CheckpointView | None:
+    if spec.checkpoint_minutes is None:
+        return None
+    latest = details.checkpoint
+    return CheckpointView(
+        minutes=spec.checkpoint_minutes,
+        saved_at=None if latest is None else Millis(latest.at_ms),
+        attempt=None if latest is None else latest.attempt,
+        bytes=None if latest is None else latest.size,
     )
 
 

@@ -12,7 +12,9 @@ from marketplace.api.uploads import OCTETS, body_chunks
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.errors import Gone, Invalid, NotFound, ObjectsUnavailable, StaleLease, TooLarge
 from marketplace.protocol.outputs import LEASE_HEADER
+from marketplace.services.artifacts import JobArtifacts
 from marketplace.services.bucket_deliveries import BucketCourier
+from marketplace.services.checkpoints import JobCheckpoints
 from marketplace.services.inputs import JobInputs
 from marketplace.services.outputs import JobOutputs, Lease
 from marketplace.store.outputs import StoredOutput
@@ -34,6 +36,11 @@ class HeldView(ResponseModel):
     outputs: list[OutputView]
 
 
+class CheckpointTaken(ResponseModel):
+    size: int
+    sha256: str
+
+
 class HandedOverView(ResponseModel):
     """state: `delivering`, `delivered` or `failed`. detail: why it failed."""
 
@@ -41,7 +48,9 @@ class HandedOverView(ResponseModel):
     detail: str | None
 
 
-def transfer_routes(inputs: JobInputs, outputs: JobOutputs, courier: BucketCourier) -> list[Route]:
+def transfer_routes(
+    inputs: JobInputs, outputs: JobOutputs, courier: BucketCourier, artifacts: JobArtifacts, checkpoints: JobCheckpoints
+) -> list[Route]:
     """A node fetches what a job reads, and delivers what it leaves. The lease is named by a header."""
 
     async def get_input(
@@ -67,6 +76,32 @@ def transfer_routes(inputs: JobInputs, outputs: JobOutputs, courier: BucketCouri
         handed = await courier.hand_over(_lease(call, node_id, aid, query))
         return HandedOverView(state=handed.state.value, detail=handed.detail)
 
+    async def get_artifacts(call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery) -> HeldView:
+        listed = await artifacts.list_files(_lease(call, node_id, aid, query))
+        return HeldView(outputs=[OutputView(path=file.path, size=file.size, sha256=file.sha256) for file in listed])
+
+    async def get_artifact(
+        call: Call, node_id: NodeIdPath, aid: AllocationIdPath, path: OutputPath, query: AttemptQuery
+    ) -> web.StreamResponse:
+        file, chunks = await artifacts.open(_lease(call, node_id, aid, query), path)
+        name = file.path.rpartition("/")[2]
+        download = Download(name, OCTETS, file.size, file.sha256, lambda _start, _end: chunks)
+        return await serve_download(call, download, whole=True)
+
+    async def get_checkpoint(
+        call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery
+    ) -> web.StreamResponse:
+        saved = await checkpoints.open(_lease(call, node_id, aid, query))
+        found = saved.checkpoint
+        download = Download("checkpoint", OCTETS, found.size, found.sha256, lambda _start, _end: saved.chunks)
+        return await serve_download(call, download, whole=True)
+
+    async def put_checkpoint(
+        call: Call, node_id: NodeIdPath, aid: AllocationIdPath, query: AttemptQuery
+    ) -> CheckpointTaken:
+        taken = await checkpoints.take(_lease(call, node_id, aid, query), body_chunks(call.http))
+        return CheckpointTaken(size=taken.size, sha256=taken.sha256)
+
     place = "/v1/nodes/{node_id}/allocations/{aid}"
     return [
         Route(
@@ -76,6 +111,22 @@ def transfer_routes(inputs: JobInputs, outputs: JobOutputs, courier: BucketCouri
         Route(
             "GET", f"{place}/outputs", get_outputs, "What is here of an attempt's outputs", NODE,
             rate=RateClass.UNCOUNTED, errors=(StaleLease,),
+        ),
+        Route(
+            "GET", f"{place}/artifacts", get_artifacts, "What the jobs before it left, for /inputs", NODE,
+            rate=RateClass.UNCOUNTED, errors=(Gone, StaleLease),
+        ),
+        Route(
+            "GET", place + "/artifacts/{path:.+}", get_artifact, "One file of what the jobs before it left", NODE,
+            rate=RateClass.UNCOUNTED, errors=(NotFound, Gone, StaleLease, ObjectsUnavailable), produces=(OCTETS,),
+        ),
+        Route(
+            "GET", f"{place}/checkpoint", get_checkpoint, "What the attempt goes on from", NODE,
+            rate=RateClass.UNCOUNTED, errors=(NotFound, StaleLease, ObjectsUnavailable), produces=(OCTETS,),
+        ),
+        Route(
+            "PUT", f"{place}/checkpoint", put_checkpoint, "Save what a later attempt may go on from", NODE,
+            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=(Invalid, StaleLease, TooLarge, ObjectsUnavailable),
         ),
         Route(
             "POST", f"{place}/outputs", hand_over, "All of an attempt's outputs are here; how far their delivery is",

@@ -53,3 +53,13 @@ class GroupAfterRow(SQLModel, table=True):
 
     group_id: str = Field(primary_key=True)
     after: str = Field(primary_key=True)
+
+
+class GroupSecretRow(SQLModel, table=True):
+    """The secrets of a group's jobs while they are opened. sealed: a JSON object, by the ring's key key_id."""
+
+    __tablename__ = "group_secrets"
+
+    group_id: str = Field(primary_key=True)
+    key_id: str
+    sealed: bytes = Field(sa_type=LargeBinary)

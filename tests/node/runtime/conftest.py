@@ -34,6 +34,7 @@ SHELL = {
     Behaviour.CHATS: "trap 'exit 143' TERM; echo hello; while :; do sleep 0.1; done",
     Behaviour.READS: 'cp "$REAVER_INPUT" "$REAVER_OUTPUTS/"',
     Behaviour.REPORTS: "trap 'exit 143' TERM; echo 42 > \"$REAVER_PROGRESS\"; while :; do sleep 0.1; done",
+    Behaviour.COUNTS: 'cd "$REAVER_CHECKPOINT" && n=$(cat count) && echo $((n + 1)) > count',
     Behaviour.HOGS: "x=a; while :; do x=$x$x; done",
 }
 FAKES = {
@@ -55,6 +56,7 @@ FAKES = {
     Behaviour.WRITES: FakeProgram(files=(("result.txt", b"result\n"),)),
     Behaviour.READS: FakeProgram(copies_input=True),
     Behaviour.REPORTS: FakeProgram(runs_for_s=None, progress="42\n"),
+    Behaviour.COUNTS: FakeProgram(counts=True),
     Behaviour.HOGS: FakeProgram(exit_code=137, oom_killed=True),
     Behaviour.FILLS: FakeProgram(exit_code=1, disk_full=True),
 }

@@ -15,6 +15,7 @@ class Behaviour(StrEnum):
     SPEAKS: two lines on stdout, one on stderr, then a piece without newline, then ends. BURSTS: 2,000 numbered lines.
     WIDE: one line of 40,000 bytes. CHATS: a first line, then runs on. ABSENT: a command that isn't there.
     WRITES: 'result' into /outputs/result.txt. READS: its input into /outputs. REPORTS: progress 42, then until TERM.
+    COUNTS: one more than the number in its checkpoint.
     HOGS: more memory than allowed. FILLS: more disk than allowed.
     """
 
@@ -30,6 +31,7 @@ class Behaviour(StrEnum):
     WRITES = "writes"
     READS = "reads"
     REPORTS = "reports"
+    COUNTS = "counts"
     HOGS = "hogs"
     FILLS = "fills"
 

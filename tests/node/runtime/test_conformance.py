@@ -252,10 +252,11 @@ async def test_whoever_waits_for_nothing_is_told(stage: Stage) -> None:
 
 async def test_what_is_staged_is_there_when_the_container_starts(stage: Stage) -> None:
     spec = replace(await stage.spec(Behaviour.READS), input_name="in put.txt")
-    inputs = await stage.runtime.stage(spec.key, spec.limits)
-    assert inputs is not None
+    staged = await stage.runtime.stage(spec.key, spec.limits)
+    assert staged is not None
+    inputs = staged.inputs
     (inputs / "in put.txt").write_text("given")
-    assert await stage.runtime.stage(spec.key, spec.limits) == inputs
+    assert await stage.runtime.stage(spec.key, spec.limits) == staged
     await stage.runtime.start(spec)
     assert (await stage.runtime.wait(spec.key)).exit_code == 0
     container = await stage.runtime.find(spec.key)
@@ -268,11 +269,28 @@ async def test_what_is_staged_is_there_when_the_container_starts(stage: Stage) -
 
 async def test_what_is_staged_goes_though_nothing_was_started(stage: Stage) -> None:
     spec = await stage.spec(Behaviour.READS)
-    inputs = await stage.runtime.stage(spec.key, spec.limits)
-    assert inputs is not None
+    staged = await stage.runtime.stage(spec.key, spec.limits)
+    assert staged is not None
+    inputs = staged.inputs
     (inputs / "data").write_text("given")
     await stage.runtime.remove(spec.key)
     assert not inputs.exists()
+
+
+async def test_a_checkpoint_is_there_from_the_start_and_after_the_end(stage: Stage) -> None:
+    spec = replace(await stage.spec(Behaviour.COUNTS), checkpoint=True)
+    staged = await stage.runtime.stage(spec.key, spec.limits)
+    assert staged is not None
+    (staged.checkpoint / "count").write_text("41")
+    (staged.checkpoint / "count").chmod(0o666)
+    await stage.runtime.start(spec)
+    assert (await stage.runtime.wait(spec.key)).exit_code == 0
+    container = await stage.runtime.find(spec.key)
+    assert container is not None
+    assert container.checkpoint == staged.checkpoint
+    assert (staged.checkpoint / "count").read_text().strip() == "42"
+    await stage.runtime.remove(spec.key)
+    assert not staged.checkpoint.exists()
 
 
 async def test_a_job_says_how_far_it_is(stage: Stage) -> None:

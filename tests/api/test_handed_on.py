@@ -1,0 +1,154 @@
+"""What one attempt or job hands on to the next: checkpoints, artifacts of jobs before it, secrets of groups."""
+
+import asyncio
+import json
+
+from marketplace.protocol.checkpoints import Entry, EntryKind, closing, header, opening
+from marketplace.protocol.vouchers import VoucherState
+from marketplace.services import checkpoints as rules
+from marketplace.services.groups import GroupService
+from tests.api import test_groups as groups
+from tests.api.test_job_secrets import everything_stored
+from tests.api.test_jobs import allowed, node, until
+from tests.api.test_transfers import DAY_MS, Delivery, begin, digest, end, run
+
+__all__ = ["allowed", "begin", "node", "run"]
+SECRET = "planted-group-secret"
+
+
+def checkpoint(name="a", data=b"state"):
+    return opening() + header(Entry(EntryKind.FILE, name, 0o644, size=len(data))) + data + closing(1)
+
+
+async def objects(market, prefix):
+    return [found.key async for found in market.jobs.checkpoints._storage.list(prefix)]
+
+
+async def test_a_checkpoint_is_whole_or_the_one_before_stays(run, allowed, live_market, node, live_call):
+    job_id, attempt, delivery = await run(checkpoint={"minutes": 5}, retry={"max_attempts": 2, "exit_codes": [75]})
+    assert attempt.spec.checkpoint_minutes == 5
+    assert (await delivery("GET", "checkpoint"))[0] == 404
+    first, second = checkpoint(data=b"first"), checkpoint(data=b"second" * 100_000)
+    status, taken, _ = await delivery("PUT", "checkpoint", data=first)
+    assert (status, taken) == (200, {"size": len(first), "sha256": digest(first)})
+    # cut off, garbage, another's lease, a path that leads out: none replaces it
+    for data in (second[:-1], b"garbage", b"", first + b"x", first.replace(b'"path":"a"', b'"path":".."')):
+        status, problem, _ = await delivery("PUT", "checkpoint", data=data)
+        assert (status, problem["details"][0]["field"]) == (422, "body"), data[:40]
+    assert (await delivery("PUT", "checkpoint", lease="other", data=second))[1]["error"] == "lease_lost"
+    assert (await delivery("GET", "checkpoint"))[1] == first
+    assert len(await objects(live_market, "checkpoints")) == 1, "what was refused left nothing"
+    assert (await delivery("PUT", "checkpoint", data=second))[0] == 200
+    assert len(await objects(live_market, "checkpoints")) == 1, "nor did what was replaced"
+    job = (await allowed("GET", f"/v1/jobs/{job_id}"))[1]
+    assert (job["checkpoint"]["minutes"], job["checkpoint"]["attempt"], job["checkpoint"]["bytes"]) == (
+        5, 1, len(second),
+    )  # fmt: skip
+    # the next attempt goes on from it, and the one before can't write any more
+    voucher = attempt.voucher(0, state=VoucherState.ENDED, reason=2)
+    assert (await attempt.report("exited", reason=2, exit_code=75, voucher=voucher))["type"] == "ack"
+    assert (await delivery("PUT", "checkpoint", data=first))[1]["error"] == "lease_lost"
+    async with asyncio.timeout(40):
+        following = await node.take()
+    assert following.request.attempt == 2
+    again = Delivery(live_call, node, following, delivery.token)
+    async with asyncio.timeout(20):
+        while (await again("GET", "checkpoint"))[0] != 200:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.1)
+    assert (await again("GET", "checkpoint"))[1] == second
+    # forgotten a week after the end, with its bytes
+    await following.report("pulling")
+    await following.ready(live_market.jobs.chain.now())
+    await end(following)
+    await until(allowed, job_id, "completed")
+    checkpoints = live_market.jobs.checkpoints
+    await checkpoints.clean()
+    assert len(await objects(live_market, "checkpoints")) == 1
+    checkpoints._clock = Later(checkpoints._clock)
+    assert await checkpoints.clean() == 1
+    assert await objects(live_market, "checkpoints") == []
+
+
+class Later:
+    def __init__(self, clock):
+        self.clock = clock
+
+    def now(self):
+        return self.clock.now() + rules.RETENTION_MS + DAY_MS
+
+    def monotonic_ms(self):
+        return self.clock.monotonic_ms()
+
+
+async def test_checkpoints_have_their_limits(run, allowed, live_market, monkeypatch):
+    _, _, delivery = await run("plain")
+    assert (await delivery("PUT", "checkpoint", data=checkpoint()))[0] == 422, "not asked for"
+    monkeypatch.setattr(rules, "OVERHEAD_BYTES", -1_999_999_000)  # of the job's 2 GB
+    _, _, delivery = await run("limited", checkpoint={"minutes": 1})
+    assert (await delivery("PUT", "checkpoint", data=checkpoint(data=b"x" * 500)))[0] == 200
+    status, problem, _ = await delivery("PUT", "checkpoint", data=checkpoint(data=b"x" * 2_000))
+    assert (status, problem["limit_bytes"]) == (413, 1_000)
+    monkeypatch.setattr(rules, "QUOTA_BYTES", 600)
+    status, problem, _ = await delivery("PUT", "checkpoint", data=checkpoint(data=b"x" * 700))
+    assert (status, problem["quota"]) == (413, "checkpoints")
+    assert (await delivery("GET", "checkpoint"))[1] == checkpoint(data=b"x" * 500)
+
+
+async def test_what_a_group_s_jobs_leave_lies_in_the_inputs_of_what_follows(run, allowed, node, live_market, live_call):
+    one, attempt, delivery = await run("one")
+    await delivery.put("sub/a.bin", b"aaa")
+    await end(attempt)
+    await until(allowed, one, "completed")
+    status, first, _ = await groups.order(allowed, "first", count=2)
+    assert status == 201, first
+    members = {}
+    for number in range(2):
+        attempt = await node.take()
+        async with asyncio.timeout(20):
+            while live_market.jobs.live.attempt(attempt.request.allocation_id).assigned_at_ms is None:  # noqa: ASYNC110 - what a probe does
+                await asyncio.sleep(0.02)
+        await attempt.ready(live_market.jobs.chain.now())
+        sent = Delivery(live_call, node, attempt, delivery.token)
+        assert (await sent.put("part.txt", str(number).encode()))[0] == 200
+        members["job_" + attempt.request.allocation_id.removeprefix("alloc_")] = str(number).encode()
+        await end(attempt)
+    await groups.until(allowed, first["id"], lambda g: g["ended_at"])
+    after = [one, first["id"]]
+    status, follower, _ = await groups.order(allowed, "follower", count=1, after=after)
+    assert status == 201, follower
+    attempt = await node.take()
+    assert attempt.spec.after == tuple(sorted(after)) or attempt.spec.after == tuple(after)
+    reading = Delivery(live_call, node, attempt, delivery.token)
+    status, listed, _ = await reading("GET", "artifacts")
+    expected = {f"{one}/sub/a.bin": b"aaa"} | {f"{first['id']}/{job}/part.txt": data for job, data in members.items()}
+    assert {file["path"]: file["sha256"] for file in listed["outputs"]} == {p: digest(d) for p, d in expected.items()}
+    for path, data in expected.items():
+        assert (await reading("GET", f"artifacts/{path}"))[1] == data
+    assert (await reading("GET", f"artifacts/{one}/none"))[0] == 404
+    assert (await reading("GET", "artifacts/job_1111111111111111111111/sub/a.bin"))[0] == 404
+    assert (await reading("GET", "artifacts", lease="other"))[1]["error"] == "lease_lost"
+    # what was kept for a week and is gone is told before anything is paid
+    artifacts = live_market.jobs.groups._jobs._artifacts
+    artifacts._clock = Later(artifacts._clock)
+    _, late, _ = await groups.order(allowed, "late", count=1, after=after)
+    late = await groups.until(allowed, late["id"], lambda g: g["ended_at"])
+    assert (late["summary"], late["cost"]) == ({"refused": 1}, "0.000000")
+    assert "7 days" in late["jobs"][0]["error"]
+
+
+async def test_secrets_of_a_group_reach_each_member_sealed_and_nothing_else(allowed, node, live_market, capfd):
+    job = groups.JOB | {"secrets": {"TOKEN": SECRET}}
+    status, group, _ = await groups.order(allowed, "s", job=job, count=2)
+    assert status == 201, group
+    written = everything_stored(live_market.settings.database)
+    assert [table for table, text in written.items() if SECRET in text] == []
+    assert SECRET not in json.dumps(group)
+    attempts = [await groups.run_one(node, live_market) for _ in range(2)]
+    assert [(a.spec.secrets, a.spec.secret_names) for a in attempts] == [({"TOKEN": SECRET}, ("TOKEN",))] * 2
+    done = await groups.until(allowed, group["id"], lambda g: g["ended_at"])
+    assert done["summary"] == {"completed": 2}
+    assert await live_market.jobs.groups._secrets(group["id"]) == {}, "forgotten with the last of them"
+    written = everything_stored(live_market.settings.database)
+    assert [table for table, text in written.items() if SECRET in text] == []
+    assert SECRET not in "".join(capfd.readouterr())
+    assert isinstance(live_market.jobs.groups, GroupService)

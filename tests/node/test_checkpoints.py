@@ -1,0 +1,199 @@
+"""A checkpoint packs what lies in a folder and unpacks to the same; nothing in either leads anywhere else."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from marketplace.protocol.checkpoints import Entry, EntryKind, MalformedCheckpoint, closing, header, opening
+from node import attempt as attempts
+from node import transfers
+from node.checkpoints import CheckpointChanged, is_empty, pack, unpack
+from node.runtime.fake import FakeProgram
+from tests.node.conftest import Node
+from tests.node.scripted_market import ScriptedMarket, spec
+
+
+async def packed(folder: Path) -> bytes:
+    return b"".join([piece async for piece in pack(folder)])
+
+
+async def pieces(data: bytes, size: int = 7) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "from"
+    (made / "steps" / "empty").mkdir(parents=True)
+    (made / "steps" / "100.bin").write_bytes(bytes(range(256)) * 100)
+    (made / "steps" / "100.bin").chmod(0o640)
+    (made / "nothing").touch()
+    (made / "latest").symlink_to("steps/100.bin")
+    (made / "out").symlink_to("/etc/passwd")
+    os.mkfifo(made / "pipe")
+    (made / "new\nline").write_text("left out")
+    return made
+
+
+async def test_a_folder_comes_out_as_it_went_in(folder: Path, tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "before").mkdir()
+    (to / "before" / "x").write_text("goes")
+    await unpack(pieces(await packed(folder)), to)
+    found = sorted(str(path.relative_to(to)) for path in to.rglob("*"))
+    assert found == ["latest", "nothing", "out", "steps", "steps/100.bin", "steps/empty"]
+    assert (to / "steps" / "100.bin").read_bytes() == (folder / "steps" / "100.bin").read_bytes()
+    assert (to / "steps" / "100.bin").stat().st_mode & 0o777 == 0o640
+    assert [str((to / name).readlink()) for name in ("latest", "out")] == ["steps/100.bin", "/etc/passwd"]
+    assert not is_empty(to)
+    assert await packed(to) == await packed(to)
+    assert is_empty(tmp_path / "nowhere")
+
+
+async def test_one_that_breaks_off_is_none(folder: Path, tmp_path: Path) -> None:
+    data = await packed(folder)
+    for cut in (0, 5, len(data) // 2, len(data) - 1):
+        with pytest.raises(MalformedCheckpoint):
+            await unpack(pieces(data[:cut], 1000), tmp_path / "from")
+    with pytest.raises(MalformedCheckpoint):
+        await unpack(pieces(data + b"x", 1000), tmp_path / "from")
+
+
+def framed(*entries: bytes, count: int | None = None) -> bytes:
+    return opening() + b"".join(entries) + closing(len(entries) if count is None else count)
+
+
+def raw(text: str) -> bytes:
+    return len(text.encode()).to_bytes(4, "big") + text.encode()
+
+
+ODD = '{"kind":"%s","path":"%s","mode":%s,"owner":0,"group":0,"size":%s,"to":"%s"}'
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        (raw(ODD % ("file", "../up", 0, 0, "")),),
+        (raw(ODD % ("file", "/etc/x", 0, 0, "")),),
+        (raw(ODD % ("file", "a/../../x", 0, 0, "")),),
+        (raw(ODD % ("device", "a", 0, 0, "")),),
+        (raw(ODD % ("file", "a", 0o4755, 0, "")),),
+        (raw(ODD % ("file", "a", 0, -1, "")),),
+        (raw(ODD % ("file", "a", "true", 0, "")),),
+        (raw(ODD % ("link", "a", 0, 0, "")),),
+        (raw("[]"),),
+        (raw("{"),),
+        (raw('{"kind":"file"}'),),
+        (b"\xff\xff\xff\xff",),
+        (header(Entry(EntryKind.FILE, "no/folder")),),
+        (header(Entry(EntryKind.FILE, "a")), header(Entry(EntryKind.FILE, "a"))),
+        (header(Entry(EntryKind.FILE, "a")), header(Entry(EntryKind.FOLDER, "a/b"))),
+        # a link is not written through, wherever it stands
+        (header(Entry(EntryKind.LINK, "a", to="..")), header(Entry(EntryKind.FILE, "a/escaped"))),
+        (header(Entry(EntryKind.FOLDER, "a")), header(Entry(EntryKind.LINK, "a", to="/"))),
+    ],
+)
+async def test_what_would_lead_out_or_is_none_is_refused(entries: tuple[bytes, ...], tmp_path: Path) -> None:
+    to = tmp_path / "to"
+    to.mkdir()
+    with pytest.raises(MalformedCheckpoint):
+        await unpack(pieces(framed(*entries)), to)
+    with os.scandir(tmp_path) as left:
+        assert [each.name for each in left] == ["to"]
+
+
+async def test_entries_are_counted(tmp_path: Path) -> None:
+    with pytest.raises(MalformedCheckpoint):
+        await unpack(pieces(framed(count=1)), tmp_path)
+
+
+async def test_a_file_that_changes_meanwhile_makes_it_none(folder: Path) -> None:
+    async def meanwhile() -> None:
+        async for _ in pack(folder):
+            with (folder / "steps" / "100.bin").open("ab") as file:
+                file.write(b"more")
+
+    with pytest.raises(CheckpointChanged):
+        await meanwhile()
+
+
+# an attempt's own
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_MINUTE_S", 0.2)
+    monkeypatch.setattr(attempts, "_CHECKPOINT_PAUSE_S", 0.01)
+    monkeypatch.setattr(transfers, "_RETRY_S", 0.01)
+
+
+async def test_it_is_saved_every_so_often_and_the_next_attempt_goes_on_from_it(
+    node: Node, market: ScriptedMarket
+) -> None:
+    node.engine.programs |= {
+        "counting": FakeProgram(runs_for_s=None, counts=True),
+        "ending": FakeProgram(runs_for_s=0.1, counts=True),
+    }
+    seen = await market.offer(spec("counting", checkpoint_minutes=1))
+    await market.until(lambda: len(market.checkpoints) >= 2)
+    await node.kill()
+    # what it wrote since is lost with it; the last one saved is what another goes on from
+    await node.start()
+    await market.until(lambda: seen.reports)
+    following = await market.offer(spec("ending", checkpoint_minutes=1), allocation_id="alloc_next")
+    await market.until(lambda: following.exited)
+    await market.until(lambda: market.outputs)
+    assert market.outputs["result.json"] == b"2"
+
+
+async def test_it_is_saved_at_an_end_that_is_not_the_last_word(node: Node, market: ScriptedMarket) -> None:
+    node.engine.programs |= {
+        "failing": FakeProgram(runs_for_s=0.05, counts=True, exit_code=75),
+        "done": FakeProgram(runs_for_s=0.05, counts=True),
+    }
+    seen = await market.offer(spec("failing", checkpoint_minutes=100))
+    await market.until(lambda: seen.exited)
+    assert len(market.checkpoints) == 1
+    done = await market.offer(spec("done", checkpoint_minutes=100), allocation_id="alloc_next")
+    await market.until(lambda: done.exited)
+    assert len(market.checkpoints) == 1, "nobody goes on from what is completed"
+    assert market.outputs["result.json"] == b"2"
+
+
+async def test_one_that_can_not_be_saved_costs_the_job_nothing(node: Node, market: ScriptedMarket) -> None:
+    node.engine.programs["counting"] = FakeProgram(runs_for_s=0.7, counts=True)
+    market.checkpoint_faults = [413, 503, 200]
+    seen = await market.offer(spec("counting", checkpoint_minutes=1))
+    await market.until(lambda: seen.exited)
+    assert seen.exited is not None
+    assert (seen.exited.exit_code, len(market.checkpoints) >= 1) == (0, True)
+
+
+async def test_what_earlier_jobs_left_lies_in_inputs(node: Node, market: ScriptedMarket) -> None:
+    node.engine.programs["looking"] = FakeProgram(runs_for_s=0.1)
+    market.artifacts = {"job_1/a.bin": b"a", "grp_1/job_2/sub/b.txt": b"b"}
+    seen = await market.offer(spec("looking", after=("job_1", "grp_1")))
+    await market.until(lambda: seen.countersigned or seen.exited)
+    found = {
+        str(path.relative_to(inputs)): path.read_bytes()
+        for inputs in (node.folder / "engine").glob("*/inputs")
+        for path in inputs.rglob("*")
+        if path.is_file()
+    }
+    assert found in ({}, market.artifacts), "gone with its attempt, or all there"
+    assert market.artifact_reads == {"job_1/a.bin": 1, "grp_1/job_2/sub/b.txt": 1}
+
+
+@pytest.mark.parametrize("path", ["../up", "flat", "job_1/../../x", "/job_1/x"])
+async def test_a_market_that_names_a_place_outside_is_not_obeyed(node: Node, market: ScriptedMarket, path: str) -> None:
+    node.engine.programs["looking"] = FakeProgram(runs_for_s=0.1)
+    market.artifacts = {path: b"a"}
+    seen = await market.offer(spec("looking", after=("job_1",)))
+    await market.until(lambda: seen.exited)
+    assert seen.exited is not None
+    assert seen.exited.reason == 14
+    assert market.artifact_reads == {}
