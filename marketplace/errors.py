@@ -20,7 +20,7 @@ person who reads the answer: what happened, what it means for the money, what to
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 JsonValue = object
 """A value JSON can carry; renderers check it when they write."""
@@ -188,6 +188,10 @@ class Malformed(RequestError):
     code = Code.INVALID_REQUEST
 
 
+MAX_DETAILS: Final = 32
+"""Chosen: more than anybody corrects at once. A body of 1 MiB may hold 50,000 faults, of a hundred bytes each."""
+
+
 class Invalid(RequestError):
     """A field is missing, unknown or out of range; nothing was created or spent."""
 
@@ -208,10 +212,14 @@ class Invalid(RequestError):
 
     @classmethod
     def of(cls, details: Sequence[Detail]) -> "Invalid":
-        """An error about these, at least one: the first in words, how many more there are, and where the money is."""
+        """An error about these, at least one: the first in words, how many more there are, and where the money is.
+
+        It carries the first MAX_DETAILS of them.
+        """
         first, more = details[0], len(details) - 1
         text = f"{first.field}: {first.message}" + (f" (and {more} more)" if more else "")
-        return cls(text if "; nothing was " in text else f"{text}; nothing was created or spent", details=details)
+        told = text if "; nothing was " in text else f"{text}; nothing was created or spent"
+        return cls(told, details=tuple(details[:MAX_DETAILS]))
 
 
 class Unauthenticated(RequestError):
