@@ -127,7 +127,7 @@ def invalid_path(name: str, error: ValidationError) -> MarketError:
 
 
 def invalid(error: ValidationError, *, within: str = "body") -> Invalid:
-    """Pydantic's findings as details: each names its field and what is wrong with it. More than MAX_FINDINGS are counted.
+    """Pydantic's findings as details: each names its field and what is wrong. Beyond MAX_FINDINGS they are counted.
 
     within: the name of what was validated, for a finding about the whole of it.
     """
