@@ -6,7 +6,6 @@ Figures of both stand beside each other: neither may slow with history (tests as
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import tempfile
@@ -35,7 +34,7 @@ def main() -> int:
             stack.start_chain()
             stack.init_market()
             for jobs in options.jobs:
-                answer[f"{jobs} jobs"] = asyncio.run(measure(stack, jobs, options.requests))
+                answer[f"{jobs} jobs"] = measure(stack, jobs, options.requests)
         finally:
             stack.stop()
     answer["load_average_after"] = os.getloadavg()[0]
@@ -43,7 +42,7 @@ def main() -> int:
     return 0
 
 
-async def measure(stack: Stack, jobs: int, requests: int) -> dict[str, Any]:
+def measure(stack: Stack, jobs: int, requests: int) -> dict[str, Any]:
     arguments = (
         "--jobs",
         str(jobs),
@@ -57,19 +56,17 @@ async def measure(stack: Stack, jobs: int, requests: int) -> dict[str, Any]:
         process = psutil.Process(served["process"])
         wallets = len(ids)
 
-        async def run(make: Callable[[int], bytes]) -> dict[str, Any]:
-            await drive(port, make, wallets)  # each token is verified once, and then known, as in use
+        def run(make: Callable[[int], bytes]) -> dict[str, Any]:
+            drive(port, make, wallets)  # each token is verified once, and then known, as in use
             before = process.cpu_times()
-            load = await drive(port, make, requests)
+            load = drive(port, make, requests)
             after = process.cpu_times()
             used_s = after.user + after.system - before.user - before.system
             return {**load.summary(), "cpu_ms_per_request": round(used_s * 1000 / requests, 3)}
 
         return {
-            "GET /v1/jobs/{id}": await run(
-                lambda n: request("GET", f"/v1/jobs/{ids[n % wallets]}", tokens[n % wallets])
-            ),
-            "GET /v1/jobs?limit=20": await run(lambda n: request("GET", "/v1/jobs?limit=20", tokens[n % wallets])),
+            "GET /v1/jobs/{id}": run(lambda n: request("GET", f"/v1/jobs/{ids[n % wallets]}", tokens[n % wallets])),
+            "GET /v1/jobs?limit=20": run(lambda n: request("GET", "/v1/jobs?limit=20", tokens[n % wallets])),
         }
 
 

@@ -9,7 +9,6 @@ for each job, as the market does.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import subprocess
@@ -54,7 +53,7 @@ def main() -> int:
         try:
             stack.start_chain()
             stack.init_market()
-            answer["market, STAND-IN sender, raised limits"] = asyncio.run(stand_in(stack, options))
+            answer["market, STAND-IN sender, raised limits"] = stand_in(stack, options)
             if not options.no_chain:
                 answer["market, with the chain"] = with_chain(stack, options.jobs)
         finally:
@@ -91,7 +90,7 @@ def market_under_load(stack: Stack, *arguments: str) -> Iterator[dict[str, Any]]
             print(errors[:3000], file=sys.stderr)
 
 
-async def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
+def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
     arguments = ["--stand-in", "--jobs", str(options.jobs), "--wallets", str(WALLETS)]
     arguments += ["--file", str(stack.home / "stand-in.sqlite3")]
     if options.database:
@@ -106,10 +105,10 @@ async def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, objec
             key = f"Idempotency-Key: bench-{number}\r\n"
             return request("POST", "/v1/jobs", tokens[number % WALLETS], body, key)
 
-        await drive(port, make, WARM_UP, wanted=201)
+        drive(port, make, WARM_UP, wanted=201)
         process = psutil.Process(served["process"])
         before = process.cpu_times()
-        load = await drive(
+        load = drive(
             port, lambda n: make(n + WARM_UP), options.submissions, wanted=201, connections=options.connections
         )
         after = process.cpu_times()
@@ -136,7 +135,7 @@ def _on_chain(stack: Stack) -> dict[str, object]:
         return request("POST", "/v1/jobs", token, body, f"Idempotency-Key: chain-{number}\r\n")
 
     port = int(stack.api_url.rsplit(":", 1)[1])
-    return asyncio.run(drive(port, make, MAX_UNASSIGNED, wanted=201, connections=MAX_UNASSIGNED)).summary()
+    return drive(port, make, MAX_UNASSIGNED, wanted=201, connections=MAX_UNASSIGNED).summary()
 
 
 if __name__ == "__main__":

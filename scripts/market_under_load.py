@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import uvloop
 from solders.keypair import Keypair
 
 from marketplace.app import Market
@@ -30,7 +31,7 @@ from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.logs import configure_logs
 from marketplace.services.chain_acts import SolanaChain
-from marketplace.services.chain_port import AllowanceView, Landed, OpenEscrow, VaultView
+from marketplace.services.chain_port import AllowanceView, FundsView, Landed, OpenEscrow, VaultView
 from marketplace.services.clock import Ids, SystemClock, SystemRandom
 from marketplace.services.live import Change
 from marketplace.services.principals import Scope
@@ -64,11 +65,9 @@ class StandInChain(SolanaChain):
         super().__init__(*arguments)
         self._windows: dict[str, NonceWindow] = {}
 
-    async def find_vault(self, wallet: str) -> VaultView | None:
-        return VaultView("stand-in", _RICH, Tokens(0), self._window(wallet))
-
-    async def find_allowance(self, wallet: str) -> AllowanceView | None:
-        return AllowanceView(
+    async def find_funds(self, wallet: str) -> FundsView:
+        nonces = self._window(wallet)
+        allowance = AllowanceView(
             address="stand-in",
             per_escrow=_RICH,
             per_day=_RICH,
@@ -77,11 +76,9 @@ class StandInChain(SolanaChain):
             used_total=Tokens(0),
             max_price_per_hour=_RICH,
             expires_at=Millis(2**60),
-            nonces=self._window(wallet),
+            nonces=nonces,
         )
-
-    async def wallet_balance(self, wallet: str) -> Tokens:  # noqa: ARG002 - the port's signature
-        return Tokens(0)
+        return FundsView(VaultView("stand-in", _RICH, Tokens(0), nonces), allowance, Tokens(0))
 
     async def under_way(self, operation: str) -> bool:  # noqa: ARG002
         return False
@@ -230,4 +227,4 @@ def _finished(number: int, nonce: int, login: Login, ids: Ids, at_ms: int) -> tu
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

@@ -13,6 +13,7 @@ from marketplace.domain.money import format_amount
 from marketplace.errors import Malformed
 
 MAX_DEPTH: Final = 64
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
@@ -42,7 +43,7 @@ def parse_json(raw: bytes) -> Any:
 
 def canonical_hash(value: Any) -> bytes:
     """SHA-256 of the canonical JSON of a parsed value: sorted keys, no spaces."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).digest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).digest()
 
 
 def dump_model(model: BaseModel) -> bytes:

@@ -12,6 +12,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -376,15 +377,20 @@ class _Server:
         if address in proxies:
             hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
             address = next((hop for hop in reversed(hops) if hop not in proxies), address)
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return "unknown"
-        if isinstance(parsed, ipaddress.IPv6Address):
-            if parsed.ipv4_mapped is not None:
-                return str(parsed.ipv4_mapped)
-            return str(ipaddress.ip_network((int(parsed), 64), strict=False))
-        return str(parsed)
+        return _counted_address(address)
+
+
+@lru_cache(maxsize=4096)
+def _counted_address(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((int(parsed), 64), strict=False))
+    return str(parsed)
 
 
 def _credential(request: web.Request) -> str:
@@ -429,6 +435,12 @@ async def _read_body(request: web.Request, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
+        if request.content.is_eof():
+            # It came with the head, as small bodies do: nothing is waited for.
+            raw = request.content.read_nowait()
+            if len(raw) > limit:
+                raise too_large
+            return raw
         async with asyncio.timeout(_BODY_DEADLINE_S):
             async for chunk in request.content.iter_any():
                 size += len(chunk)

@@ -70,6 +70,16 @@ class TokenAccount:
 
 
 @dataclass(frozen=True, slots=True)
+class WalletAccounts:
+    """What says what a wallet may spend: each None where there is no such account."""
+
+    vault: VaultAccount | None
+    vault_tokens: TokenAccount | None
+    allowance: AllowanceAccount | None
+    own_tokens: TokenAccount | None
+
+
+@dataclass(frozen=True, slots=True)
 class Located(Generic[T]):
     """An account with its address and the slot at which it was read."""
 
@@ -177,6 +187,21 @@ class ChainReader:
     async def list_allowances_of_wallet(self, wallet: Pubkey) -> list[Located[AllowanceAccount]]:
         return await self.list_accounts(
             AllowanceAccount, [ProgramFilter(offset=ALLOWANCE_WALLET_AT, match=bytes(wallet))]
+        )
+
+    async def find_funds(self, wallet: Pubkey, market: Pubkey, own: Pubkey) -> WalletAccounts:
+        """Everything that says what a wallet may spend, as of one moment, in one call.
+
+        own: the wallet's token account. Raises AccountMismatch for an account that isn't the classic token program's.
+        """
+        vault, allowance = self.addresses.vault(wallet), self.addresses.allowance(wallet, market)
+        infos = await self.rpc.list_accounts([vault, self.addresses.vault_tokens(vault), allowance, own])
+        held = [None if info is None or not info.data else info for info in infos]
+        return WalletAccounts(
+            vault=None if held[0] is None else self.located(VaultAccount, held[0]).account,
+            vault_tokens=None if held[1] is None else token_account(held[1]),
+            allowance=None if held[2] is None else self.located(AllowanceAccount, held[2]).account,
+            own_tokens=None if held[3] is None else token_account(held[3]),
         )
 
     async def find_token_account(

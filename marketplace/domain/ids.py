@@ -25,6 +25,9 @@ BODY_LENGTH: Final = 22
 """Characters after the prefix: the least that hold 128 bits (58^22 > 2^128)."""
 _TIME_BITS: Final = 48
 _RANDOM_BITS: Final = 80
+_PAIR: Final = 58 * 58
+_PAIRS: Final = tuple(first + second for first in ALPHABET for second in ALPHABET)
+"""Two digits at a time: half as many divisions of a long number."""
 
 
 def new_id(prefix: str, now_ms: int, random: int) -> str:
@@ -34,11 +37,11 @@ def new_id(prefix: str, now_ms: int, random: int) -> str:
     random: at least 80 random bits from the caller's source; only the lowest 80 are taken.
     """
     number = ((now_ms & ((1 << _TIME_BITS) - 1)) << _RANDOM_BITS) | (random & ((1 << _RANDOM_BITS) - 1))
-    characters = []
-    for _ in range(BODY_LENGTH):
-        number, digit = divmod(number, 58)
-        characters.append(ALPHABET[digit])
-    return f"{prefix}_{''.join(reversed(characters))}"
+    pairs = []
+    for _ in range(BODY_LENGTH // 2):
+        number, pair = divmod(number, _PAIR)
+        pairs.append(_PAIRS[pair])
+    return f"{prefix}_{''.join(reversed(pairs))}"
 
 
 def is_id(prefix: str, text: str) -> bool:

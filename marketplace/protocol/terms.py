@@ -16,6 +16,9 @@ DEFAULT_DISK_GB: Final = 2
 free could take no job at all; who needs more says so."""
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 class JobInput(BaseModel):
     """What lies in /inputs when the job starts: exactly one file.
 
@@ -115,7 +118,7 @@ class JobSpec(BaseModel):
 
 def canonical_json(value: object) -> bytes:
     """Sorted keys, no spaces, UTF-8, no NaN: the form in which bodies and specs are hashed and signed."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def terms_hash(spec_hash: bytes, idempotency_key: str) -> bytes:

@@ -12,7 +12,7 @@ from solders.keypair import Keypair
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 
-from marketplace.chain.accounts import EscrowAccount, NodeStatus
+from marketplace.chain.accounts import AllowanceAccount, EscrowAccount, NodeStatus, VaultAccount
 from marketplace.chain.addresses import associated_token_address
 from marketplace.chain.builders import (
     Approved,
@@ -28,7 +28,7 @@ from marketplace.chain.errors import AccountMismatch, AccountMissing, ChainError
 from marketplace.chain.hotkeys import MATCHER_CALLS, METER_CALLS, HotKey
 from marketplace.chain.outbox import OutboxState, OutboxStore
 from marketplace.chain.program import AnchorCodec
-from marketplace.chain.reader import ChainReader
+from marketplace.chain.reader import ChainReader, TokenAccount
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
 from marketplace.chain.stakes import StakedNode, StakeReader
@@ -53,6 +53,7 @@ from marketplace.services.chain_port import (
     CloseContest,
     EscrowView,
     Extend,
+    FundsView,
     Landed,
     MarketTerms,
     NodeView,
@@ -226,15 +227,30 @@ class SolanaChain:
     def node_address(self, node_key: str) -> str:
         return str(self._builder.addresses.node(Pubkey.from_string(node_key)))
 
-    async def find_vault(self, wallet: str) -> VaultView | None:
-        address = self._builder.addresses.vault(Pubkey.from_string(wallet))
+    async def find_funds(self, wallet: str) -> FundsView:
+        owner = Pubkey.from_string(wallet)
+        own = associated_token_address(owner, self.deployment.payment_mint)
         async with _asking():
-            vault = await self._reader.find_vault(Pubkey.from_string(wallet))
+            found = await self._reader.find_funds(owner, self._market, own)
+        return FundsView(
+            vault=None if found.vault is None else self._vault_view(owner, found.vault, found.vault_tokens),
+            allowance=None if found.allowance is None else self._allowance_view(owner, found.allowance),
+            wallet_balance=Tokens(0 if found.own_tokens is None else found.own_tokens.amount),
+        )
+
+    async def find_vault(self, wallet: str) -> VaultView | None:
+        owner = Pubkey.from_string(wallet)
+        async with _asking():
+            vault = await self._reader.find_vault(owner)
             if vault is None:
                 return None
+            address = self._builder.addresses.vault(owner)
             tokens = await self._reader.find_token_account(self._builder.addresses.vault_tokens(address))
+        return self._vault_view(owner, vault, tokens)
+
+    def _vault_view(self, owner: Pubkey, vault: VaultAccount, tokens: TokenAccount | None) -> VaultView:
         return VaultView(
-            address=str(address),
+            address=str(self._builder.addresses.vault(owner)),
             balance=Tokens(0 if tokens is None else tokens.amount),
             locked=Tokens(vault.locked),
             nonces=NonceWindow(vault.nonces.highest, bytes(vault.nonces.used)),
@@ -250,8 +266,9 @@ class SolanaChain:
         owner = Pubkey.from_string(wallet)
         async with _asking():
             found = await self._reader.find_allowance(owner, self._market)
-        if found is None:
-            return None
+        return None if found is None else self._allowance_view(owner, found)
+
+    def _allowance_view(self, owner: Pubkey, found: AllowanceAccount) -> AllowanceView:
         today = self.now() // _DAY_MS
         return AllowanceView(
             address=str(self._builder.addresses.allowance(owner, self._market)),

@@ -293,6 +293,15 @@ class Extend:
 Act = OpenEscrow | Extend | Assign | Settle | ReleaseLost | ReleaseUnstarted | CancelEscrow | CloseContest
 
 
+@dataclass(frozen=True, slots=True)
+class FundsView:
+    """What a wallet has and lets this market spend, as of one moment. wallet_balance: in its own token account."""
+
+    vault: VaultView | None
+    allowance: AllowanceView | None
+    wallet_balance: Tokens
+
+
 class ChainPort(Protocol):
     """What the services need of the chain. Every method that asks it raises ChainUnavailable."""
 
@@ -310,6 +319,10 @@ class ChainPort(Protocol):
     def node_address(self, node_key: str) -> str: ...
 
     async def find_vault(self, wallet: str) -> VaultView | None: ...
+
+    async def find_funds(self, wallet: str) -> FundsView:
+        """Vault, allowance and own tokens of a wallet, in one call."""
+        ...
 
     async def wallet_balance(self, wallet: str) -> Tokens:
         """Payment tokens in the wallet's own associated account; 0 where there is none."""

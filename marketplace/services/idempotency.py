@@ -100,8 +100,11 @@ class Idempotency:
         answer = StoredAnswer(status, headers, kept, secrets_until)
 
         def keep(tx: Transaction) -> None:
-            key.bind(tx)
-            IdempotencyKeys(tx).answer(key.scope, answer)
+            keys = IdempotencyKeys(tx)
+            if not keys.answer(key.scope, key.body_sha256, answer):
+                # Nobody bound it yet, as use cases do that write an intent; or it has its answer.
+                key.bind(tx)
+                keys.answer(key.scope, key.body_sha256, answer)
 
         await self._store.write(keep)
 

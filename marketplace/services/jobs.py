@@ -15,7 +15,7 @@ import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
-from marketplace.domain.ids import AccountId, AllocationId, CredentialId, JobId
+from marketplace.domain.ids import AccountId, AllocationId, CredentialId, JobId, RegistryAuthId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState
 from marketplace.domain.money import format_amount
@@ -184,7 +184,10 @@ class JobService:
         The same key again goes on where the first call stood, and pays once.
         """
         self._live.require_open()
-        known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
+        # A key that was made up for this request has never been seen, here or on chain.
+        known = None
+        if key.given:
+            known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
         if known is not None:
             if known.body_hash != key.body_sha256 or known.retry_of != order.retry_of:
                 raise IdempotencyKeyReused
@@ -192,8 +195,7 @@ class JobService:
                 # Those of a request that nobody paid for long are forgotten; it may still be paid now.
                 await self._store.write(lambda tx: self._secrets.put(tx, known.id, order.secrets))
             return await self._go_on(caller, key, known, unsigned)
-        live = await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
-        if live >= MAX_LIVE:
+        if await self._count_live(caller) >= MAX_LIVE:
             raise QuotaExceeded(
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
@@ -207,7 +209,7 @@ class JobService:
             caller.account_id, order.output.place, None if named is None else CredentialId(named)
         )
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
-        draft = replace(await self._draft(caller, key, order), registry_auth_id=auth_id)
+        draft = await self._draft(caller, key, order, auth_id)
 
         def seal(tx: Transaction) -> None:
             self._secrets.put(tx, draft.id, order.secrets)
@@ -216,10 +218,17 @@ class JobService:
             if destination is not None:
                 self._credentials.plan(tx, draft.id, destination)
 
-        adopted = await self._adopt(draft, seal)
+        adopted = await self._adopt(draft, seal) if key.given else None
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft, seal, unsigned)
+
+    async def _count_live(self, caller: AccountPrincipal) -> int:
+        """At least the account's live jobs; exactly so many where they come near what is allowed."""
+        most = self._live.count_of_wallet(caller.wallet)
+        if most < MAX_LIVE:
+            return most
+        return await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
 
     async def retry(self, caller: AccountPrincipal, key: KeyInUse, job_id: JobId, changes: Changes) -> Allocation:
         """A new job that does once more what an ended one did, with an escrow of its own; as `submit`.
@@ -245,7 +254,9 @@ class JobService:
         webhook = await self._webhooks.find_url(original.job_id)
         return await self.submit(caller, key, replace(order, webhook=webhook))
 
-    async def _draft(self, caller: AccountPrincipal, key: KeyInUse, order: Order) -> Allocation:
+    async def _draft(
+        self, caller: AccountPrincipal, key: KeyInUse, order: Order, auth_id: RegistryAuthId | None
+    ) -> Allocation:
         """The intent, but for who opens it and its nonce."""
         now = self._clock.now()
         quote = await self._quotes.honour(caller.account_id, order) if order.quote is not None else None
@@ -298,6 +309,7 @@ class JobService:
             consumer_id=order.consumer_id,
             model=order.model,
             expected_ms=await self._quotes.expected(caller.account_id, order),
+            registry_auth_id=auth_id,
         )
 
     def _longest_wait(self, order: Order) -> Millis:
@@ -385,6 +397,10 @@ class JobService:
         raise await self._signature_required(caller, key, intent, funds, obstacle)
 
     def _waiting_on_our_rent(self, wallet: str) -> int:
+        """At least the wallet's unassigned escrows of ours; exactly so many where they come near what is allowed."""
+        most = self._live.count_of_wallet(wallet)
+        if most < MAX_UNASSIGNED:
+            return most
         return sum(
             a.opener is Opener.MARKET and (a.opening or a.state is AllocationState.RESERVING)
             for a in self._live.of_wallet(wallet)
@@ -427,12 +443,8 @@ class JobService:
         return built is None or await self._chain.expired(built.last_valid_block_height)
 
     async def _funds(self, allocation: Allocation) -> Funds:
-        vault, allowance, balance = await asyncio.gather(
-            self._chain.find_vault(allocation.wallet),
-            self._chain.find_allowance(allocation.wallet),
-            self._chain.wallet_balance(allocation.wallet),
-        )
-        return Funds(vault, allowance, balance, allocation.deposit)
+        found = await self._chain.find_funds(allocation.wallet)
+        return Funds(found.vault, found.allowance, found.wallet_balance, allocation.deposit)
 
     def _require(self, funds: Funds) -> None:
         """Raise InsufficientFunds when vault and wallet together can't pay the deposit."""

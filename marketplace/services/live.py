@@ -110,6 +110,10 @@ class Live:
         """Everything of one wallet: asked for each submit, however many others are live."""
         return [self._allocations[allocation_id] for allocation_id in self._by_wallet.get(wallet, ())]
 
+    def count_of_wallet(self, wallet: str) -> int:
+        """How many those are, without looking at any."""
+        return len(self._by_wallet.get(wallet, ()))
+
     def attempts_of(self, node_id: NodeId) -> list[Attempt]:
         """Attempts that are not over, of one node."""
         return list(self._by_node.get(node_id, {}).values())
@@ -121,10 +125,9 @@ class Live:
             Allocations(tx).create(allocation)
             if also is not None:
                 also(tx)
+            tx.after_commit(lambda: self._take_in(allocation, None))
 
         await self._store.write(write)
-        self._put(allocation, None)
-        self._tell(allocation)
 
     async def change(self, allocation_id: AllocationId, decide: Decide) -> Allocation | None:
         """Let `decide` say what becomes of it; the allocation afterwards, None when it isn't live.
@@ -181,23 +184,22 @@ class Live:
         events = [self._event(kind, change) for kind in change.events]
 
         def write(tx: Transaction) -> Allocation:
-            following = Allocations(tx).update(change.allocation)
+            following = Allocations(tx).update(change.allocation, before)
             _write_attempt(tx, attempt_before, change)
             for event in events:
                 Events(tx).append(event)
             if change.also is not None:
                 change.also(tx)
+            # An outcome is never half applied: once it is in the store it is put in place, whoever is cancelled.
+            tx.after_commit(lambda: self._take_in(following, change.attempt))
             return following
 
-        # An outcome is never half applied: once it is in the store it is put in place, whoever is cancelled.
-        following = await asyncio.shield(asyncio.ensure_future(self._apply(write, change.attempt)))
-        self._tell(following)
-        return following
+        return await self._store.write(write)
 
-    async def _apply(self, write: Callable[[Transaction], Allocation], attempt: Attempt | None) -> Allocation:
-        following = await self._store.write(write)
-        self._put(following, attempt)
-        return following
+    def _take_in(self, allocation: Allocation, attempt: Attempt | None) -> None:
+        """What is durable now, seen by everybody."""
+        self._put(allocation, attempt)
+        self._tell(allocation)
 
     def _put(self, allocation: Allocation, attempt: Attempt | None) -> None:
         if allocation.terminal:

@@ -8,7 +8,7 @@ limit (1 s with the default of 500 ms). If the store fails, requests pass, the c
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,19 +81,24 @@ class RateLimits:
     def hit(self, subject: str, windows: tuple[Window, ...]) -> RateState:
         """Count one request. Raises RateLimited, with the state in `RateLimitReached.state`, when one is full."""
         now_s = self._now_s()
-        state = self._state(subject, windows, now_s)
-        if state.remaining <= 0:
-            raise RateLimitReached(state, now_s)
-        for window in windows:
-            key = WindowKey(subject, window.seconds, now_s - now_s % window.seconds)
-            if key in self._counts or len(self._counts) < MAX_COUNTERS:
-                self._counts[key] = self._counts.get(key, 0) + 1
+        keys = [WindowKey(subject, window.seconds, now_s - now_s % window.seconds) for window in windows]
+        counts = self._counts
+        used = [counts.get(key, 0) for key in keys]
+        for window, count in zip(windows, used, strict=True):
+            if count >= window.limit:
+                raise RateLimitReached(_tightest(windows, used, now_s), now_s)
+        for place, key in enumerate(keys):
+            if key in counts or len(counts) < MAX_COUNTERS:
+                used[place] += 1
+                counts[key] = used[place]
                 self._unflushed[key] = self._unflushed.get(key, 0) + 1
-        return self._state(subject, windows, now_s)
+        return _tightest(windows, used, now_s)
 
     def look(self, subject: str, windows: tuple[Window, ...]) -> RateState:
         """The state without counting a request."""
-        return self._state(subject, windows, self._now_s())
+        now_s = self._now_s()
+        keys = (WindowKey(subject, window.seconds, now_s - now_s % window.seconds) for window in windows)
+        return _tightest(windows, [self._counts.get(key, 0) for key in keys], now_s)
 
     async def flush(self) -> None:
         """Add what was counted since the last flush to the store, read what others added, forget what has ended."""
@@ -137,17 +142,17 @@ class RateLimits:
     def _now_s(self) -> int:
         return self._clock.now() // 1000
 
-    def _state(self, subject: str, windows: tuple[Window, ...], now_s: int) -> RateState:
-        def tightness(window: Window) -> tuple[float, int]:
-            return (self._remaining(subject, window, now_s) / window.limit, -window.seconds)
 
-        tightest = min(windows, key=tightness)
-        reset_s = now_s - now_s % tightest.seconds + tightest.seconds
-        return RateState(tightest.limit, self._remaining(subject, tightest, now_s), reset_s)
-
-    def _remaining(self, subject: str, window: Window, now_s: int) -> int:
-        key = WindowKey(subject, window.seconds, now_s - now_s % window.seconds)
-        return max(0, window.limit - self._counts.get(key, 0))
+def _tightest(windows: tuple[Window, ...], used: Sequence[int], now_s: int) -> RateState:
+    """The state of the window of which the least is left; of equal ones, the longest."""
+    chosen, left, share = windows[0], max(0, windows[0].limit - used[0]), 0.0
+    if len(windows) > 1:
+        share = left / chosen.limit
+        for window, count in zip(windows[1:], used[1:], strict=True):
+            remaining = max(0, window.limit - count)
+            if (remaining / window.limit, -window.seconds) < (share, -chosen.seconds):
+                chosen, left, share = window, remaining, remaining / window.limit
+    return RateState(chosen.limit, left, now_s - now_s % chosen.seconds + chosen.seconds)
 
 
 class RateLimitReached(RateLimited):

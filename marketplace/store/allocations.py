@@ -1,7 +1,7 @@
 """Allocations, attempts, open contests."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import insert, select
@@ -12,7 +12,7 @@ from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
-from marketplace.store.records import Statements, from_row, to_values
+from marketplace.store.records import Statements, changed, changed_values, from_row, to_values
 from marketplace.store.tables.jobs import AllocationRow, AttemptRow, ContestRow
 
 _ALLOCATIONS: Final = AllocationRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
@@ -72,11 +72,20 @@ class Allocations:
                 ],
             )
 
-    def update(self, allocation: Allocation) -> Allocation:
-        """Write it back and return it with its new version. Raises StaleLease when somebody wrote it meanwhile."""
-        following = replace(allocation, version=allocation.version + 1)
-        values = _values(following) | {"version_read": allocation.version}
-        if self._tx.change(f"{_ALLOCATION.update} WHERE id = :id AND version = :version_read", values) != 1:
+    def update(self, allocation: Allocation, before: Allocation | None = None) -> Allocation:
+        """Write it back and return it with its new version. Raises StaleLease when somebody wrote it meanwhile.
+
+        before: the row as it was read; then only what differs is written.
+        """
+        following = changed(allocation, version=allocation.version + 1)
+        if before is None:
+            values, statement = _values(following), _ALLOCATION.update
+        else:
+            # The version tells whether the row is still the one that was read.
+            values = changed_values(before, following) | {"status": following.status.value}
+            statement = _ALLOCATION.update_of(tuple(values))
+        values |= {"allocation_id": allocation.id, "version_read": allocation.version}
+        if self._tx.change(f"{statement} WHERE id = :allocation_id AND version = :version_read", values) != 1:
             raise StaleLease(f"allocation {allocation.id} was changed by somebody else")
         return following
 

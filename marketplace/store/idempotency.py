@@ -66,37 +66,42 @@ class IdempotencyKeys:
             "now": now,
             "expires": expires_at,
         }
-        self._tx.change(
-            "DELETE FROM idempotency_keys"
-            " WHERE subject = :subject AND route = :route AND key = :key AND expires_at_ms <= :now",
-            parameters,
-        )
-        self._tx.change(
+        # A key past its time is as good as none, and begins anew with this body.
+        written = self._tx.change(
             "INSERT INTO idempotency_keys (subject, route, key, body_sha256, bound_at_ms, expires_at_ms)"
-            " VALUES (:subject, :route, :key, :body, :now, :expires) ON CONFLICT (subject, route, key) DO NOTHING",
+            " VALUES (:subject, :route, :key, :body, :now, :expires) ON CONFLICT (subject, route, key)"
+            " DO UPDATE SET body_sha256 = excluded.body_sha256, bound_at_ms = excluded.bound_at_ms,"
+            " expires_at_ms = excluded.expires_at_ms, status = NULL, headers = NULL, body = NULL,"
+            " secrets_until_ms = NULL WHERE idempotency_keys.expires_at_ms <= :now",
             parameters,
         )
+        if written:
+            return body_sha256
         row = self._tx.row(
             "SELECT body_sha256 FROM idempotency_keys WHERE subject = :subject AND route = :route AND key = :key",
-            parameters,
+            {"subject": scope.subject, "route": scope.route, "key": scope.key},
         )
         return bytes(row[0]) if row else body_sha256
 
-    def answer(self, scope: KeyScope, answer: StoredAnswer) -> None:
-        """Keep the answer of a bound key; the first one stays."""
-        self._tx.change(
-            "UPDATE idempotency_keys SET status = :status, headers = :headers, body = :body,"
-            " secrets_until_ms = :secrets"
-            " WHERE subject = :subject AND route = :route AND key = :key AND status IS NULL",
-            {
-                "subject": scope.subject,
-                "route": scope.route,
-                "key": scope.key,
-                "status": answer.status,
-                "headers": orjson.dumps(dict(answer.headers)).decode(),
-                "body": answer.body,
-                "secrets": answer.secrets_until,
-            },
+    def answer(self, scope: KeyScope, body_sha256: bytes, answer: StoredAnswer) -> bool:
+        """Keep the answer of a key that is bound to this body; whether it was. The first answer stays."""
+        return bool(
+            self._tx.change(
+                "UPDATE idempotency_keys SET status = :status, headers = :headers, body = :body,"
+                " secrets_until_ms = :secrets"
+                " WHERE subject = :subject AND route = :route AND key = :key AND body_sha256 = :sha256"
+                " AND status IS NULL",
+                {
+                    "subject": scope.subject,
+                    "route": scope.route,
+                    "key": scope.key,
+                    "sha256": body_sha256,
+                    "status": answer.status,
+                    "headers": orjson.dumps(dict(answer.headers)).decode(),
+                    "body": answer.body,
+                    "secrets": answer.secrets_until,
+                },
+            )
         )
 
     def forget_expired(self, now: Millis) -> int:

@@ -1,8 +1,7 @@
 """Request counters of the current windows, flushed in batches, so that a restart forgets none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import select, tuple_
 
@@ -14,9 +13,11 @@ _AT_ONCE: Final = 300
 """Counters of one statement; chosen: three parameters each, far below what either database takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class WindowKey:
-    """A subject's window: `window_s` long, starting at a multiple of it since the epoch."""
+class WindowKey(NamedTuple):
+    """A subject's window: `window_s` long, starting at a multiple of it since the epoch.
+
+    A tuple, since each request looks some up: it is made and hashed without running any Python.
+    """
 
     subject: str
     window_s: int

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -84,13 +84,22 @@ class Unit(Generic[_T]):
     hooks: Sequence[Callable[[], None]] = field(default_factory=tuple)
 
 
-def resolve(group: Iterable[Unit[Any]]) -> None:
-    """Give each caller of a committed group its answer, then run the hooks. On the event loop."""
+def resolve(group: Sequence[Unit[Any]]) -> None:
+    """Give each caller of a committed group its answer, and run the hooks before any caller goes on.
+
+    On the event loop. A hook that fails is reported, and keeps nobody else waiting.
+    """
     for unit in group:
         if not unit.future.done():
             if unit.error is not None:
                 unit.future.set_exception(unit.error)
             else:
                 unit.future.set_result(unit.result)
+    for unit in group:
         for hook in unit.hooks:
-            hook()
+            try:
+                hook()
+            except Exception as error:  # noqa: BLE001 - the outer edge: other units' callers wait for this loop
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "a hook of a unit of work failed", "exception": error}
+                )

@@ -35,8 +35,8 @@ async def test_a_key_keeps_its_first_body_until_its_time_is_over(store):
     assert await bind(b"two", 100) == b"two"
     assert (await store.read(lambda tx: IdempotencyKeys(tx).find(scope, Millis(100)))).answer is None
     answer = StoredAnswer(201, {"Location": "/x"}, b"{}", None)
-    await store.write(lambda tx: IdempotencyKeys(tx).answer(scope, answer))
-    await store.write(lambda tx: IdempotencyKeys(tx).answer(scope, StoredAnswer(500, {}, b"later", None)))
+    await store.write(lambda tx: IdempotencyKeys(tx).answer(scope, b"two", answer))
+    await store.write(lambda tx: IdempotencyKeys(tx).answer(scope, b"two", StoredAnswer(500, {}, b"later", None)))
     assert (await store.read(lambda tx: IdempotencyKeys(tx).find(scope, Millis(199)))).answer == answer
     assert await store.read(lambda tx: IdempotencyKeys(tx).find(scope, Millis(200))) is None
     assert await store.write(lambda tx: IdempotencyKeys(tx).forget_expired(Millis(200))) == 1

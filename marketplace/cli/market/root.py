@@ -35,7 +35,7 @@ def serve(
     as_json: JsonOption = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM. Prints one line once it listens; logs go to standard error."""
-    import asyncio
+    import uvloop
 
     from marketplace.app import Market, run_market
     from marketplace.logs import configure_logs
@@ -52,7 +52,7 @@ def serve(
 
     def work() -> None:
         configure_logs(settings.log.format, settings.log.level)
-        asyncio.run(run_market(settings, announce))
+        uvloop.run(run_market(settings, announce))
 
     settings = settings_of(config, rpc, ws, data, api={"host": host, "port": port, "base_url": base_url})
     run(work)
