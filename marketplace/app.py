@@ -36,6 +36,7 @@ from marketplace.chain.errors import ChainError
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
+from marketplace.collector import spare_the_collector
 from marketplace.crash import enable
 from marketplace.errors import MarketError, SettingsError
 from marketplace.metrics import Metrics
@@ -386,6 +387,7 @@ async def run_market(settings: Settings, on_listening: Callable[[Market], None])
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked_to_stop.set)
     await market.start()
+    spare_the_collector()
     try:
         on_listening(market)
         await asked_to_stop.wait()

@@ -36,7 +36,8 @@ def configure_logs(form: Literal["json", "console"], level: str, stream: TextIO 
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        # What isn't written costs next to nothing then: the frame has a line for each request.
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(target)

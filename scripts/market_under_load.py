@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ import uvloop
 from solders.keypair import Keypair
 
 from marketplace.app import Market
+from marketplace.collector import spare_the_collector
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener, allocation_of
 from marketplace.domain.ids import AccountId, AllocationId, JobId, NodeId
 from marketplace.domain.lifecycle import AllocationState
@@ -40,6 +40,7 @@ from marketplace.store.allocations import Allocations, Attempts
 from marketplace.store.engine import Store
 from marketplace.store.log_lines import LogLines, StoredLine
 from marketplace.store.logins import Accounts, Login, Logins
+from marketplace.store.records import changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +110,7 @@ def _with_used(window: NonceWindow, nonce: int) -> NonceWindow:
 def _funded(present: Allocation, attempt: Attempt | None) -> Change | None:
     if present.state is not AllocationState.REQUESTED:
         return None
-    funded = replace(
+    funded = changed(
         present, state=AllocationState.RESERVING, opening=False, funded_at_ms=int(time.time() * 1000),
         open_signature="stand-in",
     )  # fmt: skip
@@ -144,6 +145,7 @@ async def main() -> None:
     while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
         await asyncio.sleep(0.05)
     tokens = [market.tokens.issue(login) for login in past.logins]
+    spare_the_collector()
     print(json.dumps({"process": os.getpid(), "port": market.port, "tokens": tokens, "jobs": past.jobs}), flush=True)
     profile = cProfile.Profile(time.thread_time) if options.profile else None
     if profile is not None:

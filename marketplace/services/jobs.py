@@ -51,6 +51,7 @@ from marketplace.services.live import Change, Live
 from marketplace.services.obstacles import Because
 from marketplace.services.outputs import shown_result
 from marketplace.services.principals import AccountPrincipal
+from marketplace.services.promised_nonces import PromisedNonces
 from marketplace.services.quotes import QuoteService
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.stored_secrets import Unreadable
@@ -62,6 +63,7 @@ from marketplace.store.buckets import BucketDeliveries, BucketDelivery
 from marketplace.store.checkpoints import Checkpoint, Checkpoints
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.placements import Placements
+from marketplace.store.records import changed
 from marketplace.store.transactions import BuiltTransactions
 
 _log = structlog.get_logger(__name__)
@@ -156,6 +158,7 @@ class JobService:
         self._ids = ids
         self.currency = currency
         self._inputs = inputs
+        self._nonces = PromisedNonces(store, live)
         # One wallet's nonces are chosen by one submit at a time.
         self._wallet_locks: dict[str, asyncio.Lock] = {}
 
@@ -184,9 +187,13 @@ class JobService:
         The same key again goes on where the first call stood, and pays once.
         """
         self._live.require_open()
+        terms = terms_hash(order.spec.spec_hash(), key.key)
         # A key that was made up for this request has never been seen, here or on chain.
+        seen = key.given and await self._store.lookup(
+            lambda tx: Books(tx).knows_key(caller.account_id, caller.wallet, key.key, terms)
+        )
         known = None
-        if key.given:
+        if seen:
             known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
         if known is not None:
             if known.body_hash != key.body_sha256 or known.retry_of != order.retry_of:
@@ -209,7 +216,7 @@ class JobService:
             caller.account_id, order.output.place, None if named is None else CredentialId(named)
         )
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
-        draft = await self._draft(caller, key, order, auth_id)
+        draft = await self._draft(caller, key, order, terms, auth_id)
 
         def seal(tx: Transaction) -> None:
             self._secrets.put(tx, draft.id, order.secrets)
@@ -218,7 +225,7 @@ class JobService:
             if destination is not None:
                 self._credentials.plan(tx, draft.id, destination)
 
-        adopted = await self._adopt(draft, seal) if key.given else None
+        adopted = await self._adopt(draft, seal) if seen else None
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft, seal, unsigned)
@@ -255,7 +262,7 @@ class JobService:
         return await self.submit(caller, key, replace(order, webhook=webhook))
 
     async def _draft(
-        self, caller: AccountPrincipal, key: KeyInUse, order: Order, auth_id: RegistryAuthId | None
+        self, caller: AccountPrincipal, key: KeyInUse, order: Order, terms: bytes, auth_id: RegistryAuthId | None
     ) -> Allocation:
         """The intent, but for who opens it and its nonce."""
         now = self._clock.now()
@@ -264,7 +271,6 @@ class JobService:
             ceiling = Tokens(quote.price_per_hour)
         else:
             ceiling = order.max_price_per_hour or self._quotes.clearing_price(order)
-        spec_hash = order.spec.spec_hash()
         queue_ms = self._longest_wait(order)
         return Allocation(
             id=AllocationId(self._ids.new("alloc")),
@@ -275,7 +281,7 @@ class JobService:
             opener=Opener.MARKET,
             nonce=0,
             escrow="",
-            terms_hash=terms_hash(spec_hash, key.key),
+            terms_hash=terms,
             spec=canonical_json(order.spec.model_dump(mode="json")).decode(),
             submitted=order.submitted,
             class_id=order.spec.class_id,
@@ -464,8 +470,7 @@ class JobService:
 
     async def _nonces_of(self, draft: Allocation, funds: Funds, opener: Opener) -> set[int]:
         """Nonces that intents hold here. The caller holds the wallet's lock until its own is written."""
-        oldest = funds.nonces(opener).oldest
-        return await self._store.lookup(lambda tx: Allocations(tx).list_nonces(draft.wallet, opener, oldest - 1))
+        return await self._nonces.of(draft.wallet, opener, funds.nonces(opener).oldest)
 
     def _with_nonce(self, draft: Allocation, funds: Funds, opener: Opener, taken: set[int]) -> Allocation:
         """The intent with its nonce and the address that follows from it. The key keeps both."""
@@ -475,7 +480,7 @@ class JobService:
                 "too many requests of this wallet wait for its signature; sign or let them expire",
                 extra={"quota": "unsigned_escrows", "limit": 1280},
             )
-        return replace(
+        return changed(
             draft,
             opener=opener,
             nonce=nonce,

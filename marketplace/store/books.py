@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from marketplace.domain.ids import AccountId
 from marketplace.store.engine import Transaction
 from marketplace.store.records import Statements, from_row, to_values
 from marketplace.store.tables.books import ChainEventRow
@@ -86,6 +87,12 @@ _EVENT: Final = Statements(StoredEvent, "chain_events")
 _TRANSACTION: Final = Statements(EscrowTransaction, "escrow_transactions")
 
 
+KNOWS_KEY: Final = (
+    "SELECT EXISTS (SELECT 1 FROM allocations WHERE account_id = :account AND key = :key)"
+    " OR EXISTS (SELECT 1 FROM chain_escrows WHERE wallet = :wallet AND terms_hash = :terms)"
+)
+
+
 class Books:
     """Record and read."""
 
@@ -141,6 +148,11 @@ class Books:
             f"{_ESCROW.select} WHERE wallet = :wallet AND terms_hash = :terms", {"wallet": wallet, "terms": terms_hash}
         )
         return None if row is None else _ESCROW.read(row)
+
+    def knows_key(self, account_id: AccountId, wallet: str, key: str, terms_hash: bytes) -> bool:
+        """Whether a key was ever used: by a job here, or by the wallet's escrow of these terms on chain."""
+        row = self._tx.row(KNOWS_KEY, {"account": account_id, "wallet": wallet, "key": key, "terms": terms_hash})
+        return row is not None and bool(row[0])
 
     def list_events(self, escrow: str) -> list[StoredEvent]:
         """All events of an escrow, in the order of the chain."""

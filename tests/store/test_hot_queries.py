@@ -2,12 +2,17 @@
 
 import pytest
 
+from marketplace.store.books import KNOWS_KEY
 from marketplace.store.engine import is_postgres
 from marketplace.store.log_lines import LAST_CHUNK
 from marketplace.store.stake import _HISTORY
 
 HOT = {
     "job by its key": "SELECT id FROM allocations WHERE account_id = '' AND key = ''",
+    "whether a key was used": KNOWS_KEY.replace(":account", "''")
+    .replace(":wallet", "''")
+    .replace(":key", "''")
+    .replace(":terms", "x''"),
     "job by its escrow": "SELECT id FROM allocations WHERE escrow = ''",
     "nonces of a wallet": "SELECT nonce FROM allocations WHERE wallet = '' AND opener = '' AND nonce > 7",
     "attempts of a job": "SELECT number FROM attempts WHERE allocation_id = '' ORDER BY number",
