@@ -5,6 +5,7 @@ Written for cheapness, so that the cores are the market's: no parsing but the st
 
 from __future__ import annotations
 
+import heapq
 import select
 import socket
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CONNECTIONS = 64
 
@@ -22,7 +23,7 @@ CONNECTIONS = 64
 class Load:
     """What came of a run. latencies: milliseconds, of answers with the wanted status.
 
-    driver_s: processor time that this side took, in seconds.
+    driver_s: processor time that this side took, in seconds. sent_at: when each was sent, by `time.perf_counter`.
     """
 
     seconds: float = 0.0
@@ -30,6 +31,7 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     unwanted: bytes = b""
     driver_s: float = 0.0
+    sent_at: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, object]:
         """Rate and percentiles."""
@@ -57,65 +59,112 @@ def request(method: str, path: str, token: str, body: bytes = b"", headers: str 
 
 
 def drive(
-    port: int, make: Callable[[int], bytes], total: int, *, wanted: int = 200, connections: int = CONNECTIONS
+    port: int,
+    make: Callable[[int], bytes],
+    total: int,
+    *,
+    wanted: int = 200,
+    connections: int = CONNECTIONS,
+    per_second: float = 0.0,
 ) -> Load:
     """Send `make(0)` … `make(total - 1)`, each once; how it went. wanted: the status that counts.
 
-    The requests are made before the clock starts.
+    Connection k sends k, k + connections, …, each after the answer to the one before. per_second: request n is sent no
+    earlier than n / per_second; 0 for as fast as they are answered. Requests are made before the clock starts.
     """
-    load = Load()
-    requests = [make(number) for number in range(total)]
+    driver = _Driver([make(number) for number in range(total)], wanted, per_second)
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(min(connections, total))]
-    poll = select.epoll()
-    flights = {}
-    for each in sockets:
-        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        poll.register(each, select.EPOLLIN)
-        flights[each.fileno()] = _Flight(each)
-    used = time.process_time()
-    started = time.perf_counter()
-    numbers = iter(requests)
-    for flight in flights.values():
-        flight.send(next(numbers))
-    while flights:
-        for descriptor, _ in poll.poll():
-            flight = flights[descriptor]
-            answer = flight.receive()
-            if answer is None:
-                continue
-            status, took_ms = answer
-            if status == wanted:
-                load.latencies.append(took_ms)
-            else:
-                load.statuses[status] += 1
-                load.unwanted = load.unwanted or flight.answer
-            following = next(numbers, None)
-            if following is None:
-                del flights[descriptor]
-            else:
-                flight.send(following)
-    load.seconds = time.perf_counter() - started
-    load.driver_s = time.process_time() - used
-    poll.close()
-    for each in sockets:
-        each.close()
-    return load
+    try:
+        for place, each in enumerate(sockets):
+            driver.add(each, range(place, total, len(sockets)))
+        driver.run()
+    finally:
+        driver.poll.close()
+        for each in sockets:
+            each.close()
+    return driver.load
+
+
+class _Driver:
+    def __init__(self, requests: Sequence[bytes], wanted: int, per_second: float) -> None:
+        self.load = Load(sent_at=[0.0] * len(requests))
+        self.poll = select.epoll()
+        self._requests = requests
+        self._wanted = wanted
+        self._per_second = per_second
+        self._flights: dict[int, _Flight] = {}
+        self._waiting: list[tuple[float, int, int]] = []
+        self._started = 0.0
+
+    def add(self, connection: socket.socket, numbers: Iterable[int]) -> None:
+        """A connection, and the requests that are its."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.poll.register(connection, select.EPOLLIN)
+        self._flights[connection.fileno()] = _Flight(connection, iter(numbers))
+
+    def run(self) -> None:
+        """Until every request is answered."""
+        used = time.process_time()
+        self._started = time.perf_counter()
+        for descriptor in self._flights:
+            self._follow(descriptor)
+        while self._flights:
+            left_s = max(0.0, self._waiting[0][0] - time.perf_counter()) if self._waiting else None
+            for descriptor, _ in self.poll.poll(left_s):
+                if self._note(self._flights[descriptor]) and not self._follow(descriptor):
+                    del self._flights[descriptor]
+            while self._waiting and self._waiting[0][0] <= time.perf_counter():
+                _, number, descriptor = heapq.heappop(self._waiting)
+                self._send(descriptor, number)
+        self.load.seconds = time.perf_counter() - self._started
+        self.load.driver_s = time.process_time() - used
+
+    def _follow(self, descriptor: int) -> bool:
+        """Send the connection's next request, or note when it is due; whether there is one."""
+        number = next(self._flights[descriptor].numbers, None)
+        if number is None:
+            return False
+        due = self._started + number / self._per_second if self._per_second else 0.0
+        if due > time.perf_counter():
+            heapq.heappush(self._waiting, (due, number, descriptor))
+        else:
+            self._send(descriptor, number)
+        return True
+
+    def _send(self, descriptor: int, number: int) -> None:
+        self.load.sent_at[number] = self._flights[descriptor].send(self._requests[number])
+
+    def _note(self, flight: _Flight) -> bool:
+        """Read what came; whether that ends an answer."""
+        answer = flight.receive()
+        if answer is None:
+            return False
+        status, took_ms = answer
+        if status == self._wanted:
+            self.load.latencies.append(took_ms)
+        else:
+            self.load.statuses[status] += 1
+            self.load.unwanted = self.load.unwanted or flight.answer
+        return True
 
 
 class _Flight:
     """One connection with one request under way."""
 
-    __slots__ = ("_socket", "answer", "sent")
+    __slots__ = ("_socket", "answer", "numbers", "sent")
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, numbers: Iterator[int]) -> None:
         self._socket = connection
+        self.numbers = numbers
         self.answer = b""
         self.sent = 0.0
 
-    def send(self, request: bytes) -> None:
+    def send(self, request: bytes) -> float:
+        """Send it; when that was, by `time.perf_counter`."""
         self.answer = b""
         self.sent = time.perf_counter()
         self._socket.sendall(request)
+        return self.sent
 
     def receive(self) -> tuple[int, float] | None:
         """Status and milliseconds, once all of the answer is there."""

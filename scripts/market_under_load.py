@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -122,6 +123,7 @@ async def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=100_000, help="finished jobs in the store")
     parser.add_argument("--wallets", type=int, default=2_000, help="wallets that are logged in, and share those jobs")
+    parser.add_argument("--running", type=int, default=0, help="jobs that run on one node, each of another wallet")
     parser.add_argument("--stand-in", action="store_true")
     parser.add_argument("--file", type=Path, help="SQLite file instead of the settings' own")
     parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
@@ -134,7 +136,7 @@ async def main() -> None:
         flags["store"] = {"path": options.file}
     configure_logs("console", "error", sys.stderr)
     settings = load_settings(options.config, flags)
-    past = await write_past(settings.database, options.jobs, options.wallets)
+    past = await write_past(settings.database, options.jobs, options.wallets, options.running)
     market = Market.build(settings, chain_kind=StandInChain if options.stand_in else SolanaChain)
     chain = market.jobs.chain
     if isinstance(chain, StandInChain):
@@ -146,7 +148,11 @@ async def main() -> None:
         await asyncio.sleep(0.05)
     tokens = [market.tokens.issue(login) for login in past.logins]
     spare_the_collector()
-    print(json.dumps({"process": os.getpid(), "port": market.port, "tokens": tokens, "jobs": past.jobs}), flush=True)
+    served = {"process": os.getpid(), "port": market.port, "tokens": tokens, "jobs": past.jobs}
+    if past.node is not None:
+        served["node"] = {"id": past.node.subject, "token": market.tokens.issue(past.node)}
+        served["running"] = [(attempt.allocation_id, attempt.lease_token) for attempt in past.running]
+    print(json.dumps(served), flush=True)
     profile = cProfile.Profile(time.thread_time) if options.profile else None
     if profile is not None:
         profile.enable()
@@ -158,15 +164,23 @@ async def main() -> None:
 
 
 class Past:
-    """What was written: a login for each wallet, and for each the id of one finished job."""
+    """What was written: a login for each wallet, and for each the id of one finished job.
+
+    running: attempts on `node`, the first one of the first wallet, and so on. node: its login, None where none runs.
+    """
 
     def __init__(self) -> None:
         self.logins: list[Login] = []
         self.jobs: list[JobId] = []
+        self.running: list[Attempt] = []
+        self.node: Login | None = None
 
 
-async def write_past(location: Path | str, jobs: int, wallets: int) -> Past:
-    """Accounts with logins and finished jobs, spread evenly, each with an attempt; the first one with a log."""
+async def write_past(location: Path | str, jobs: int, wallets: int, running: int = 0) -> Past:
+    """Accounts with logins and finished jobs, spread evenly, each with an attempt; the first one with a log.
+
+    running: jobs that run now, one of each of the first wallets.
+    """
     past = Past()
     store = Store(location)
     await store.open()
@@ -201,6 +215,8 @@ async def write_past(location: Path | str, jobs: int, wallets: int) -> Past:
     if past.jobs:
         lines = [StoredLine(1, n, now, 1, f"line {n}") for n in range(1, 101)]
         await store.write(lambda tx: LogLines(tx).append(allocation_of(past.jobs[0]), lines, 1_000, now))
+    if running:
+        await _write_running(store, past, running, jobs, ids, now)
     await store.close()
     return past
 
@@ -224,6 +240,34 @@ def _finished(number: int, nonce: int, login: Login, ids: Ids, at_ms: int) -> tu
         max_ms=Millis(300_000), deposit=Tokens(6_000), slots=1, claim_at_chain_ms=at_ms, claim_signature=bytes(64),
         claimed_at_ms=at_ms, ended_at_ms=at_ms + 60_000, reason=Reason.COMPLETED, exit_code=0,
         billed_ms=Millis(60_000), amount=Tokens(1_200),
+    )  # fmt: skip
+    return allocation, attempt
+
+
+async def _write_running(store: Store, past: Past, running: int, jobs: int, ids: Ids, now: Millis) -> None:
+    until = Millis(now + PAST_MS)
+    key = str(Keypair().pubkey())
+    node = past.node = Login(ids.new("login"), NodeId(ids.new("node")), key, "node", now, until, revoked=False)
+    begun = [_running(n, jobs + n, past.logins[n], node, ids, now) for n in range(running)]
+    past.running = [attempt for _, attempt in begun]
+
+    def write(tx: Transaction) -> None:
+        Logins(tx).create(node)
+        for allocation, attempt in begun:
+            Allocations(tx).create(allocation)
+            Attempts(tx).create(attempt)
+
+    await store.write(write)
+
+
+def _running(place: int, number: int, login: Login, node: Login, ids: Ids, at_ms: int) -> tuple[Allocation, Attempt]:
+    allocation, attempt = _finished(number, 1_000_000 + place, login, ids, at_ms)
+    allocation = replace(
+        allocation, state=AllocationState.ACTIVE, reason=Reason.RUNNING, progress=0, completed_at_ms=None
+    )
+    attempt = replace(
+        attempt, node_id=NodeId(node.subject), phase=AttemptPhase.READY, meter_at_ms=at_ms, assigned_at_ms=at_ms,
+        ended_at_ms=None, reason=Reason.RUNNING, exit_code=None,
     )  # fmt: skip
     return allocation, attempt
 

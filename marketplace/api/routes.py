@@ -194,6 +194,8 @@ class Route:
     produces: media types of a streamed answer. takes: media types of a body that the handler reads itself, in pieces;
     a key binds to the query and to the body's announced type and length then.
     secrets: top-level fields that a replay shows for 5 minutes only.
+    read_once: the body is read by its model alone, as the control channel reads its frames: for the many lines of a
+    node, where a name that is given twice misleads nobody.
     """
 
     method: str
@@ -210,6 +212,7 @@ class Route:
     produces: tuple[str, ...] = ("application/json",)
     takes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    read_once: bool = False
     max_body: int = MAX_BODY_BYTES
     documents: type[ResponseModel] | None = None
     body_model: type[RequestModel] | None = field(init=False, default=None)
@@ -240,8 +243,14 @@ class Route:
             raise RouteError(f"{self.name}: its body is read by the handler, or it is a model")
         if self.method != "GET" and self.body_model is None and not self.takes:
             self._set("body_model", NoBody)
+        self._check()
+
+    def _check(self) -> None:
+        """Raise RouteError where declarations contradict each other."""
         if self.method == "GET" and (self.body_model is not None or self.idempotent):
             raise RouteError(f"{self.name}: a GET has no body and no key")
+        if self.read_once and (self.idempotent or self.body_model is None or self.access.accounts):
+            raise RouteError(f"{self.name}: only a node's body without a key is read once")
         if self.idempotent and not self.access.accounts:
             raise RouteError(f"{self.name}: a key belongs to an account")
 

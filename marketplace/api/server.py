@@ -21,7 +21,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from marketplace.api.fields import NoBody
+from marketplace.api.fields import NoBody, RequestModel
 from marketplace.api.json_bodies import canonical_hash, dump_model, parse_json
 from marketplace.api.problems import family_of, framework_error, invalid, invalid_path, problem_of, render
 from marketplace.api.routes import Call, Family, RateClass, Reply, Route
@@ -212,14 +212,7 @@ class _Server:
         if route.takes:
             body_hash = _announced(request)
         if route.body_model is not None:
-            raw = await _read_body(request, route.max_body)
-            value = _parse_body(request, raw)
-            body_hash = canonical_hash(value)
-            try:
-                # From the bytes, so that strict mode reads JSON's rules for enums and tuples.
-                model = route.body_model.model_validate_json(raw or b"{}")
-            except ValidationError as error:
-                raise invalid(error) from error
+            model, body_hash = await _take_body(route, route.body_model, request)
             if route.body_model is not NoBody:
                 arguments["body"] = model
         if route.idempotent:
@@ -428,6 +421,22 @@ def _query(request: web.Request) -> dict[str, Any]:
     return values
 
 
+async def _take_body(route: Route, body_model: type[RequestModel], request: web.Request) -> tuple[RequestModel, bytes]:
+    """The body, checked, and what a key binds to."""
+    raw = await _read_body(request, route.max_body)
+    body_hash = b""
+    if route.read_once:
+        _require_json(request)
+    else:
+        value = _parse_body(request, raw)
+        body_hash = canonical_hash(value) if route.idempotent else b""
+    try:
+        # From the bytes, so that strict mode reads JSON's rules for enums and tuples.
+        return body_model.model_validate_json(raw or b"{}"), body_hash
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
 async def _read_body(request: web.Request, limit: int) -> bytes:
     too_large = TooLarge(f"the body is larger than {limit} bytes", extra={"limit_bytes": limit})
     if request.content_length is not None and request.content_length > limit:
@@ -457,12 +466,16 @@ async def _read_body(request: web.Request, limit: int) -> bytes:
 def _parse_body(request: web.Request, raw: bytes) -> Any:
     if not raw:
         return {}
-    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMedia
+    _require_json(request)
     value = parse_json(raw)
     if not isinstance(value, dict):
         raise Malformed("the body must be a JSON object")
     return value
+
+
+def _require_json(request: web.Request) -> None:
+    if request.content_type != "application/json" or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMedia
 
 
 def _response(route: Route, answer: Any) -> web.StreamResponse:

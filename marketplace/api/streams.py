@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter as Tally
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,10 +37,16 @@ class ServerEvent:
         """The event's lines. Line breaks can't occur in the id or name, and are split in text."""
         if not self.event:
             return f"id: {self.id}\n\n".encode()
-        text = self.data if isinstance(self.data, str) else orjson.dumps(self.data).decode()
+        if not isinstance(self.data, str):
+            # JSON as it is written here has no line breaks.
+            return b"id: %b\nevent: %b\ndata: %b\n\n" % (self.id.encode(), self.event.encode(), orjson.dumps(self.data))
         lines = [f"id: {self.id}", f"event: {self.event}"]
-        lines += [f"data: {line}" for line in text.splitlines() or [""]]
+        lines += [f"data: {line}" for line in self.data.splitlines() or [""]]
         return ("\n".join(lines) + "\n\n").encode()
+
+
+Upcoming = ServerEvent | Sequence[ServerEvent]
+"""What a stream sends next: one event, or some that are ready together and are written together."""
 
 
 class Streams:
@@ -53,7 +59,7 @@ class Streams:
         self._open: Tally[str] = Tally()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def serve(self, call: Call, events: AsyncIterator[ServerEvent]) -> web.StreamResponse:
+    async def serve(self, call: Call, events: AsyncIterator[Upcoming]) -> web.StreamResponse:
         """Send `events` until they end, the client leaves or the process stops.
 
         Raises QuotaExceeded, before anything is sent, when this caller has too many streams open. What `events`
@@ -93,7 +99,7 @@ class Streams:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def _send(self, call: Call, response: web.StreamResponse, events: AsyncIterator[ServerEvent]) -> None:
+    async def _send(self, call: Call, response: web.StreamResponse, events: AsyncIterator[Upcoming]) -> None:
         upcoming = asyncio.ensure_future(_next(events))
         try:
             while True:
@@ -103,7 +109,7 @@ class Streams:
                 await self._begin(call, response)
                 if event is not None:
                     upcoming = asyncio.ensure_future(_next(events))
-                    await response.write(event.encode())
+                    await response.write(_encoded(event))
                 elif done:
                     break
                 else:
@@ -124,5 +130,11 @@ class Streams:
             await response.prepare(call.http)
 
 
-async def _next(events: AsyncIterator[ServerEvent]) -> ServerEvent | None:
+def _encoded(upcoming: Upcoming) -> bytes:
+    if isinstance(upcoming, ServerEvent):
+        return upcoming.encode()
+    return b"".join(event.encode() for event in upcoming)
+
+
+async def _next(events: AsyncIterator[Upcoming]) -> Upcoming | None:
     return await anext(events, None)

@@ -44,8 +44,7 @@ class JobLogs:
         now = self._clock.now()
 
         def write(tx: Transaction) -> int:
-            attempt = Attempts(tx).find(allocation_id, logs.attempt)
-            if attempt is None or attempt.node_id != node_id or attempt.lease_token != logs.lease_token:
+            if Attempts(tx).find_lease(allocation_id, logs.attempt) != (node_id, logs.lease_token):
                 raise StaleLease
             expected, size = LogLines(tx).position(allocation_id, logs.attempt)
             if size > MAX_ATTEMPT_BYTES:
@@ -53,8 +52,8 @@ class JobLogs:
             fresh = _following(logs.lines, expected)
             if not fresh:
                 return expected
-            kept, size_bytes = _capped([_stored(logs.attempt, line) for line in fresh], size)
-            LogLines(tx).append(allocation_id, kept, size_bytes, now)
+            kept, size_bytes = _capped(fresh, logs.attempt, size)
+            LogLines(tx).append(allocation_id, kept, size_bytes, now, size)
             return fresh[-1].seq + 1
 
         position = await self._store.write(write)
@@ -136,30 +135,29 @@ def _following(lines: tuple[LogLine, ...], expected: int) -> list[LogLine]:
     """The lines from `expected` on, up to the first gap."""
     fresh: list[LogLine] = []
     for line in lines:
-        if line.seq == expected + len(fresh):
+        if line.seq == expected:
             fresh.append(line)
+            expected += 1
     return fresh
 
 
-def _stored(attempt: int, line: LogLine) -> StoredLine:
-    text = line.text
-    raw = text.encode(errors="replace")
-    if len(raw) > MAX_LINE_BYTES:
-        text = raw[:MAX_LINE_BYTES].decode(errors="ignore")
-    return StoredLine(attempt, line.seq, line.at_ms, line.stream, text)
-
-
-def _capped(lines: list[StoredLine], size: int) -> tuple[list[StoredLine], int]:
-    """Lines while the attempt is under its cap, and the bytes they count for.
+def _capped(lines: list[LogLine], attempt: int, size: int) -> tuple[list[StoredLine], int]:
+    """Lines while the attempt is under its cap, each cut to its own, and the bytes they count for.
 
     The first one beyond is replaced by a mark, the rest is dropped, and the sum stays over the cap for good.
     """
     kept: list[StoredLine] = []
     total = 0
     for line in lines:
-        total += len(line.text.encode())
+        text = line.text
+        # In UTF-8 a character is one byte where all are ASCII, which Python knows without looking.
+        length = len(text) if text.isascii() else len(text.encode(errors="replace"))
+        if length > MAX_LINE_BYTES:
+            text = text.encode(errors="replace")[:MAX_LINE_BYTES].decode(errors="ignore")
+            length = len(text.encode())
+        total += length
         if size + total > MAX_ATTEMPT_BYTES:
             mark = "the log of this attempt is over 100 MiB; what follows is not kept"
-            return [*kept, StoredLine(line.attempt, line.seq, line.at_ms, NODE_STREAM, mark)], total
-        kept.append(line)
+            return [*kept, StoredLine(attempt, line.seq, line.at_ms, NODE_STREAM, mark)], total
+        kept.append(StoredLine(attempt, line.seq, line.at_ms, line.stream, text))
     return kept, total

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
 from marketplace.domain.catalogue import ANY
-from marketplace.domain.ids import AccountId, AllocationId
+from marketplace.domain.ids import AccountId, AllocationId, NodeId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
@@ -231,6 +231,14 @@ class Attempts:
             {"allocation": allocation_id, "number": number},
         )
         return None if row is None else _ATTEMPT.read(row)
+
+    def find_lease(self, allocation_id: AllocationId, number: int) -> tuple[NodeId, str] | None:
+        """Which node holds or held an attempt, and its lease's token: asked for each batch of log lines."""
+        row = self._tx.row(
+            "SELECT node_id, lease_token FROM attempts WHERE allocation_id = :allocation AND number = :number",
+            {"allocation": allocation_id, "number": number},
+        )
+        return None if row is None else (NodeId(row[0]), str(row[1]))
 
     def list_for(self, allocation_id: AllocationId) -> list[Attempt]:
         """All attempts of an allocation, first to last."""

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from marketplace.api.fields import Flag, InstantText, JobIdPath, QueryModel
 from marketplace.api.routes import Call, Route, reading
-from marketplace.api.streams import ServerEvent, Streams
+from marketplace.api.streams import ServerEvent, Streams, Upcoming
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import JobId
 from marketplace.domain.instants import instant_text
@@ -92,8 +92,8 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
 
 async def _follow(
     jobs: JobService, logs: JobLogs, allocation: Allocation, query: LogsQuery, start: _Start, tail: int | None
-) -> AsyncIterator[ServerEvent]:
-    """Lines as they come, then one `end`."""
+) -> AsyncIterator[Upcoming]:
+    """Lines as they come, those of one batch together, then one `end`."""
     after = start.after
     if tail is not None:
         newest = await logs.read(allocation.id, attempt=query.attempt, tail=1)
@@ -108,9 +108,9 @@ async def _follow(
             yield _event(line)
         after = reached
     async for lines in logs.follow(allocation, attempt=query.attempt, after=after):
-        for line in lines:
-            if _wanted(line, query, start):
-                yield _event(line)
+        batch = [_event(line) for line in lines if _wanted(line, query, start)]
+        if batch:
+            yield batch
     ended = await jobs.get(allocation.account_id, allocation.job_id)
     reason = None if ended.reason is Reason.RUNNING else ended.reason.code
     yield ServerEvent(END_ID, "end", {"status": ended.status.value, "reason": reason})

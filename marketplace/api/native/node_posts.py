@@ -125,7 +125,7 @@ def node_post_routes(control: NodeControl, polls: Polls, logs: JobLogs) -> list[
         ),
         Route(
             "POST", "/v1/nodes/{node_id}/allocations/{aid}/logs", take_logs, "Log lines of an attempt",
-            NODE, errors=(Invalid, StaleLease),
+            NODE, read_once=True, errors=(Invalid, StaleLease),
         ),
     ]  # fmt: skip
 
