@@ -192,16 +192,10 @@ class JobService:
         seen = key.given and await self._store.lookup(
             lambda tx: Books(tx).knows_key(caller.account_id, caller.wallet, key.key, terms)
         )
-        known = None
         if seen:
             known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
-        if known is not None:
-            if known.body_hash != key.body_sha256 or known.retry_of != order.retry_of:
-                raise IdempotencyKeyReused
-            if known.state is AllocationState.REQUESTED:
-                # Those of a request that nobody paid for long are forgotten; it may still be paid now.
-                await self._store.write(lambda tx: self._secrets.put(tx, known.id, order.secrets))
-            return await self._go_on(caller, key, known, unsigned)
+            if known is not None:
+                return await self._repeat(caller, key, order, known, unsigned)
         if await self._count_live(caller) >= MAX_LIVE:
             raise QuotaExceeded(
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
@@ -229,6 +223,17 @@ class JobService:
         if adopted is not None:
             return adopted
         return await self._fund_new(caller, key, draft, seal, unsigned)
+
+    async def _repeat(
+        self, caller: AccountPrincipal, key: KeyInUse, order: Order, known: Allocation, unsigned: Unsigned
+    ) -> Allocation:
+        """The job of a key that was used before, for the same order: it goes on."""
+        if known.body_hash != key.body_sha256 or known.retry_of != order.retry_of:
+            raise IdempotencyKeyReused
+        if known.state is AllocationState.REQUESTED:
+            # Those of a request that nobody paid for long are forgotten; it may still be paid now.
+            await self._store.write(lambda tx: self._secrets.put(tx, known.id, order.secrets))
+        return await self._go_on(caller, key, known, unsigned)
 
     async def _count_live(self, caller: AccountPrincipal) -> int:
         """At least the account's live jobs; exactly so many where they come near what is allowed."""

@@ -62,6 +62,7 @@ class Allocations:
     def create(self, allocation: Allocation) -> None:
         """Raises UniqueViolation when the key, the nonce or the escrow is taken."""
         self._tx.change(_ALLOCATION.insert, _values(allocation))
+        self._count(allocation.account_id, None, _counted_as(allocation))
         if allocation.labels:
             self._tx.change_many(
                 "INSERT INTO job_labels (allocation_id, name, value, account_id)"
@@ -79,6 +80,7 @@ class Allocations:
         """
         following = changed(allocation, version=allocation.version + 1)
         if before is None:
+            before = self.find(allocation.id)
             values, statement = _values(following), _ALLOCATION.update
         else:
             # The version tells whether the row is still the one that was read.
@@ -87,7 +89,21 @@ class Allocations:
         values |= {"allocation_id": allocation.id, "version_read": allocation.version}
         if self._tx.change(f"{statement} WHERE id = :allocation_id AND version = :version_read", values) != 1:
             raise StaleLease(f"allocation {allocation.id} was changed by somebody else")
+        if before is not None:
+            self._count(allocation.account_id, _counted_as(before), _counted_as(following))
         return following
+
+    def _count(self, account_id: AccountId, before: str | None, after: str | None) -> None:
+        """Keep the account's counts: the words of one job, None where it isn't counted."""
+        if before == after:
+            return
+        values: dict[str, Any] = {"account": account_id, "after": after, "before": before}
+        texts = [text for text, word in ((":after, 1", after), (":before, -1", before)) if word is not None]
+        self._tx.change(
+            f"INSERT INTO job_counts (account_id, status, jobs) VALUES {', '.join(f'(:account, {t})' for t in texts)}"  # noqa: S608 - ours
+            " ON CONFLICT (account_id, status) DO UPDATE SET jobs = job_counts.jobs + excluded.jobs",
+            {name: value for name, value in values.items() if value is not None},
+        )
 
     def find(self, allocation_id: AllocationId) -> Allocation | None:
         return self._one("id = :id", id=allocation_id)
@@ -113,7 +129,7 @@ class Allocations:
         for some in _in_parts(ids):
             rows = self._tx.execute(select(_ALLOCATIONS).where(_ALLOCATIONS.c.id.in_(some))).mappings()
             found |= {row["id"]: from_row(Allocation, row) for row in rows}
-        return [found[each] for each in ids], int(total[0]) if total else 0
+        return [found[each] for each in ids], int(total[0] or 0) if total else 0
 
     def list_nonces(self, wallet: str, opener: Opener, above: int) -> set[int]:
         """Nonces of this wallet and opener, higher than `above`, that intents hold here."""
@@ -126,7 +142,7 @@ class Allocations:
     def count_unfinished(self, account_id: AccountId) -> int:
         """Funded allocations of an account that are not terminal."""
         row = self._tx.row(COUNT_UNFINISHED, {"account": account_id})
-        return int(row[0]) if row else 0
+        return int(row[0] or 0) if row else 0
 
     def _one(self, condition: str, **parameters: str) -> Allocation | None:
         row = self._tx.row(f"{_ALLOCATION.select} WHERE {condition}", parameters)
@@ -136,6 +152,11 @@ class Allocations:
 def _in_parts(ids: Sequence[_Id]) -> Iterator[Sequence[_Id]]:
     """Parts of a size that any statement takes."""
     return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+
+
+def _counted_as(allocation: Allocation) -> str | None:
+    """The word under which a job is counted; None for one that was never funded, which no list shows."""
+    return None if allocation.funded_at_ms is None else allocation.status.value
 
 
 def _values(allocation: Allocation) -> dict[str, Any]:
@@ -150,7 +171,7 @@ LAST_RUNS: Final = (
 _LIVE_WORDS: Final = ", ".join(f"'{word}'" for word in JobStatus if word not in TERMINAL_STATUSES)
 _ENDED_WORDS: Final = ", ".join(f"'{word}'" for word in sorted(TERMINAL_STATUSES))
 COUNT_UNFINISHED: Final = (
-    "SELECT count(*) FROM allocations WHERE account_id = :account AND funded_at_ms IS NOT NULL"  # noqa: S608 - ours
+    "SELECT sum(jobs) FROM job_counts WHERE account_id = :account"  # noqa: S608 - ours
     f" AND status IN ({_LIVE_WORDS})"
 )
 
@@ -163,9 +184,14 @@ _OF_CLASS: Final = (
 """Of which class it is. Classes are words of ours, which mean nothing to LIKE."""
 
 
+_UNNARROWED: Final = 2
+"""Conditions of a list that only words narrow: whose it is, and that it was funded."""
+
+
 class AllocationPages:
     """The statements of one list. Each status is walked by itself in the index's order, so that a page reads no more
-    rows than it and those before it have, however many ended long ago.
+    rows than it and those before it have, however many ended long ago. A list of words alone has its total from the
+    account's counts, the history from its index.
     """
 
     def __init__(self, wanted: AllocationFilter) -> None:
@@ -199,6 +225,9 @@ class AllocationPages:
         self.values |= {name[1:]: status.value for name, status in zip(names, statuses or (), strict=True)}
         narrowed = where if statuses is None else f"{where} AND status IN ({', '.join(names) or 'NULL'})"
         self.count = f"SELECT count(*) FROM allocations WHERE {narrowed}"  # noqa: S608 - values are parameters
+        if len(conditions) == _UNNARROWED:
+            of_words = "" if statuses is None else f" AND status IN ({', '.join(names) or 'NULL'})"
+            self.count = f"SELECT sum(jobs) FROM job_counts WHERE account_id = :account{of_words}"  # noqa: S608
         plain = f"SELECT id FROM allocations WHERE {narrowed} {order} LIMIT :limit OFFSET :offset"  # noqa: S608
         each = " UNION ALL ".join(
             f"SELECT * FROM (SELECT id, created_at_ms FROM allocations WHERE {where} AND status = {name} {order}"  # noqa: S608

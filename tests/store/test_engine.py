@@ -232,6 +232,25 @@ def test_attempts_of_an_older_database_get_the_meter_of_their_assignment(tmp_pat
         ]
 
 
+def test_jobs_of_an_older_database_are_counted(tmp_path):
+    path = tmp_path / "market.sqlite3"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        older = _config()
+        older.attributes["connection"] = connection
+        command.upgrade(older, "0022")
+    engine.dispose()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for number, funded in enumerate(("1", "1", "NULL")):
+            given = {"id": f"'{number}'", "escrow": f"'{number}'", "key": f"'{number}'", "nonce": str(number)}
+            row = _filled(db, "allocations", labels="'[]'", status="'queued'", funded_at_ms=funded, **given)
+            db.execute("INSERT INTO allocations (" + row)
+        db.commit()
+    migrate(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT status, jobs FROM job_counts").fetchall() == [("queued", 2)]
+
+
 def _filled(db, table, **given):
     """The rest of an INSERT: what is given, and something for every other column that must not be empty."""
     rows = db.execute(f"PRAGMA table_info({table})").fetchall()

@@ -8,6 +8,7 @@ from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, JobStatus
 from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
+from marketplace.errors import StaleLease
 from marketplace.store.allocations import (
     COUNT_UNFINISHED,
     LAST_RUNS,
@@ -198,11 +199,49 @@ async def test_no_list_scans_and_no_page_sorts_what_its_account_has(store, locat
             assert await store.read(lambda tx, text=text: postgres_scans(tx, text)) == []
             continue
         plan = [row[3] for row in await store.read(lambda tx, text=text: tx.rows("EXPLAIN QUERY PLAN " + text))]
-        tables = [step for step in plan if "allocations" in step or "job_labels" in step]
+        tables = [step for step in plan if any(t in step for t in ("allocations", "job_labels", "job_counts"))]
         assert tables
+        if sql is pages.count and not {"label", "class_id"} & set(LISTS[name]):
+            # Words are counted as they change, the history from its index alone: neither looks at a job.
+            where = "COVERING INDEX ix_allocations_ended" if "ended_from_ms" in LISTS[name] else "job_counts"
+            assert all(where in step for step in tables), plan
         assert all(step.startswith("SEARCH") for step in tables), plan
         if len(LISTS[name].get("statuses", [])) < 2:
             assert not any("B-TREE" in step for step in plan), plan
+
+
+async def test_counts_are_those_of_the_rows_however_they_were_written(store):
+    def write(tx):
+        jobs = Allocations(tx)
+        for n in range(6):
+            jobs.create(job(n, ended=JobStatus.COMPLETED if n % 2 else None))
+        unpaid = replace(job(7), funded_at_ms=None, state=AllocationState.REQUESTED)
+        jobs.create(unpaid)
+        # An intent that is paid, a word that changes, and a write that changes none; with the row as read, and without.
+        paid = jobs.update(replace(unpaid, funded_at_ms=9, state=AllocationState.RESERVING), unpaid)
+        jobs.update(replace(paid, progress=5), paid)
+        jobs.update(replace(job(0), cancelling=True), job(0))
+        jobs.update(replace(job(2), cancelling=True))
+
+    await store.write(write)
+
+    def read(tx):
+        counted = tx.rows("SELECT account_id, status, jobs FROM job_counts WHERE jobs != 0 ORDER BY status")
+        rows = tx.rows(
+            "SELECT account_id, status, count(*) FROM allocations WHERE funded_at_ms IS NOT NULL"
+            " GROUP BY account_id, status ORDER BY status"
+        )
+        return counted, rows
+
+    counted, rows = await store.read(read)
+    assert counted == rows == [(ME, "cancelling", 2), (ME, "completed", 3), (ME, "queued", 2)]
+
+    def stale(tx):
+        Allocations(tx).update(replace(job(4), cancelling=True, version=3), job(4))
+
+    with pytest.raises(StaleLease):
+        await store.write(stale)
+    assert (await store.read(read))[0] == counted
 
 
 async def test_live_jobs_are_counted_by_their_words(store):

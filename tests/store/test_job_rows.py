@@ -52,6 +52,21 @@ async def test_a_write_that_names_an_old_version_is_stale(store):
         await store.write(lambda tx: Allocations(tx).update(replace(FULL, progress=6)))
 
 
+async def test_a_write_beside_what_was_read_writes_the_difference_only(store):
+    changed = replace(FULL, progress=5, excluded=(NodeId("node_a"),), state=AllocationState.ACTIVE, error="why")
+
+    def write(tx):
+        Allocations(tx).create(FULL)
+        # Whatever else the row holds by now is left as it is.
+        tx.change("UPDATE allocations SET name = 'other'")
+        return Allocations(tx).update(changed, FULL)
+
+    assert (await store.write(write)).version == 1
+    assert await store.lookup(lambda tx: Allocations(tx).find(FULL.id)) == replace(changed, name="other", version=1)
+    with pytest.raises(StaleLease):
+        await store.write(lambda tx: Allocations(tx).update(replace(changed, progress=6), changed))
+
+
 async def test_lists_narrow_by_word_class_and_label_and_never_show_the_unfunded(store):
     funded = replace(FULL, funded_at_ms=1)
     rows = [

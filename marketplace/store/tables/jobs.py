@@ -13,7 +13,7 @@ _RETRIED = "[8,9,10,18,19,20,21]"
 
 _FUNDED: Final = partial("funded_at_ms IS NOT NULL")
 _RUNS: Final = partial("status = 'completed'")
-_COMPLETED: Final = partial("completed_at_ms IS NOT NULL")
+_COMPLETED: Final = partial("completed_at_ms IS NOT NULL AND funded_at_ms IS NOT NULL")
 
 
 class AllocationRow(SQLModel, table=True):
@@ -29,7 +29,7 @@ class AllocationRow(SQLModel, table=True):
         Index("ix_allocations_listed", "account_id", "created_at_ms", "id", **_FUNDED),
         Index("ix_allocations_status", "account_id", "status", "created_at_ms", "id", **_FUNDED),
         Index("ix_allocations_runs", "account_id", "image", "created_at_ms", **_RUNS),
-        Index("ix_allocations_ended", "account_id", "completed_at_ms", "id", **_COMPLETED),
+        Index("ix_allocations_ended", "account_id", "completed_at_ms", "id", "status", "funded_at_ms", **_COMPLETED),
     )
 
     id: str = Field(primary_key=True)
@@ -93,6 +93,16 @@ class AllocationRow(SQLModel, table=True):
     auto_extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     warned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     expected_ms: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class JobCountRow(SQLModel, table=True):
+    """How many funded jobs of an account have a word: kept with each change, so that no total is counted again."""
+
+    __tablename__ = "job_counts"
+
+    account_id: str = Field(primary_key=True)
+    status: str = Field(primary_key=True)
+    jobs: int = Field(sa_type=BigInteger)
 
 
 class JobLabelRow(SQLModel, table=True):
