@@ -238,7 +238,7 @@ def test_jobs_of_an_older_database_are_counted(tmp_path):
     with engine.begin() as connection:
         older = _config()
         older.attributes["connection"] = connection
-        command.upgrade(older, "0022")
+        command.upgrade(older, "0023")
     engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as db:
         for number, funded in enumerate(("1", "1", "NULL")):
