@@ -161,7 +161,11 @@ class BucketCourier:
 
     async def _deliver(self, delivery: BucketDelivery) -> None:
         """One delivery to its end."""
+        allocation_id = delivery.allocation_id
         try:
+            # Another run of it may have ended while the list was read that this one was found in.
+            if await self._store.read(lambda tx: BucketDeliveries(tx).find(allocation_id)) != delivery:
+                return
             run = _Run(
                 self._store, self._storage, self._live, self._clock, self._buffers, self._credentials, self._outgoing,
                 delivery, self.patience_ms,
@@ -191,7 +195,7 @@ class BucketCourier:
 
         def write(tx: Transaction) -> None:
             present = BucketDeliveries(tx).find(delivery.allocation_id)
-            if present is not None and present.attempt == delivery.attempt:
+            if present is not None and (present.attempt, present.state) == (delivery.attempt, delivery.state):
                 BucketDeliveries(tx).update(over)
                 BucketDeliveries(tx).forget_files(delivery.allocation_id)
 

@@ -19,6 +19,8 @@ from tests.api.scripted_node import ScriptedNode
 from tests.api.test_jobs import ALLOWANCE, submit, until
 
 JOB_SECRET, PASSWORD = "planted-value-of-a-job-secret", "planted-registry-password"
+STORAGE_SECRET, GROUP_SECRET = "planted-storage-secret-key", "planted-value-of-a-group-secret"
+STORAGE = {"kind": "s3", "endpoint": "https://s3.test", "region": "r", "access_key": "a"}
 IMAGE = "registry.example:5000/team/private:1"
 MARKER = "harmless-marker"
 """Stands in the same requests, rows and lines as the secrets: where it is not, nothing was looked through."""
@@ -91,19 +93,28 @@ async def test_no_secret_is_in_a_log_a_row_a_list_a_view_or_an_error(log, node, 
         ("/v1/webhooks/default-secret", {}),
         ("/v1/registry-auth", {"name": MARKER, "username": "robot", "password": PASSWORD, "registry": IMAGE.split("/", maxsplit=1)[0]}),
     ]  # fmt: skip
+    calls.append(("/v1/credentials", {**STORAGE, "name": MARKER, "secret_key": STORAGE_SECRET}))
     answers = []
     for path, body in calls:
         answer, _ = await made(renter("POST", path, json=body, headers=kept))
         again, _ = await made(renter("POST", path, json=body, headers=kept))
         assert again == answer
         answers.append(answer)
-    key, webhook, default, login = answers
+    key, webhook, default, login, _ = answers
     rotated, _ = await made(renter("POST", f"/v1/webhooks/{webhook['id']}/rotate"))
     await made(live_call("GET", "/v1/me", headers={"X-Api-Key": key["key"]}))
     await made(live_call("GET", "/v1/jobs", token=key["key"]))
     refusals += [await live_call("POST", "/v1/vault/deposit", token=key["key"], json={"amount": "1"})]
     refusals += [await live_call("GET", "/v1/me", token=key["key"] + "x")]
     refusals += [await renter("POST", "/v1/api-keys", json={"name": "n", "scopes": [key["key"]]})]
+    for broken in (
+        {"secret_key": STORAGE_SECRET + " x"},
+        {"secret_key": STORAGE_SECRET, "endpoint": "http://10.0.0.1"},
+    ):
+        refusals.append(await renter("POST", "/v1/credentials", json={**STORAGE, "name": "n", **broken}))
+    member = {"image": IMAGE, "gpu": "cpu-small", "max_price_per_hour": "0.00001", "secrets": {"TOKEN": GROUP_SECRET}}
+    await made(renter("POST", "/v1/groups", json={"job": member, "count": 1, "name": MARKER}))
+    refusals.append(await renter("POST", "/v1/groups", json={"job": {**member, "gpu": "none"}, "count": 1}))
     fields = {
         "image": IMAGE, "registry_auth_id": login["id"], "secrets": {"TOKEN": JOB_SECRET}, "name": MARKER,
         "env": {"MARK": MARKER},
@@ -123,7 +134,8 @@ async def test_no_secret_is_in_a_log_a_row_a_list_a_view_or_an_error(log, node, 
     assert {status for status, _, _ in refusals} <= {401, 403, 404, 409, 422}, [r[:2] for r in refusals]
 
     planted = {
-        "job secret": JOB_SECRET, "registry password": PASSWORD, "API key": key["key"], "webhook": webhook["secret"],
+        "storage secret": STORAGE_SECRET, "group secret": GROUP_SECRET, "job secret": JOB_SECRET,
+        "registry password": PASSWORD, "API key": key["key"], "webhook": webhook["secret"],
         "account's webhook secret": default["secret"], "rotated webhook secret": rotated["secret"],
         **{f"token {n}": session["token"] for n, session in enumerate((first, second, third))},
         **{f"refresh token {n}": session["refresh_token"] for n, session in enumerate((first, second, third))},
