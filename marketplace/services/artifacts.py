@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 from marketplace.domain.allocations import Allocation, allocation_of, job_of
-from marketplace.domain.ids import AccountId, AllocationId, GroupId, JobId, is_id
+from marketplace.domain.ids import AccountId, GroupId, JobId, is_id
 from marketplace.domain.lifecycle import JobStatus
 from marketplace.errors import DetailCode, Gone, Invalid, NotFound, StaleLease
 from marketplace.objects.storage import ObjectStorage
@@ -52,19 +52,18 @@ class JobArtifacts:
 
     async def list_files(self, lease: Lease) -> list[OutputFile]:
         """What the attempt's node is to put into /inputs. Raises StaleLease, Gone."""
-        return [
-            OutputFile(artifact.path, artifact.output.size, artifact.output.sha256)
-            for artifact in await self._artifacts(lease)
-        ]
+        account_id, after = self._held(lease)
+        found = await self._store.read(lambda tx: self._list(tx, account_id, after))
+        return [OutputFile(artifact.path, artifact.output.size, artifact.output.sha256) for artifact in found]
 
     async def open(self, lease: Lease, path: str) -> tuple[StoredOutput, AsyncIterator[bytes]]:
         """One of them. Raises StaleLease, NotFound, Gone."""
-        for artifact in await self._artifacts(lease, path):
-            if artifact.path == path:
-                return artifact.output, self._storage.read(artifact.output.object, 0, artifact.output.size)
-        raise NotFound("the jobs before it left no such file")
+        account_id, after = self._held(lease)
+        output = await self._store.read(lambda tx: self._find(tx, account_id, after, path))
+        return output, self._storage.read(output.object, 0, output.size)
 
-    async def _artifacts(self, lease: Lease, path: str | None = None) -> list[Artifact]:
+    def _held(self, lease: Lease) -> tuple[AccountId, tuple[str, ...]]:
+        """Whose attempt it is, and what it follows. Raises StaleLease, Starting."""
         self._live.require_open()
         allocation, attempt = self._live.find(lease.allocation_id), self._live.attempt(lease.allocation_id)
         if (
@@ -74,38 +73,60 @@ class JobArtifacts:
             or (attempt.node_id, attempt.number, attempt.lease_token) != (lease.node_id, lease.attempt, lease.token)
         ):
             raise StaleLease
-        after = JobSpec.model_validate_json(allocation.spec).after or ()
-        account_id = allocation.account_id
-        if path is not None:
-            # One file is asked for at a time: only where it lies is looked.
-            after = tuple(each for each in after if path.startswith(f"{each}/"))
-        return await self._store.read(lambda tx: self._list(tx, account_id, after))
+        return allocation.account_id, JobSpec.model_validate_json(allocation.spec).after or ()
 
     def _list(self, tx: Transaction, account_id: AccountId, after: tuple[str, ...]) -> list[Artifact]:
+        """All of them, at most one more than may be."""
         found: list[Artifact] = []
         for each in after:
             if is_id("grp", each):
-                group = Groups(tx).find(GroupId(each))
-                if group is None or group.account_id != account_id:
-                    raise Gone(f"{each} is not there any more")
-                for allocation_id in Groups(tx).submitted_of(group.id):
-                    found += self._of(tx, account_id, allocation_id, f"{each}/")
+                self._require_group(tx, account_id, GroupId(each))
+                outputs = Outputs(tx).list_of_group(GroupId(each), MAX_FILES + 1)
+                found += [
+                    Artifact(f"{each}/{job_of(output.allocation_id)}/{output.path}", output) for output in outputs
+                ]
             else:
-                found += self._of(tx, account_id, allocation_of(JobId(each)), "")
+                allocation = self._kept_job(tx, account_id, JobId(each))
+                outputs = Outputs(tx).list_for(allocation.id, allocation.attempt)
+                found += [Artifact(f"{each}/{output.path}", output) for output in outputs]
+            if len(found) > MAX_FILES:
+                break
         return found
 
-    def _of(self, tx: Transaction, account_id: AccountId, allocation_id: AllocationId, above: str) -> list[Artifact]:
-        allocation = Allocations(tx).find(allocation_id)
-        if allocation is None or allocation.account_id != account_id or allocation.status is not JobStatus.COMPLETED:
-            raise Gone(f"{job_of(allocation_id)} is not there any more, or is not completed")
-        self._require_kept(allocation)
-        place = f"{above}{allocation.job_id}"
-        outputs = Outputs(tx).list_for(allocation.id, allocation.attempt)
-        return [Artifact(f"{place}/{output.path}", output) for output in outputs]
+    def _find(self, tx: Transaction, account_id: AccountId, after: tuple[str, ...], path: str) -> StoredOutput:
+        """The file of a path that `_list` gives. Raises NotFound, Gone."""
+        top, _, rest = path.partition("/")
+        job = top
+        if is_id("grp", top):
+            job, _, rest = rest.partition("/")
+        missing = NotFound("the jobs before it left no such file")
+        if top not in after or not is_id("job", job):
+            raise missing
+        allocation = self._kept_job(tx, account_id, JobId(job))
+        if job != top and not Groups(tx).has_job(GroupId(top), allocation.id):
+            raise missing
+        output = Outputs(tx).find(allocation.id, allocation.attempt, rest)
+        if output is None:
+            raise missing
+        return output
 
-    def _require_kept(self, allocation: Allocation) -> None:
-        if (allocation.completed_at_ms or 0) < self._clock.now() - RETENTION_MS:
-            raise Gone(f"what {allocation.job_id} left was kept for 7 days")
+    def _kept_job(self, tx: Transaction, account_id: AccountId, job_id: JobId) -> Allocation:
+        allocation = Allocations(tx).find(allocation_of(job_id))
+        if allocation is None or allocation.account_id != account_id or allocation.status is not JobStatus.COMPLETED:
+            raise Gone(f"{job_id} is not there any more, or is not completed")
+        self._require_kept(job_id, allocation.completed_at_ms)
+        return allocation
+
+    def _require_group(self, tx: Transaction, account_id: AccountId, group_id: GroupId) -> None:
+        group = Groups(tx).find(group_id)
+        completed, first_ms = Groups(tx).completed(group_id)
+        if group is None or group.account_id != account_id or completed != group.count:
+            raise Gone(f"{group_id} is not there any more, or is not completed")
+        self._require_kept(group_id, first_ms)
+
+    def _require_kept(self, name: str, ended_ms: int | None) -> None:
+        if (ended_ms or 0) < self._clock.now() - RETENTION_MS:
+            raise Gone(f"what {name} left was kept for 7 days")
 
 
 def after_order(order: Order, after: tuple[str, ...]) -> Order:

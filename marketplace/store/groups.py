@@ -128,14 +128,22 @@ class Groups:
     def refused(self, group_id: GroupId, position: int, error: str) -> None:
         self._member(group_id, position, MemberState.REFUSED, error=error)
 
-    def submitted_of(self, group_id: GroupId) -> list[AllocationId]:
-        """The jobs of its members, by position."""
-        rows = self._tx.rows(
-            "SELECT allocation_id FROM job_group_members WHERE group_id = :group AND allocation_id IS NOT NULL"
-            " ORDER BY position",
+    def completed(self, group_id: GroupId) -> tuple[int, int | None]:
+        """How many of its jobs are completed, and when the first of them was."""
+        row = self._tx.row(
+            "SELECT count(*), min(a.completed_at_ms) FROM job_group_members m"
+            " JOIN allocations a ON a.id = m.allocation_id WHERE m.group_id = :group AND a.status = 'completed'",
             {"group": group_id},
         )
-        return [AllocationId(row[0]) for row in rows]
+        return (0, None) if row is None else (int(row[0]), row[1])
+
+    def has_job(self, group_id: GroupId, allocation_id: AllocationId) -> bool:
+        """Whether the job is one of its members."""
+        row = self._tx.row(
+            "SELECT 1 FROM job_group_members WHERE group_id = :group AND allocation_id = :allocation",
+            {"group": group_id, "allocation": allocation_id},
+        )
+        return row is not None
 
     def put_secrets(self, group_id: GroupId, key_id: str, sealed: bytes) -> None:
         """Keep them until the group is over."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import insert
 
-from marketplace.domain.ids import AllocationId
+from marketplace.domain.ids import AllocationId, GroupId
 from marketplace.store.engine import Transaction
 from marketplace.store.records import to_values
 from marketplace.store.tables.outputs import JobOutputRow, JobPackageRow
@@ -79,6 +79,17 @@ class Outputs:
             f"SELECT {_COLUMNS} FROM job_outputs"  # noqa: S608 - our own text
             " WHERE allocation_id = :allocation AND attempt = :attempt ORDER BY path",
             {"allocation": allocation_id, "attempt": attempt},
+        )
+        return [StoredOutput(*row) for row in rows]
+
+    def list_of_group(self, group_id: GroupId, limit: int) -> list[StoredOutput]:
+        """Files of a group's jobs, each of its last attempt, by position and path; at most so many."""
+        columns = ", ".join(f"o.{name}" for name in _COLUMNS.split(", "))
+        rows = self._tx.rows(
+            f"SELECT {columns} FROM job_group_members m JOIN allocations a ON a.id = m.allocation_id"  # noqa: S608 - our own text
+            " JOIN job_outputs o ON o.allocation_id = a.id AND o.attempt = a.attempt"
+            " WHERE m.group_id = :group ORDER BY m.position, o.path LIMIT :limit",
+            {"group": group_id, "limit": limit},
         )
         return [StoredOutput(*row) for row in rows]
 

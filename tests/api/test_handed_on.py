@@ -80,6 +80,25 @@ class Later:
         return self.clock.monotonic_ms()
 
 
+async def test_a_job_that_is_repeated_goes_on_from_the_checkpoint_of_the_first(
+    run, allowed, live_market, node, live_call
+):
+    job_id, attempt, delivery = await run(checkpoint={"minutes": 5})
+    assert (await delivery("PUT", "checkpoint", data=checkpoint()))[0] == 200
+    await end(attempt, reason=2, exit_code=3)
+    await until(allowed, job_id, "failed")
+    (status, again, _), following = await asyncio.gather(
+        allowed("POST", f"/v1/jobs/{job_id}/retry", headers={"Idempotency-Key": "again"}), node.take()
+    )
+    assert status == 201, again
+    assert following.spec.checkpoint_minutes == 5
+    reading = Delivery(live_call, node, following, delivery.token)
+    async with asyncio.timeout(20):
+        while (await reading("GET", "checkpoint"))[0] != 200:  # noqa: ASYNC110 - what a probe does
+            await asyncio.sleep(0.1)
+    assert (await reading("GET", "checkpoint"))[1] == checkpoint()
+
+
 async def test_checkpoints_have_their_limits(run, allowed, live_market, monkeypatch):
     _, _, delivery = await run("plain")
     assert (await delivery("PUT", "checkpoint", data=checkpoint()))[0] == 422, "not asked for"
