@@ -120,7 +120,7 @@ class ReaverClient:
         )
         self._payments = Payments(self._calls, intents, now_s)
         self.stake = StakeCalls(self._calls, self._payments)
-        self.files = FileCalls(self._calls)
+        self.files = FileCalls(self._calls, self._payments)
         self.groups = GroupCalls(self._calls, self._payments)
         self.outputs = OutputCalls(self._calls)
         self.webhooks = WebhookCalls(self._calls)

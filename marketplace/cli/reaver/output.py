@@ -126,6 +126,20 @@ class Output:
             yield
 
     @contextmanager
+    def progress(self, text: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar on a terminal, told how many bytes of how many are done; nothing elsewhere."""
+        if not self.error_terminal or self.as_json:
+            yield lambda _done, _size: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(printable(text).replace("[", "\\["), total=None)
+            yield lambda done, size: bar.update(task, completed=done, total=size)
+
+    @contextmanager
     def live(self) -> Iterator[Callable[[Sequence[str], Sequence[Sequence[str | None]], Sequence[str]], None]]:
         """A table that is drawn anew in its place; called with columns, rows, and what is new as lines.
 

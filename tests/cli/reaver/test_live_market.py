@@ -1,6 +1,7 @@
 """Commands against a real market in this process, on a local chain: what is typed is what happens."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -31,11 +32,60 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+class Way:
+    """The only way to the market: counts what goes there, and lets no more through than it is told."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.passed = 0
+        self.limit: int | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", self.target)
+        back = asyncio.create_task(self._answer(inner, writer))
+        self._tasks.add(back)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while piece := await reader.read(1 << 16):
+                self.passed += len(piece)
+                while self.limit is not None and self.passed > self.limit and not writer.is_closing():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                outer.write(piece)
+                await outer.drain()
+        outer.close()
+
+    @staticmethod
+    async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while piece := await reader.read(1 << 16):
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+
 @pytest.fixture
-async def environment(tmp_path: Path, chain: Running) -> AsyncIterator[dict[str, str]]:
+async def way() -> AsyncIterator[Way]:
     with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    base = f"http://127.0.0.1:{port}"
+        made = Way(free.getsockname()[1])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def environment(tmp_path: Path, chain: Running, way: Way) -> AsyncIterator[dict[str, str]]:
+    port = way.target
+    base = f"http://127.0.0.1:{await way.open()}"
     found = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
     settings = Settings.model_validate(found.model_dump() | {"api": {"port": port, "base_url": base}})
     market = Market.build(settings)
@@ -57,6 +107,32 @@ async def environment(tmp_path: Path, chain: Running) -> AsyncIterator[dict[str,
 def reaver(environment: dict[str, str]) -> Type:
     run = Reaver(environment)
     return lambda *arguments: asyncio.to_thread(run, *arguments)
+
+
+async def test_an_upload_that_was_killed_goes_on_with_the_parts_that_are_missing(
+    reaver: Type, environment: dict[str, str], way: Way, tmp_path: Path
+) -> None:
+    file, part = tmp_path / "large.bin", 16 << 20
+    with file.open("wb") as stream:
+        stream.write(os.urandom(part * 5 // 2))
+    way.limit = part * 3 // 2
+    words = [str(Path(sys.executable).with_name("reaver")), "files", "upload", str(file)]
+    killed = await asyncio.create_subprocess_exec(*words, env={**os.environ, **environment})
+    async with asyncio.timeout(30):
+        while way.passed <= way.limit:  # noqa: ASYNC110 - what was sent is what is waited for
+            await asyncio.sleep(0.02)
+    killed.kill()
+    await killed.wait()
+    way.limit, before = None, way.passed
+    id_ = (await done(reaver, "files", "upload", str(file))).strip()
+    assert part * 3 // 2 <= way.passed - before < part * 2
+    back = tmp_path / "back"
+    await done(reaver, "files", "download", id_, "-o", str(back))
+    assert back.read_bytes() == file.read_bytes()
+    # That one is done: the same command once more is another upload.
+    before = way.passed
+    assert (await done(reaver, "files", "upload", str(file))).strip() != id_
+    assert way.passed - before > part * 2
 
 
 async def done(reaver: Type, *arguments: str) -> str:

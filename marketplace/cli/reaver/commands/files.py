@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from marketplace.cli.reaver.commands.outputs import sent
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
@@ -63,6 +64,8 @@ def upload(
 ) -> None:
     """Send a file, and print its id. Large ones go in parts; the digest is checked at both ends.
 
+    Interrupted? The same command, given again within a day, sends only what is missing.
+
     \b
       reaver files upload data.csv
       ID=$(reaver files upload model.bin)
@@ -71,8 +74,9 @@ def upload(
     connection = Connection(api, keypair)
     if not path.is_file():
         raise typer.BadParameter(f"{path} is no file", param_hint="PATH")
-    with output.working(f"sending {path.name}"):
-        file = run(output, lambda: with_client(connection, lambda c: c.files.upload(path, name=name)))
+    file = sent(
+        output, path, lambda told: with_client(connection, lambda c: c.files.upload(path, name=name, told=told))
+    )
     if as_json:
         output.json(file.model_dump(by_alias=True))
         return

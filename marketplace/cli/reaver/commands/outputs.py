@@ -1,7 +1,8 @@
 """Files into a job and out of it: `--upload`, `--download` and `reaver jobs download`."""
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -9,6 +10,7 @@ from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
 if TYPE_CHECKING:
+    from marketplace.client.account_models import StoredFile
     from marketplace.client.requests import JobRequest
 
 
@@ -17,10 +19,23 @@ def uploaded(output: Output, connection: Connection, request: "JobRequest", file
     from dataclasses import replace
 
     given_input(request, file)
-    with output.working(f"sending {file.name}"):
-        sent = run(output, lambda: with_client(connection, lambda client: client.files.ensure(file)))
-    output.note(f"input: {sent.name}, {sent.size} bytes, {sent.file_id}")
-    return replace(request, input=sent.file_id)
+    known = sent(output, file, lambda told: with_client(connection, lambda c: c.files.ensure(file, told=told)))
+    output.note(f"input: {known.name}, {known.size} bytes, {known.file_id}")
+    return replace(request, input=known.file_id)
+
+
+def sent(
+    output: Output, file: Path, send: "Callable[[Callable[[int, int], None]], Coroutine[Any, Any, StoredFile]]"
+) -> "StoredFile":
+    """The file at the market, with a bar while it goes there. Ctrl-C keeps what the market has of it."""
+    from marketplace.cli.reaver.exits import Exit
+
+    try:
+        with output.progress(f"sending {file.name}") as told:
+            return run(output, lambda: send(told))
+    except KeyboardInterrupt:
+        output.note("interrupted; the same command, given again within a day, sends only what is missing")
+        raise typer.Exit(int(Exit.INTERRUPTED)) from None
 
 
 def given_input(request: "JobRequest", file: Path | None) -> None:
