@@ -86,6 +86,13 @@ class EventList(Answer):
     has_more: bool
 
 
+class EventsEnd(Answer):
+    """The end of a job's events: nothing more happens to it. reason: None where it has none."""
+
+    status: str
+    reason: str | None = None
+
+
 class UsageSample(Answer):
     """What a job used at one moment. cpu_milli: thousandths of a core since the sample before."""
 
@@ -258,5 +265,56 @@ class ModelList(Answer):
     """One page of models."""
 
     models: tuple[Model, ...]
+    total: int
+    has_more: bool
+
+
+class RegistryAuth(Answer):
+    """A login at a container registry, without its password. registry: None for whichever an image names."""
+
+    id: str
+    name: str
+    username: str
+    registry: str | None = None
+    created_at: str
+
+
+class RegistryAuthList(Answer):
+    """One page of logins."""
+
+    registry_auths: tuple[RegistryAuth, ...]
+    total: int
+    has_more: bool
+
+
+class Escrow(Answer):
+    """An escrow as it stands on chain. reserve: kept for what may still be owed for an earlier attempt."""
+
+    address: str
+    state: str
+    opener: str
+    market: str
+    nonce: int
+    gpu: str | None = None
+    price_ceiling_per_hour: Amount
+    deposit: Amount
+    paid: Amount
+    reserve: Amount
+    currency: str
+    max_ms: int
+    billed_ms: int
+    opened_at: str
+    assign_by: str
+    stop_at: str | None = None
+    attempt: int
+    node: str | None = None
+    rent_lamports: int
+    allocation_id: str | None = None
+
+
+class EscrowList(Answer):
+    """One page of escrows."""
+
+    escrows: tuple[Escrow, ...]
     total: int
     has_more: bool

@@ -11,18 +11,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote as quote_path
 
-from marketplace.client.account_models import EventList, JobMetrics, Model, ModelList, Usage
+from marketplace.client.account_models import Event, EventList, EventsEnd, JobMetrics, Model, ModelList, Usage
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.credentials import CredentialCalls
 from marketplace.client.errors import ApiError, NotConfirmed, SignatureNeeded, TransactionRefused
+from marketplace.client.escrows import EscrowCalls
+from marketplace.client.events import ServerEvent
 from marketplace.client.execs import RemoteCommand, Terminal, open_command
+from marketplace.client.figures import FigureCalls
 from marketplace.client.files import FileCalls
 from marketplace.client.groups import GroupCalls
 from marketplace.client.intents import Intent, IntentStore
 from marketplace.client.keypairs import Keypair
 from marketplace.client.keys import KeyCalls
 from marketplace.client.known_markets import KnownMarkets
-from marketplace.client.logs import FollowState, follow_log
+from marketplace.client.logs import follow_log
 from marketplace.client.models import (
     Account,
     AllowanceList,
@@ -42,12 +45,14 @@ from marketplace.client.outputs import OutputCalls
 from marketplace.client.payments import LANDING_S, POLL_S, Consent, Paid, Payments, is_final
 from marketplace.client.pins import Pins
 from marketplace.client.quotes import agreed_price
+from marketplace.client.registries import RegistryCalls
 from marketplace.client.relay import Relay
 from marketplace.client.requests import JobRequest
 from marketplace.client.stake import StakeCalls
+from marketplace.client.streams import FollowState, Stream, follow
 from marketplace.client.terms import AllowanceTerms, EscrowTerms
 from marketplace.client.tokens import StoredLogin, TokenCache
-from marketplace.client.transport import Reply, RetryPolicy, Sleep
+from marketplace.client.transport import Reply, RetryPolicy, Sleep, decode_json, parse
 from marketplace.client.webhooks import WebhookCalls
 from marketplace.domain.money import format_amount, parse_amount
 
@@ -124,6 +129,9 @@ class ReaverClient:
         self.groups = GroupCalls(self._calls, self._payments)
         self.outputs = OutputCalls(self._calls)
         self.webhooks = WebhookCalls(self._calls)
+        self.registries = RegistryCalls(self._calls)
+        self.escrows = EscrowCalls(self._calls, self._payments)
+        self.figures = FigureCalls(self._calls)
         self.keys = KeyCalls(self._calls)
         self.credentials = CredentialCalls(self._calls)
 
@@ -356,6 +364,36 @@ class ReaverClient:
         params = {name: value for name, value in given.items() if value is not None} | page(limit, None)
         return (await self._calls.get("/v1/events", params)).read(EventList)
 
+    def follow_events(
+        self,
+        *,
+        after: str | None = None,
+        types: tuple[str, ...] = (),
+        resource: str | None = None,
+        state: FollowState | None = None,
+    ) -> AsyncIterator[Event]:
+        """What happens to anything of the account, without end; goes on after broken connections without a gap.
+
+        after: begin behind this cursor, None with what happens from now on. Raises ApiError `cursor_expired` when what
+        would follow is no longer kept, Unreachable.
+        """
+        given = {"after": after, "types": ",".join(types) or None, "resource": resource}
+        params = {name: value for name, value in given.items() if value is not None}
+        stream: Stream[Event] = Stream("/v1/events", params, _event_of, lambda _: False)
+        return follow(self._calls.transport, stream, self._calls.token, state or FollowState(), sleep=self._calls.sleep)
+
+    def follow_job_events(
+        self, job_id: str, *, after: str | None = None, state: FollowState | None = None
+    ) -> AsyncIterator[Event | EventsEnd]:
+        """What happened and happens to a job, and last an EventsEnd; goes on as `follow_events` does."""
+        stream: Stream[Event | EventsEnd] = Stream(
+            f"{_JOBS}/{segment(job_id)}/events",
+            {} if after is None else {"after": after},
+            lambda event: _end_of(event) if event.type == "end" else _event_of(event),
+            lambda item: isinstance(item, EventsEnd),
+        )
+        return follow(self._calls.transport, stream, self._calls.token, state or FollowState(), sleep=self._calls.sleep)
+
     async def retry_job(
         self,
         job_id: str,
@@ -555,6 +593,16 @@ class ReaverClient:
     def _remember(self, intent: Intent, quote: Quote, escrow: str | None = None) -> Quote:
         intent.remember(json.dumps({"quote": quote.model_dump_json(by_alias=True), "escrow": escrow}))
         return quote
+
+
+def _event_of(event: ServerEvent) -> Event:
+    """An event of the feed, out of a stream. Raises MalformedAnswer."""
+    return parse(Event, decode_json(event.data.encode()))
+
+
+def _end_of(event: ServerEvent) -> EventsEnd:
+    """The last event of a job's stream. Raises MalformedAnswer."""
+    return parse(EventsEnd, decode_json(event.data.encode()))
 
 
 def _signed_for(intent: Intent) -> str | None:

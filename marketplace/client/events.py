@@ -30,6 +30,8 @@ class EventDecoder:
         self._data: list[str] = []
         self._id: str | None = None
         self._size = 0
+        self.position: str | None = None
+        """Where to resume: the last id of a whole block, also of one that is no event and tells only this."""
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
         """Events completed by this chunk. Raises OversizeEvent."""
@@ -64,6 +66,7 @@ class EventDecoder:
     def _dispatch(self) -> ServerEvent | None:
         data, kind = self._data, self._type
         self._data, self._type, self._size = [], "", 0
+        self.position = self._id
         if not data:
             return None
         return ServerEvent(kind or "message", "\n".join(data), self._id)

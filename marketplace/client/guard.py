@@ -6,9 +6,12 @@ ours before the two are compared. How they are compared: `transaction_checks`.
 
 from dataclasses import replace
 
+from solders.pubkey import Pubkey
+
 from marketplace.chain import builders
 from marketplace.chain.builders import EscrowRef
 from marketplace.chain.instructions import (
+    CancelEscrow,
     ClaimCompensation,
     Deposit,
     ExtendEscrow,
@@ -108,6 +111,25 @@ class Guard(StakeGuard):
         return self._checked(
             inspected, f"opens escrow {escrow} of {self._text(offered.deposit)}{added}", escrow=str(escrow)
         )
+
+    def cancel_escrow(self, transaction: str, address: str, opener: Pubkey, nonce: int) -> CheckedTransaction:
+        """Close exactly this escrow of the wallet's, which no node is assigned to; its deposit is free again.
+
+        opener, nonce: what its address follows from. Whose rent returns is read from the call: the program compares it.
+        """
+        inspected = self._inspect(transaction)
+        call = self._only(self._calls(inspected, allowed=(CancelEscrow,)), CancelEscrow)
+        escrow = EscrowRef(
+            wallet=self._wallet,
+            opener=opener,
+            nonce=nonce,
+            market=self._market.market,
+            rent_payer=call.accounts.rent_payer,
+        )
+        if str(self._build.escrow_address(escrow)) != address:
+            raise TransactionRefused(f"the market's opener and nonce are not those of escrow {address}")
+        self._compare(call, self._build.cancel_escrow(escrow, self._wallet))
+        return self._checked(inspected, f"closes escrow {address}; its deposit is free in the vault again", address)
 
     def claim_compensation(self, transaction: str) -> CheckedTransaction:
         """Claim what lost attempts are compensated with, to the own stake-token account."""

@@ -143,6 +143,14 @@ class StakeCalls:
 
         return await self._act("withdraw", body, check, consent)
 
+    async def distribute(self, node: str, epoch: int, consent: Consent | None = None) -> Paid:
+        """Draw a node's part of an epoch's emission, for all who have staked on it; anyone may."""
+        account = await self._node_account(node)
+        body = {"node_id": node, "epoch": epoch}
+        return await self._act(
+            "distribute", body, lambda guard, prepared: guard.distribute(prepared.transaction, account, epoch), consent
+        )
+
     # plumbing
 
     async def _act(

@@ -52,6 +52,10 @@ class WebhookCalls:
         """A new secret; the old one signs too for a day."""
         return (await self._calls.send("POST", f"{_at(webhook_id)}/rotate", None)).read(WebhookSecret)
 
+    async def default_secret(self) -> WebhookSecret:
+        """The secret that signs what goes to a job's own `webhook` URL; a new one, the old one signs too for a day."""
+        return (await self._calls.send("POST", f"{_WEBHOOKS}/default-secret", None)).read(WebhookSecret)
+
     async def test(self, webhook_id: str) -> Delivery:
         """Send an event that says only that it is a test."""
         return (await self._calls.send("POST", f"{_at(webhook_id)}/test", None)).read(Delivery)

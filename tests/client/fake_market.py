@@ -149,6 +149,8 @@ class FakeMarket:
         add("GET", "/v1/allowance", self._allowances)
         add("POST", "/v1/allowance", self._grant)
         add("DELETE", "/v1/allowance", self._revoke)
+        add("GET", "/v1/escrows/{address}", self._escrow)
+        add("POST", "/v1/escrows/{address}/cancel", self._cancel_escrow)
         add("POST", "/v1/transactions", self._send)
         add("GET", "/v1/transactions/{signature}", self._transaction)
         return app
@@ -578,6 +580,28 @@ class FakeMarket:
     async def _revoke(self, request: web.Request) -> web.Response:
         owner = Pubkey.from_string(self._caller(request))
         return self._prepared([CallBuilder(self.deployment).revoke_allowance(owner, self.market)], owner)
+
+    def waiting_escrow(self, owner: Pubkey, nonce: int = 7) -> EscrowRef:
+        """One that this wallet opened and no node is assigned to."""
+        return EscrowRef(wallet=owner, opener=owner, nonce=nonce, market=self.market, rent_payer=owner)
+
+    async def _escrow(self, request: web.Request) -> web.Response:
+        owner = Pubkey.from_string(self._caller(request))
+        return web.json_response(
+            {
+                "address": request.match_info["address"], "state": "open", "opener": str(owner),
+                "market": str(self.market), "nonce": 7, "gpu": "cpu-small", "price_ceiling_per_hour": "0.360000",
+                "deposit": "0.060000", "paid": "0.000000", "reserve": "0.000000", "currency": "USDC",
+                "max_ms": 600_000, "billed_ms": 0, "opened_at": "2026-01-01T00:00:00Z",
+                "assign_by": "2026-01-01T01:00:00Z", "stop_at": None, "attempt": 0, "node": None,
+                "rent_lamports": 1, "allocation_id": None,
+            }
+        )  # fmt: skip
+
+    async def _cancel_escrow(self, request: web.Request) -> web.Response:
+        owner = Pubkey.from_string(self._caller(request))
+        builder = CallBuilder(self.deployment)
+        return self._prepared([builder.cancel_escrow(self.waiting_escrow(owner), owner)], owner)
 
     def _prepared(self, steps: Steps, owner: Pubkey) -> web.Response:
         return web.json_response(

@@ -11,8 +11,9 @@ from solders.instruction import AccountMeta, Instruction
 from solders.pubkey import Pubkey
 from solders.system_program import TransferParams, transfer
 
-from marketplace.chain.builders import CallBuilder
+from marketplace.chain.builders import CallBuilder, EscrowRef
 from marketplace.chain.instructions import (
+    CancelEscrow,
     Deposit,
     GrantAllowance,
     OpenEscrow,
@@ -65,7 +66,15 @@ async def revoke(client: ReaverClient) -> object:
     return await client.revoke_allowance()
 
 
+async def cancel_escrow(client: ReaverClient) -> object:
+    market = await client._calls.market()
+    owner = client._calls.signer().address
+    reference = EscrowRef(wallet=owner, opener=owner, nonce=7, market=market.market, rent_payer=owner)
+    return await client.escrows.cancel(str(CallBuilder(market.deployment).escrow_address(reference)))
+
+
 ACTIONS: dict[str, Action] = {
+    "cancel_escrow": cancel_escrow,
     "submit": submit,
     "deposit": deposit,
     "withdraw": withdraw,
@@ -229,6 +238,12 @@ LIES: list[tuple[str, str, Lie, str]] = [
     ("grant", "later expiry", args(GrantAllowance, expires_at=lambda v: v + 1), "expires at of `grant_allowance`"),
     ("grant", "two grants", twice(GrantAllowance), "it does `grant_allowance` more than once"),
     ("revoke", "other allowance", accounts(RevokeAllowance, allowance=THIEF), "allowance of `revoke_allowance`"),
+    ("cancel_escrow", "another escrow", accounts(CancelEscrow, escrow=THIEF), "escrow of `cancel_escrow`"),
+    ("cancel_escrow", "into another vault", accounts(CancelEscrow, vault=THIEF), "vault of `cancel_escrow`"),
+    ("cancel_escrow", "other authority", accounts(CancelEscrow, authority=THIEF), "signature of somebody else"),
+    ("cancel_escrow", "under an allowance", accounts(CancelEscrow, allowance=THIEF), "allowance of `cancel_escrow`"),
+    ("cancel_escrow", "nothing cancelled", without(CancelEscrow), "it doesn't do `cancel_escrow`"),
+    ("cancel_escrow", "two", twice(CancelEscrow), "it does `cancel_escrow` more than once"),
     ("revoke", "nothing revoked", without(RevokeAllowance), "it doesn't do `revoke_allowance`"),
 ]
 
@@ -250,6 +265,13 @@ async def test_a_lie_is_named_and_nothing_is_signed(
     assert "Nothing was signed" in str(refused.value)
     assert market.signed == []
     assert market.spent("/v1/transactions") == []
+
+
+async def test_another_escrow_than_the_named_one_is_not_cancelled(market: FakeMarket, client: ReaverClient) -> None:
+    """The market's opener and nonce have to give the address that was named."""
+    with pytest.raises(TransactionRefused, match="are not those of escrow"):
+        await client.escrows.cancel(str(THIEF))
+    assert market.signed == []
 
 
 @pytest.mark.parametrize("action", ACTIONS)

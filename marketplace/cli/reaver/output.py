@@ -56,6 +56,11 @@ class Output:
         sys.stdout.write(exact_json(value) + "\n")
         sys.stdout.flush()
 
+    def json_line(self, value: object) -> None:
+        """One object of many, on a line of its own: of what has no end."""
+        sys.stdout.write(" ".join(line.strip() for line in exact_json(value).splitlines()) + "\n")
+        sys.stdout.flush()
+
     def line(self, text: str = "", style: Style = Style.PLAIN) -> None:
         """A line of the result."""
         if self.terminal and style is not Style.PLAIN:

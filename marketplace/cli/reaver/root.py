@@ -8,6 +8,8 @@ from marketplace.cli.reaver.commands.allow import app as allow
 from marketplace.cli.reaver.commands.crank import crank
 from marketplace.cli.reaver.commands.credentials import app as credentials
 from marketplace.cli.reaver.commands.doctor import doctor
+from marketplace.cli.reaver.commands.escrows import app as escrows
+from marketplace.cli.reaver.commands.events import events
 from marketplace.cli.reaver.commands.files import app as files
 from marketplace.cli.reaver.commands.groups import app as groups
 from marketplace.cli.reaver.commands.history import costs, history
@@ -19,6 +21,7 @@ from marketplace.cli.reaver.commands.models import app as models
 from marketplace.cli.reaver.commands.nodes import app as nodes
 from marketplace.cli.reaver.commands.quote import quote
 from marketplace.cli.reaver.commands.receipt import app as receipt
+from marketplace.cli.reaver.commands.registries import app as registries
 from marketplace.cli.reaver.commands.run import run_job
 from marketplace.cli.reaver.commands.stake import app as stake
 from marketplace.cli.reaver.commands.vault import app as vault
@@ -99,3 +102,6 @@ app.command("crank")(crank)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
 app.add_typer(credentials, name="credentials")
+app.add_typer(registries, name="registries")
+app.add_typer(escrows, name="escrows")
+app.command("events")(events)

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -41,6 +42,13 @@ class Way:
         self.limit: int | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def cut(self) -> None:
+        """Every connection breaks; new ones may come."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
 
     async def open(self) -> int:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -54,6 +62,7 @@ class Way:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers += [writer, outer]
         back = asyncio.create_task(self._answer(inner, writer))
         self._tasks.add(back)
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
@@ -133,6 +142,75 @@ async def test_an_upload_that_was_killed_goes_on_with_the_parts_that_are_missing
     before = way.passed
     assert (await done(reaver, "files", "upload", str(file))).strip() != id_
     assert way.passed - before > part * 2
+
+
+async def test_events_are_followed_across_a_broken_connection(
+    reaver: Type, environment: dict[str, str], way: Way
+) -> None:
+    await done(reaver, "vault", "deposit", "1")  # before: none of the follower's business
+    words = [str(Path(sys.executable).with_name("reaver")), "events", "--follow", "--json", "--types", "vault.*"]
+    pipe = asyncio.subprocess.PIPE
+    follower = await asyncio.create_subprocess_exec(*words, env={**os.environ, **environment}, stdout=pipe, stderr=pipe)
+    assert follower.stdout is not None
+    # It is there when the market counts its stream.
+    metrics = f"http://127.0.0.1:{way.target}/metrics"
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        while "reaver_http_streams 1.0" not in await (await session.get(metrics)).text():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    told = []
+    for amount in ("2", "3", "4"):
+        await done(reaver, "vault", "deposit", amount)
+        if amount == "2":
+            async with asyncio.timeout(30):
+                told.append(json.loads(await follower.stdout.readline()))
+        way.cut()  # after the first was told, and again before the next are
+    async with asyncio.timeout(60):
+        told += [json.loads(await follower.stdout.readline()) for _ in range(2)]
+    assert [event["data"]["amount"] for event in told] == ["2.000000", "3.000000", "4.000000"]
+    follower.send_signal(signal.SIGINT)
+    _, err = await follower.communicate()
+    assert (follower.returncode, err.decode()) == (0, f"go on with --after {told[-1]['cursor']}\n")
+    known = json.loads(await done(reaver, "events", "--types", "vault.*", "--json"))
+    assert [event["cursor"] for event in known["events"]][1:] == [event["cursor"] for event in told]
+    assert "vault.deposited" in await done(reaver, "events", "--after", told[1]["cursor"])
+    assert (await reaver("events", "--types", "volt.*")).exit_code == Exit.REFUSED
+    assert (await reaver("events", "--follow", "--limit", "3")).exit_code == Exit.USAGE
+    # A job's own end by themselves.
+    run = ("run", "--image", "alpine", "--gpu", "cpu-small", "--max-price-per-hour", "0.6", "--json")
+    job = json.loads(await done(reaver, *run))["id"]
+    await done(reaver, "jobs", "cancel", job)
+    followed = await reaver("jobs", "events", job, "--follow")
+    assert (followed.exit_code, "job.cancelled" in followed.stdout) == (0, True), followed.stderr
+    assert "the job is cancelled: cancelled" in followed.stderr
+
+
+async def test_a_registrys_login_is_kept(reaver: Type, environment: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("a-secret\n")
+    id_ = (await done(reaver, "registries", "create", "hub", "-u", "me", "--password-file", str(file))).strip()
+    assert id_.startswith("reg_")
+    listed = await done(reaver, "registries")
+    assert ("hub" in listed, "me" in listed, "a-secret" in listed) == (True, True, False)
+    assert await done(reaver, "registries", "delete", id_) == f"Deleted {id_}\n"
+    assert "no stored logins" in (await reaver("registries")).stderr
+    assert (await reaver("registries", "create", "hub", "-u", "me")).exit_code == Exit.USAGE
+    assert (await reaver("registries", "delete", id_)).exit_code == Exit.REFUSED
+
+
+async def test_what_nobody_works_for_is_taken_back_by_the_wallets_own_signature(reaver: Type) -> None:
+    await done(reaver, "vault", "deposit", "5")
+    run = ("run", "--image", "alpine", "--gpu", "cpu-small", "--max-price-per-hour", "0.6", "--json")
+    job = json.loads(await done(reaver, *run))
+    found = json.loads(await done(reaver, "escrows", "--json"))["escrows"]
+    assert [(escrow["address"], escrow["node"]) for escrow in found] == [(job["escrow"], None)]
+    assert job["escrow"] in await done(reaver, "escrows")
+    assert "no node took it yet" in (await reaver("jobs", "placement", job["id"])).stderr
+    said = await done(reaver, "escrows", "cancel", job["escrow"])
+    assert said.startswith(f"Confirmed: closes escrow {job['escrow']}")
+    assert "nothing is locked" in (await reaver("escrows")).stderr
+    vault = json.loads(await done(reaver, "vault", "balance", "--json"))
+    assert (vault["available"], vault["locked"]) == ("5.000000", "0.000000")
+    assert (await reaver("escrows", "cancel", job["escrow"])).exit_code == Exit.REFUSED
 
 
 async def done(reaver: Type, *arguments: str) -> str:

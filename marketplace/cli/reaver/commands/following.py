@@ -13,13 +13,13 @@ from marketplace.cli.reaver.session import Connection, run, with_client
 
 if TYPE_CHECKING:
     from marketplace.client.client import ReaverClient
-    from marketplace.client.logs import FollowState
     from marketplace.client.models import Job
+    from marketplace.client.streams import FollowState
 
 
 def follow(output: Output, connection: Connection, job_id: str) -> "Job":
     """Print the log until the job is over and settled; the job as it then is. Ctrl-C: see `to_the_end`."""
-    from marketplace.client.logs import FollowState
+    from marketplace.client.streams import FollowState
 
     state = FollowState()
     return to_the_end(output, connection, job_id, lambda client: _to_the_end(output, client, job_id, state))

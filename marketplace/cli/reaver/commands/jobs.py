@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from marketplace.cli.reaver.commands.events import After, Follow, Limit, follow_feed, refuse_limit, show_events
 from marketplace.cli.reaver.commands.requests import label_filter
 from marketplace.cli.reaver.commands.views import megabytes, show_job, show_jobs, thousandths
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
@@ -269,31 +270,66 @@ def extend_job(
 @app.command("events")
 def job_events(
     job: JobId,
-    after: Annotated[str | None, typer.Option("--after", metavar="CURSOR", help="Only what came after this.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, max=1000, help="How many.  [default: 100]")] = None,
+    after: After = None,
+    limit: Limit = None,
+    follow: Follow = False,
     api: ApiUrl = DEFAULT_API,
     keypair: KeypairFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what happened to a job, oldest first.
+    """Show what happened to a job, oldest first. With --follow until it is over.
 
     \b
       reaver jobs events JOB
+      reaver jobs events JOB --follow
       reaver jobs events JOB --json --after 1250
     """
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
-    found = run(output, lambda: with_client(connection, lambda c: c.job_events(job, after=after, limit=limit)))
+    if follow:
+        refuse_limit(limit)
+        follow_feed(output, connection, lambda client, state: client.follow_job_events(job, after=after, state=state))
+        return
+    show_events(
+        output, run(output, lambda: with_client(connection, lambda c: c.job_events(job, after=after, limit=limit)))
+    )
+
+
+@app.command("placement")
+def job_placement(
+    job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFlag = False
+) -> None:
+    """Show why a job went to its node: who was in the draw, and what kept the others out.
+
+    \b
+      reaver jobs placement JOB
+    """
+    output = Output(as_json=as_json)
+    connection = Connection(api, keypair)
+    found = run(output, lambda: with_client(connection, lambda client: client.figures.placement(job)))
     if as_json:
         output.json(found.model_dump(by_alias=True))
         return
     output.table(
-        ("cursor", "at", "type", "reason"),
-        [(e.cursor, e.timestamp, e.type, _said(e.data)) for e in found.events],
-        "nothing happened since",
+        ("attempt", "node", "floor an hour", "reputation", "image there", "weight", "chosen"),
+        [
+            (
+                str(p.attempt),
+                c.node_id,
+                c.floor_per_hour,
+                c.reputation,
+                "yes" if c.image_present else None,
+                str(c.weight),
+                "yes" if c.chosen else None,
+            )
+            for p in found.placements
+            for c in p.candidates
+        ],
+        "no node took it yet; `reaver jobs get` says what it waits for",
     )
-    if found.has_more:
-        output.note(f"more with --after {found.next}")
+    for placement in found.placements:
+        for out in placement.exclusions:
+            output.note(f"attempt {placement.attempt}: {out.nodes} nodes kept out by {out.because}")
 
 
 @app.command("exec")
@@ -376,8 +412,3 @@ def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = No
         ],
         "nothing measured yet; nodes report with each heartbeat",
     )
-
-
-def _said(data: dict[str, object]) -> str | None:
-    reason = data.get("reason")
-    return reason if isinstance(reason, str) else None
