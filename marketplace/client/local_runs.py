@@ -28,6 +28,7 @@ _MARKET_ONLY: Final[dict[str, Callable[[JobRequest], object]]] = {
     "labels": lambda r: r.labels,
     "consumer_id": lambda r: r.consumer_id,
     "webhook": lambda r: r.webhook,
+    "checkpoint": lambda r: r.checkpoint_minutes,
     "auto_extend": lambda r: r.auto_extend_s,
     "output_config": lambda r: r.output_format or r.destination or r.credential_id,
     "requirements.min_cuda": lambda r: r.requirements.min_cuda,

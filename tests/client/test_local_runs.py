@@ -29,6 +29,7 @@ BEYOND: dict[str, JobRequest] = {
     "labels": replace(PLAIN, labels={"a": "b"}),
     "consumer_id": replace(PLAIN, consumer_id="c"),
     "webhook": replace(PLAIN, webhook="https://example.org"),
+    "checkpoint": replace(PLAIN, checkpoint_minutes=5),
     "auto_extend": replace(PLAIN, auto_extend_s=60),
     "output_config": replace(PLAIN, output_format="json"),
     "requirements.min_cuda": replace(PLAIN, requirements=Requirements(min_cuda="12.4")),
@@ -44,7 +45,7 @@ def test_what_only_a_market_has_is_refused_by_name(name: str) -> None:
 
 def test_every_field_takes_effect_or_is_refused() -> None:
     """A new field of a request has to be looked at here, too."""
-    attributes = {"auto_extend": "auto_extend_s", "output_config": "output_format"}
+    attributes = {"checkpoint": "checkpoint_minutes", "auto_extend": "auto_extend_s", "output_config": "output_format"}
     refused = {attributes.get(name, name) for name in BEYOND if "." not in name} | {"destination", "credential_id"}
     assert {field.name for field in fields(JobRequest)} == TAKES_EFFECT | refused
 
