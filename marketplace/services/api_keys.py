@@ -107,13 +107,15 @@ class ApiKeyService:
         now = self._clock.now()
         if wanted.expires_at is not None and wanted.expires_at <= now:
             raise Invalid.field("expires_at", DetailCode.OUT_OF_RANGE, "must lie in the future")
-        secret = self._derived(caller.account_id, call.key)
         known = await self._find_made(caller.account_id, call.key)
         if known is not None:
+            secret = self._derived(known.id)
             shown = known.key_hash == key_hash(secret) and now - known.created_at <= SECRET_RETENTION_MS
             return known, secret if shown else None, False
+        key_id = KeyId(self._ids.new("key"))
+        secret = self._derived(key_id)
         key = ApiKey(
-            id=KeyId(self._ids.new("key")),
+            id=key_id,
             account_id=caller.account_id,
             create_key=call.key,
             key_hash=key_hash(secret),
@@ -145,7 +147,7 @@ class ApiKeyService:
             known = await self._find_made(caller.account_id, call.key)
             if known is None:
                 raise
-            return known, secret, False
+            return known, self._derived(known.id), False
         return key, secret, True
 
     async def list_keys(self, account_id: AccountId, *, limit: int, offset: int) -> tuple[Sequence[KeyUse], int]:
@@ -208,9 +210,11 @@ class ApiKeyService:
     async def _find_made(self, account_id: AccountId, create_key: str) -> ApiKey | None:
         return await self._store.lookup(lambda tx: ApiKeys(tx).find_by_create_key(account_id, create_key))
 
-    def _derived(self, account_id: AccountId, create_key: str) -> str:
-        """A secret that only this account, this key of a call and our own secret yield: 256 bits, unguessable."""
-        text = f"api key\n{account_id}\n{create_key}".encode()
+    def _derived(self, key_id: KeyId) -> str:
+        """A secret that only this id and our own secret yield: 256 bits, unguessable. A deleted key's never comes back,
+        for ids aren't given twice: a repeated call would otherwise make the key anew that its owner had ended.
+        """
+        text = f"api key\n{key_id}".encode()
         mac = hmac.new(self._ring.signing_key, text, hashlib.sha256).digest()
         return KEY_PREFIX + base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 

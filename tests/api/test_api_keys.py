@@ -77,6 +77,10 @@ async def test_a_key_is_shown_once_and_acts_within_its_scopes(renter, live_call,
     assert (await renter("DELETE", f"/v1/api-keys/{made['id']}"))[0] == 204
     assert (await live_call("GET", "/v1/jobs", token=secret))[0] == 401
     assert (await renter("GET", "/v1/api-keys"))[1]["total"] == 0
+    # and for good: the call that made it makes another one
+    _, remade, _ = await make(renter, expires_at="2100-01-01T00:00:00Z")
+    assert remade["key"] != secret
+    assert (await live_call("GET", "/v1/jobs", token=secret))[0] == 401
 
 
 async def test_a_key_makes_no_keys_and_ends_no_login(renter, live_call):
