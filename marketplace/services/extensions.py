@@ -42,7 +42,7 @@ from marketplace.services.chain_port import (
     VaultView,
 )
 from marketplace.services.clock import Clock
-from marketplace.services.funding import BlockedBy
+from marketplace.services.funding import REFUSALS, BlockedBy
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.live import Live
 from marketplace.services.principals import AccountPrincipal
@@ -62,13 +62,6 @@ ASSIGNING_MS: Final = 15_000
 """Chosen: an assignment is confirmed within a second or two, or is as good as gone."""
 _TRIES: Final = 3
 _ENDING: Final = frozenset({AllocationState.RELEASING, AllocationState.RELEASED, AllocationState.FAILED})
-_CAPS: Final = {
-    "EscrowCapExceeded": BlockedBy.PER_JOB,
-    "DayCapExceeded": BlockedBy.PER_DAY,
-    "TotalCapExceeded": BlockedBy.TOTAL,
-    "AllowanceExpired": BlockedBy.EXPIRED,
-    "VaultShort": BlockedBy.VAULT_SHORT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +418,7 @@ class ExtensionService:
             "extension refused", action="extensions.extend", allocation=allocation.id,
             error=refused.name or str(refused),
         )  # fmt: skip
-        blocked = _CAPS.get(refused.name or "")
+        blocked = REFUSALS.get(refused.name or "")
         if blocked is not None:
             return self._blocked(allocation, extension, purse, blocked)
         if refused.name == "ExposureExceeded":

@@ -5,6 +5,7 @@ Source: api.md section 1.3, the table of step 4.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from marketplace.domain.allocations import Opener
 from marketplace.domain.nonces import NonceWindow
@@ -25,6 +26,18 @@ class BlockedBy(StrEnum):
     VAULT_SHORT = "vault_short"
     UNASSIGNED = "unassigned"
     """Too many escrows of the wallet wait on the market's rent: further ones the wallet pays for."""
+
+
+REFUSALS: Final = {
+    "EscrowCapExceeded": BlockedBy.PER_JOB,
+    "DayCapExceeded": BlockedBy.PER_DAY,
+    "TotalCapExceeded": BlockedBy.TOTAL,
+    "PriceAboveAllowance": BlockedBy.PRICE,
+    "AllowanceExpired": BlockedBy.EXPIRED,
+    "AllowanceRevoked": BlockedBy.REVOKED,
+    "VaultShort": BlockedBy.VAULT_SHORT,
+}
+"""What the program's refusals mean here: another request of the wallet was quicker than our look at the chain."""
 
 
 def blocked_by(

@@ -42,7 +42,7 @@ from marketplace.services.artifacts import JobArtifacts
 from marketplace.services.bucket_credentials import CredentialService
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
-from marketplace.services.funding import BlockedBy, Funds
+from marketplace.services.funding import REFUSALS, BlockedBy, Funds
 from marketplace.services.idempotency import KeyInUse
 from marketplace.services.inputs import JobInputs
 from marketplace.services.job_orders import Changes, Order, repeat_order
@@ -94,6 +94,10 @@ class Unsigned(Enum):
                 f"the market may not open this escrow by itself ({obstacle.value}); nothing was spent",
                 extra={"blocked_by": obstacle.value},
             )
+
+
+class EscrowRefused(ChainUnavailable):
+    """The chain did not open the escrow; nothing was spent, repeat with the same Idempotency-Key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,9 +407,21 @@ class JobService:
             except UniqueViolation as error:
                 raise IdempotencyKeyReused from error
         crash_point("market.intent_written")
-        if obstacle is None:
+        if obstacle is not None:
+            raise await self._signature_required(caller, key, intent, funds, obstacle)
+        try:
             return await self._opened(intent.id)
-        raise await self._signature_required(caller, key, intent, funds, obstacle)
+        except EscrowRefused:
+            known = self._live.find(intent.id) or intent
+            obstacle = REFUSALS.get(known.error or "")
+            if obstacle is None:
+                raise
+        # Another request of this wallet was quicker; now the wallet's signature pays.
+        funds = await self._funds(known)
+        self._require(funds)
+        unsigned.require(obstacle)
+        known = await self._let_wallet_open(caller, known, funds)
+        raise await self._signature_required(caller, key, known, funds, obstacle)
 
     def _waiting_on_our_rent(self, wallet: str) -> int:
         """At least the wallet's unassigned escrows of ours; exactly so many where they come near what is allowed."""
@@ -540,7 +556,7 @@ class JobService:
                 raise ChainUnavailable
             reached = found
         if reached.state is AllocationState.REQUESTED:
-            raise ChainUnavailable(
+            raise EscrowRefused(
                 f"the escrow was not opened ({reached.error}); nothing was spent, repeat with the same Idempotency-Key"
             )
         return reached

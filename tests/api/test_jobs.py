@@ -134,6 +134,17 @@ async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed,
     assert job["settlement"]["paid"] == "0.000000"
 
 
+async def test_who_comes_too_late_for_the_allowance_is_told_which_cap_is_in_the_way(renter):
+    await renter.deposit("5")
+    _, prepared, _ = await renter("POST", "/v1/allowance", json={**ALLOWANCE, "per_day": "0.15"})
+    await renter.send(prepared)
+    fields = {"region": "na", "max_price_per_hour": "1.2"}
+    answers = await asyncio.gather(*(submit(renter, f"k{n}", **fields) for n in range(3)))
+    assert sorted(status for status, _, _ in answers) == [201, 402, 402]
+    assert {a.get("blocked_by") for status, a, _ in answers if status == 402} == {"per_day"}
+    assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.100000"
+
+
 async def test_without_an_allowance_the_wallet_signs_and_the_landed_escrow_is_the_submission(renter, live_market):
     status, answer, _ = await submit(renter, max_price_per_hour="0.1")
     assert (status, answer["error"], answer["blocked_by"]) == (402, "signature_required", "vault_short")
@@ -177,6 +188,7 @@ async def test_neither_vault_nor_wallet_has_enough(live_call, live_market):
         ({"region": "mars"}, "region", "unknown_region"),
         ({"queue_seconds": 90_000}, "queue_seconds", "out_of_range"),
         ({"labels": {str(n): "x" for n in range(17)}}, "labels", "out_of_range"),
+        ({"labels": {"a:b": "c"}}, "labels", "not_allowed"),
         ({"workdir": "tmp"}, "workdir", "not_allowed"),
     ],
 )

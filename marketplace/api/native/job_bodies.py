@@ -24,6 +24,8 @@ ClassName = Annotated[str, StringConstraints(max_length=64)]
 def _labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > 16:
         raise field_error(DetailCode.OUT_OF_RANGE, "at most 16 labels")
+    if any(":" in name for name in labels):
+        raise field_error(DetailCode.NOT_ALLOWED, "holds a name with a colon; lists are narrowed by name:value")
     return labels
 
 
