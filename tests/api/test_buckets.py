@@ -225,33 +225,29 @@ async def test_outputs_come_into_the_bucket_whole_before_the_job_is_over(allowed
     assert SECRET_KEY not in "".join(capfd.readouterr())
 
 
-@pytest.mark.parametrize(
-    ("fields", "config", "said"),
-    [
-        ({"secret_key": "planted-wrong-key"}, "s3://theirs/x", "403 SignatureDoesNotMatch"),
-        ({"access_key": "planted-nobody"}, "s3://theirs/x", "403 InvalidAccessKeyId"),
-        ({"access_key": PLAIN_KEY}, "s3://not-there/x", "403 AccessDenied"),
-        ({"endpoint": "https://rebinding.test"}, "s3://theirs/x", "an address that is the machine itself"),
-    ],
-)
-async def test_what_a_service_refuses_is_output_delivery_failed_at_once(
-    allowed, node, live_market, server, fields, config, said
-):
-    if "endpoint" in fields:
-        # public when it was kept, this machine now
-        live_market.jobs.courier._outgoing._resolver = Names("127.0.0.1")
-    await keep(allowed, login(server, **fields))
-    files = {"result.txt": b"kept"}
-    job_id, attempt, delivery = await run(
-        allowed, node, live_market, "k", files, output_config={"destination": config, "format": "text"}
+async def test_what_a_service_refuses_is_output_delivery_failed_at_once(allowed, node, live_market, server):
+    cases = (
+        ({"secret_key": "planted-wrong-key"}, "theirs", "403 SignatureDoesNotMatch"),
+        ({"access_key": "planted-nobody"}, "theirs", "403 InvalidAccessKeyId"),
+        ({"access_key": PLAIN_KEY}, "not-there", "403 AccessDenied"),
+        # public when it was kept, this machine when it is asked
+        ({"endpoint": "https://rebinding.test"}, "theirs", "an address that is the machine itself"),
     )
-    answer = await handed_over(delivery)
-    assert (answer["state"], said in answer["detail"]) == ("failed", True), answer
-    await end(attempt, files, Reason.OUTPUT_DELIVERY_FAILED)
-    job = await closed(allowed, job_id)
-    money_is_as_the_table_says(job, Reason.OUTPUT_DELIVERY_FAILED, BILLED_MS)
-    assert (job["delivery"]["state"], job["delivery"]["error"]) == ("failed", answer["detail"])
-    assert (await allowed("GET", f"/v1/jobs/{job_id}/download"))[1] == b"kept", "the local copy"
+    files = {"result.txt": b"kept"}
+    for number, (fields, name, said) in enumerate(cases):
+        if "endpoint" in fields:
+            live_market.jobs.courier._outgoing._resolver = Names("127.0.0.1")
+            await live_market.jobs.courier._outgoing.close()
+        made = await keep(allowed, login(server, name=str(number), **fields))
+        config = {"destination": f"s3://{name}/x", "credential_id": made["id"], "format": "text"}
+        job_id, attempt, delivery = await run(allowed, node, live_market, str(number), files, output_config=config)
+        answer = await handed_over(delivery)
+        assert (answer["state"], said in answer["detail"]) == ("failed", True), answer
+        await end(attempt, files, Reason.OUTPUT_DELIVERY_FAILED)
+        job = await closed(allowed, job_id)
+        money_is_as_the_table_says(job, Reason.OUTPUT_DELIVERY_FAILED, BILLED_MS)
+        assert (job["delivery"]["state"], job["delivery"]["error"]) == ("failed", answer["detail"])
+        assert (await allowed("GET", f"/v1/jobs/{job_id}/download"))[1] == b"kept", "the local copy"
 
 
 class Names:
@@ -293,32 +289,26 @@ async def test_a_redirect_is_not_followed(allowed, node, live_market, server):
         await runner.cleanup()
 
 
-async def test_an_outage_that_lasts_fails_the_delivery_and_the_local_copy_stays(allowed, node, live_market, server):
-    await keep(allowed, login(server))
-    files = {f"part-{n}": b"x" * 100_000 for n in range(4)}
-    config = {"destination": "s3://theirs/outage"}
-    live_market.jobs.courier.patience_ms = 1_000
-    server.stop()
-    try:
-        job_id, attempt, delivery = await run(allowed, node, live_market, "b", files, output_config=config)
-        answer = await handed_over(delivery)
-        assert (answer["state"], "too long" in answer["detail"]) == ("failed", True), answer
-        await end(attempt, files, Reason.OUTPUT_DELIVERY_FAILED)
-        job = await closed(allowed, job_id)
-        money_is_as_the_table_says(job, Reason.OUTPUT_DELIVERY_FAILED, BILLED_MS)
-        assert (await allowed("GET", f"/v1/jobs/{job_id}/download?path=part-0"))[1] == files["part-0"]
-    finally:
-        server.start()
-
-
-async def test_an_outage_is_waited_out_also_by_a_market_that_restarts_meanwhile(
+async def test_an_outage_that_lasts_fails_and_a_shorter_one_is_waited_out_also_by_a_market_that_restarts(
     allowed, node, live_market, settings, server
 ):
     await keep(allowed, login(server))
-    files = {"small": b"s", "large.bin": b"l" * (2 * PART_BYTES + 5)}
-    config = {"destination": "s3://theirs/restarted"}
     server.stop()
     try:
+        # longer than its patience: failed, and kept here
+        files = {f"part-{n}": b"x" * 100_000 for n in range(4)}
+        config = {"destination": "s3://theirs/outage"}
+        patience, live_market.jobs.courier.patience_ms = live_market.jobs.courier.patience_ms, 1_000
+        job_id, attempt, delivery = await run(allowed, node, live_market, "lasts", files, output_config=config)
+        answer = await handed_over(delivery)
+        assert (answer["state"], "too long" in answer["detail"]) == ("failed", True), answer
+        await end(attempt, files, Reason.OUTPUT_DELIVERY_FAILED)
+        money_is_as_the_table_says(await closed(allowed, job_id), Reason.OUTPUT_DELIVERY_FAILED, BILLED_MS)
+        assert (await allowed("GET", f"/v1/jobs/{job_id}/download?path=part-0"))[1] == files["part-0"]
+        # shorter: what was begun goes on by itself, in another process too
+        live_market.jobs.courier.patience_ms = patience
+        files = {"small": b"s", "large.bin": b"l" * (2 * PART_BYTES + 5)}
+        config = {"destination": "s3://theirs/restarted"}
         job_id, attempt, delivery = await run(allowed, node, live_market, "a", files, output_config=config)
         waiting = asyncio.create_task(delivery("POST", "outputs"))
         async with asyncio.timeout(20):

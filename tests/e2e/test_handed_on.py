@@ -86,7 +86,7 @@ def reaching(stack: Stack) -> Iterator[Stack]:
     stack.start_market()
 
 
-@pytest.mark.parametrize("point", ["market.delivery_begun", "market.delivering", "market.delivered"])
+@pytest.mark.parametrize("point", ["market.delivering", "market.delivered"])
 def test_a_market_killed_while_it_delivers_to_a_bucket_delivers_all_of_it(
     reaching: Stack, image_names: dict[str, str], bucket: S3Server, point: str, tmp_path: Path
 ) -> None:
