@@ -257,6 +257,25 @@ class WhoPays(Answer):
     node: str
 
 
+class BucketDelivery(Answer):
+    """How a job's outputs come into its renter's bucket. error: why they don't."""
+
+    state: str
+    credential_id: str
+    files: int
+    bytes: int
+    error: str | None = None
+
+
+class SavedCheckpoint(Answer):
+    """How often a job's state is saved, and when it last was."""
+
+    minutes: int
+    saved_at: str | None = None
+    attempt: int | None = None
+    bytes: int | None = None
+
+
 class Job(Answer):
     """A job as its renter sees it."""
 
@@ -290,6 +309,9 @@ class Job(Answer):
     limit_at: str | None = None
     paused_at: str | None = None
     extends_at: str | None = None
+    output_config: dict[str, object] | None = None
+    delivery: BucketDelivery | None = None
+    checkpoint: SavedCheckpoint | None = None
 
     @property
     def terminal(self) -> bool:

@@ -28,6 +28,8 @@ def show_job(output: Output, job: "Job") -> None:
             ("started", job.started_at),
             ("ended", job.completed_at),
             ("cost", None if job.cost is None else f"{job.cost} {job.currency}"),
+            ("delivered to", _delivery(job)),
+            ("checkpoint", _checkpoint(job)),
             ("waits for", _waits_for(job)),
         ],
     )
@@ -135,6 +137,25 @@ def _compensation(settled: "Settlement") -> str | None:
 
 def _money(amount: str | None, currency: str) -> str | None:
     return None if amount is None else f"{amount} {currency}"
+
+
+def _delivery(job: "Job") -> str | None:
+    """The bucket, and how far its files are."""
+    if job.delivery is None:
+        return None
+    place, found = (job.output_config or {}).get("destination", "a bucket"), job.delivery
+    return f"{place}: {found.state}, {found.files} files, {found.bytes} bytes" + (
+        "" if found.error is None else f"; {found.error}"
+    )
+
+
+def _checkpoint(job: "Job") -> str | None:
+    if job.checkpoint is None:
+        return None
+    found = job.checkpoint
+    if found.saved_at is None:
+        return f"every {found.minutes} min; none yet"
+    return f"every {found.minutes} min; {found.bytes} bytes at {found.saved_at}, of attempt {found.attempt}"
 
 
 def _waits_for(job: "Job") -> str | None:
