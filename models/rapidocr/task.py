@@ -1,18 +1,12 @@
 """A picture in, the text on it out."""
 
-import warnings
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
 from rapidocr_onnxruntime import RapidOCR
 
-from models.contract import Job, Refused, processors
+from models.contract import Job, processors
+from models.rapidocr.pictures import read_picture
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-MAX_PIXELS: Final = 50_000_000
-"""Chosen: 150 MB when it is unpacked, in the 2 GB of the smallest class; a page at 600 dpi has 35 million."""
 _SEARCHED_SIDE: Final = 1_600
 """The longer side of the copy that text is searched on. Measured: without it a line of 640 x 160 pixels is blown up and
 takes 30 times as long."""
@@ -36,27 +30,6 @@ def work(job: Job) -> None:
     job.write_json({"model": "rapidocr", "width": width, "height": height, "text": text, "lines": lines})
     job.write_text(text)
     job.say_progress(100, 100)
-
-
-def read_picture(job: Job) -> npt.NDArray[np.uint8]:
-    """(height, width, 3), blue first for the engine, upright, white where it is transparent. Raises Refused."""
-    try:
-        # a picture that says it is huge is refused by the size in its header, before it is unpacked
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(job.input, formats=FORMATS) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise Refused(f"{picture.width} x {picture.height} pixels are too many; at most {MAX_PIXELS}")
-                upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    except UnidentifiedImageError as error:
-        raise Refused(f"{job.input.name} is no picture; there may be {', '.join(FORMATS)}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Refused(f"{job.input.name} has too many pixels; at most {MAX_PIXELS}") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Refused(f"{job.input.name} can't be read: {error}") from error
-    paper = Image.new("RGBA", upright.size, "white")
-    paper.alpha_composite(upright)
-    return np.ascontiguousarray(np.asarray(paper.convert("RGB"))[:, :, ::-1])
 
 
 def _line(entry: Any) -> dict[str, Any]:
