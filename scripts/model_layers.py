@@ -29,7 +29,7 @@ from scripts.image_push import Layer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LAYOUT = 1
+LAYOUT = 3
 """Goes up when the same inputs are to give other layers."""
 PYTHON = "python3.11"
 DEBIAN = (
@@ -116,11 +116,9 @@ class Layers:
             return folder
         with tempfile.TemporaryDirectory(dir=self._home / "base") as made:
             root = Path(made) / "root"
-            for package, digest in sorted(self._debs.items()):
-                file = self._home / "debs" / f"{digest}.deb"
-                if not file.exists():
-                    self._fetch_deb(package, digest, file)
-                subprocess.run(["dpkg-deb", "-x", file, root], check=True)
+            self._fetch_debs()
+            for digest in sorted(self._debs.values()):
+                subprocess.run(["dpkg-deb", "-x", self._home / "debs" / f"{digest}.deb", root], check=True)
             _prune(root)
             (root / "tmp").mkdir(exist_ok=True)
             (root / "tmp").chmod(0o1777)
@@ -133,13 +131,18 @@ class Layers:
             root.rename(folder)
         return folder
 
-    def _fetch_deb(self, package: str, digest: str, to: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=to.parent) as folder:
-            _run("apt-get", "download", package, cwd=Path(folder))
-            (file,) = Path(folder).iterdir()
-            if _digest_of_file(file) != digest:
-                raise BuildFailed(f"{package} is not what the index says; run apt-get update, then again")
-            file.rename(to)
+    def _fetch_debs(self) -> None:
+        """Those that aren't here yet, in one call: apt reads its whole index for each."""
+        debs = self._home / "debs"
+        missing = {package for package, digest in self._debs.items() if not (debs / f"{digest}.deb").exists()}
+        if not missing:
+            return
+        with tempfile.TemporaryDirectory(dir=debs) as folder:
+            _run("apt-get", "download", *sorted(missing), cwd=Path(folder))
+            for file in Path(folder).iterdir():
+                file.rename(debs / f"{_digest_of_file(file)}.deb")
+        if wrong := [package for package in missing if not (debs / f"{self._debs[package]}.deb").exists()]:
+            raise BuildFailed(f"{', '.join(wrong)} is not what the index says; run apt-get update, then again")
 
     # wheels
 
@@ -289,11 +292,13 @@ def _compile(base: Path, root: Path, folder: Path) -> None:
     triplet = loader.parent.name
     libraries = f"{base}/lib/{triplet}:{base}/usr/lib/{triplet}"
     words = [
-        loader, "--library-path", libraries, base / "usr/bin/python3.11", "-E", "-s", "-m", "compileall", "-q",
+        loader, "--library-path", libraries, base / "usr/bin/python3.11", "-s", "-B", "-m", "compileall", "-q", "-f",
         "--invalidation-mode", "unchecked-hash", "-s", root, "-p", "/", root / folder,
     ]  # fmt: skip
     # a package may hold a file for another Python, which does not compile; it isn't imported either
-    done = subprocess.run(words, env={"PYTHONHOME": f"{base}/usr", "LANG": "C.UTF-8"}, check=False, capture_output=True)
+    # with a seed, for the order of a set in byte code would be another each time
+    environment = {"PYTHONHOME": f"{base}/usr", "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"}
+    done = subprocess.run(words, env=environment, check=False, capture_output=True)
     if not any(root.joinpath(folder).rglob("*.pyc")) and any(root.joinpath(folder).rglob("*.py")):
         raise BuildFailed(f"the image's Python does not run here: {done.stderr.decode(errors='replace')}")
 

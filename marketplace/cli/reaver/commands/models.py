@@ -59,6 +59,7 @@ def get_model(
     if as_json:
         output.json(found.model_dump(by_alias=True))
         return
+    takes = found.input_schema.get("description")
     output.fields(
         f"Model {found.name}",
         [
@@ -67,6 +68,7 @@ def get_model(
             ("class", found.default_gpu),
             ("least VRAM", f"{found.min_vram_gb} GB"),
             ("time", f"{found.estimated_time_seconds} s expected, {found.default_timeout_seconds} s at most"),
+            ("input", None if takes is None else str(takes)),
             ("results", ", ".join(found.formats) or None),
         ],
     )
