@@ -142,7 +142,9 @@ class GroupService:
                 raise IdempotencyKeyReused
             return known, False
         for position, own in enumerate(wanted.inputs or (None,)):
-            self._read(wanted.job, own, Place(position, wanted.count), wanted.secrets)
+            order = self._read(wanted.job, own, Place(position, wanted.count), wanted.secrets)
+            if position == 0:  # all go to the same place
+                await self._jobs.choose_destination(caller.account_id, order)
         group = Group(
             id=GroupId(self._ids.new("grp")),
             account_id=caller.account_id,

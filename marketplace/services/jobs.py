@@ -39,7 +39,7 @@ from marketplace.errors import (
 from marketplace.protocol.terms import JobSpec, canonical_json, terms_hash
 from marketplace.services.api_keys import KeyBudget
 from marketplace.services.artifacts import JobArtifacts
-from marketplace.services.bucket_credentials import CredentialService
+from marketplace.services.bucket_credentials import CredentialService, Destination
 from marketplace.services.chain_port import ChainPort, OpenEscrow
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.funding import REFUSALS, BlockedBy, Funds
@@ -209,10 +209,7 @@ class JobService:
             self._webhooks.check_url(order.webhook, "webhook")
         await self._inputs.accept(caller.account_id, order)
         await self._artifacts.accept(caller.account_id, order)
-        named = order.output.credential_id
-        destination = await self._credentials.choose(
-            caller.account_id, order.output.place, None if named is None else CredentialId(named)
-        )
+        destination = await self.choose_destination(caller.account_id, order)
         auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
         draft = await self._draft(caller, key, order, terms, auth_id)
 
@@ -245,6 +242,13 @@ class JobService:
         if most < MAX_LIVE:
             return most
         return await self._store.lookup(lambda tx: Allocations(tx).count_unfinished(caller.account_id))
+
+    async def choose_destination(self, account_id: AccountId, order: Order) -> Destination | None:
+        """The bucket that outputs go to, and by which login; None for none. Raises Invalid."""
+        named = order.output.credential_id
+        return await self._credentials.choose(
+            account_id, order.output.place, None if named is None else CredentialId(named)
+        )
 
     async def retry(self, caller: AccountPrincipal, key: KeyInUse, job_id: JobId, changes: Changes) -> Allocation:
         """A new job that does once more what an ended one did, with an escrow of its own; as `submit`.

@@ -184,6 +184,8 @@ async def test_a_login_is_kept_sealed_shown_without_its_secret_and_guarded(live_
     status, answer, _ = await live_call("POST", "/v1/jobs", token=stranger, json=body)
     assert (status, answer["details"][0]["code"]) == (422, "required")
     assert "/v1/credentials" in answer["message"]
+    status, answer, _ = await live_call("POST", "/v1/groups", token=stranger, json={"job": body, "count": 2})
+    assert (status, answer["details"][0]["code"]) == (422, "required"), "before any member is opened"
     await live_call("POST", "/v1/credentials", token=stranger, json=login(server, name="a"))
     await live_call("POST", "/v1/credentials", token=stranger, json=login(server, name="b"))
     status, answer, _ = await live_call("POST", "/v1/jobs", token=stranger, json=body)
