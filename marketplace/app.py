@@ -222,6 +222,7 @@ class Market:
                 webhooks=webhooks.service,
                 storage=storage,
                 keeper=keeper,
+                metrics=metrics,
                 chain_kind=chain_kind,
             ),
             webhooks=webhooks,

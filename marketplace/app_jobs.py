@@ -48,6 +48,7 @@ from marketplace.chain.sender import Sender
 from marketplace.chain.watcher import Watcher
 from marketplace.domain.destinations import Reach
 from marketplace.domain.ids import NodeId
+from marketplace.metrics import Metrics
 from marketplace.objects.storage import ObjectStorage
 from marketplace.outgoing import Outgoing
 from marketplace.protocol.control import Capabilities
@@ -158,6 +159,7 @@ class JobMarket:
         keeper: SecretKeeper,
         feed: Feed,
         webhooks: WebhookService,
+        metrics: Metrics,
         chain_kind: type[SolanaChain] = SolanaChain,
     ) -> "JobMarket":
         """Everything, constructed and not yet started. chain_kind: a stand-in, for benches."""
@@ -218,7 +220,16 @@ class JobMarket:
         guarded = Outgoing(buckets, connections=8 * AT_ONCE, connections_per_host=8)
         artifacts = JobArtifacts(store, storage, live, clock)
         checkpoints = JobCheckpoints(store, storage, live, clock, ids)
-        courier = BucketCourier(store, storage, live, outputs, credentials, guarded, clock)
+        courier = BucketCourier(
+            store,
+            storage,
+            live,
+            outputs,
+            credentials,
+            guarded,
+            clock,
+            count=lambda outcome: metrics.bucket_deliveries.labels(outcome).inc(),
+        )
         jobs = JobService(
             store, chain, live, scheduler, quotes, transactions, secrets, inputs, webhooks, credentials, artifacts,
             clock, ids, currency,

@@ -40,6 +40,12 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self.bucket_deliveries = Counter(
+            "reaver_bucket_deliveries",
+            "Deliveries into renters' buckets that ended, by outcome: delivered or failed.",
+            ("outcome",),
+            registry=self.registry,
+        )
 
     def exposition(self) -> tuple[bytes, str]:
         """The page for a scraper, and its content type."""

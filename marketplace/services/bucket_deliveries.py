@@ -81,8 +81,11 @@ class BucketCourier:
         outgoing: Outgoing,
         clock: Clock,
         *,
+        count: Callable[[str], None],
         patience_ms: int = PATIENCE_MS,
     ) -> None:
+        """count: told how each ended."""
+        self._count = count
         self.patience_ms = patience_ms
         self._store = store
         self._storage = storage
@@ -200,6 +203,7 @@ class BucketCourier:
                 BucketDeliveries(tx).forget_files(delivery.allocation_id)
 
         await self._store.write(write)
+        self._count(over.state.value)
         _log.info(
             "outputs delivered" if error is None else "outputs not delivered", action="buckets.deliver",
             allocation=delivery.allocation_id, files=delivery.files, bytes=delivery.size, error=error,

@@ -225,6 +225,7 @@ async def test_outputs_come_into_the_bucket_whole_before_the_job_is_over(allowed
     assert (await allowed("GET", f"/v1/jobs/{job_id}/download?path=empty"))[0] == 200
     assert (await allowed("DELETE", f"/v1/credentials/{made['id']}"))[0] == 204
     assert SECRET_KEY not in "".join(capfd.readouterr())
+    assert 'reaver_bucket_deliveries_total{outcome="delivered"} 1.0' in live_market.metrics.exposition()[0].decode()
 
 
 async def test_what_a_service_refuses_is_output_delivery_failed_at_once(allowed, node, live_market, server):
