@@ -18,7 +18,7 @@ person who reads the answer: what happened, what it means for the money, what to
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, Final
 
@@ -220,6 +220,10 @@ class Invalid(RequestError):
         text = f"{first.field}: {first.message}" + (f" (and {more} more)" if more else "")
         told = text if "; nothing was " in text else f"{text}; nothing was created or spent"
         return cls(told, details=tuple(details[:MAX_DETAILS]))
+
+    def within(self, part: str) -> "Invalid":
+        """The same about fields of a part of the request."""
+        return Invalid.of([replace(detail, field=f"{part}.{detail.field}") for detail in self.details])
 
 
 class Unauthenticated(RequestError):

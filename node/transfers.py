@@ -325,9 +325,22 @@ async def fetch_url(outgoing: Outgoing, wanted: JobInput, folder: Path) -> str:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             # Its text may hold the whole URL, and that a signature: it is nobody's but the renter's.
             if left == 0:
-                raise InputUnavailable(f"the input's host broke off: {type(error).__name__}") from error
+                raise InputUnavailable(_what_broke(error)) from error
         await asyncio.sleep(_RETRY_S)
     raise AssertionError("the last try answers or raises")
+
+
+def _what_broke(error: Exception) -> str:
+    """In the words of who gave the URL."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the input's host has no address; is its name right?"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "the input's host shows no certificate of its name that can be trusted"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "the input's host can't be reached"
+    if isinstance(error, TimeoutError):
+        return "the input's host fell silent"
+    return "the input's host broke off in the middle"
 
 
 def _output(entry: object) -> OutputFile:

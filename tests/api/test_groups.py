@@ -146,8 +146,8 @@ async def test_without_leave_nothing_is_asked_of_the_wallet_and_the_group_says_w
     for more, field in (
         ({"count": 0}, "count"), ({"count": 1001}, "count"), ({"inputs": ["a"]}, "inputs"),
         ({"count": None}, "inputs"), ({"count": None, "inputs": []}, "inputs"),
-        ({"after": ["job_1111111111111111111111"]}, "after.0"), ({"job": {**JOB, "gpu": "z9"}}, "gpu"),
-        ({"job": {**JOB, "secrets": {"REAVER_A": "b"}}}, "secrets"), ({"job": {**JOB, "quote": "x"}}, "job.quote"),
+        ({"after": ["job_1111111111111111111111"]}, "after.0"), ({"job": {**JOB, "gpu": "z9"}}, "job.gpu"),
+        ({"job": {**JOB, "secrets": {"REAVER_A": "b"}}}, "job.secrets"), ({"job": {**JOB, "quote": "x"}}, "job.quote"),
     ):  # fmt: skip
         status, answer, _ = await order(renter, f"w{field}{more}"[:40].replace(" ", ""), **more)
         assert (status, answer["error"]) == (422, "validation_error"), (more, answer)

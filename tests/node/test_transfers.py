@@ -221,6 +221,7 @@ async def test_a_signed_url_is_in_no_log_and_no_report(
         assert reason(seen) is Reason.INPUT_UNAVAILABLE
         assert seen.exited is not None
         assert "planted" not in (seen.exited.detail or "")
+    assert seen.exited.detail == "the input's host can't be reached"
     assert "planted" not in "".join(capfd.readouterr())
 
 

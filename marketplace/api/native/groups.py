@@ -118,7 +118,10 @@ def member_order(
     """One member's order: the group's job and secrets with its own input, told its place. Raises Invalid."""
     body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
     fields = replace(JobRequest.model_validate_json(orjson.dumps(body)).fields(), secrets=secrets)
-    order = read_order(complete(fields, models), decimals=decimals, image_needed=True)
+    try:
+        order = read_order(complete(fields, models), decimals=decimals, image_needed=True)
+    except Invalid as wrong:
+        raise (wrong.within("job") if own is None else wrong) from wrong
     return order.with_env({"REAVER_GROUP_POSITION": str(place.position), "REAVER_GROUP_COUNT": str(place.count)})
 
 

@@ -123,6 +123,7 @@ def test_a_job_without_an_exit_code_of_its_own(market: FakeMarket, reaver: Reave
 
 def test_jobs_alone_lists_them(market: FakeMarket, reaver: Reaver) -> None:
     assert "no jobs yet" in reaver("jobs").stderr
+    assert "no job is like that" in reaver("jobs", "--gpu", "a100").stderr
     market.allowance = True
     job = _submitted(reaver)
     lines = reaver("jobs").stdout.splitlines()

@@ -73,7 +73,12 @@ def list_jobs(
     if as_json:
         output.json(found.model_dump(by_alias=True))
         return
-    show_jobs(output, found.jobs)
+    if wanted != JobFilter():
+        show_jobs(output, found.jobs, "no job is like that; `reaver jobs` lists all of them")
+    elif found.total:
+        show_jobs(output, found.jobs, f"there are only {found.total}")
+    else:
+        show_jobs(output, found.jobs)
     if found.has_more:
         output.note(f"{len(found.jobs)} of {found.total}; more with --offset {(offset or 0) + len(found.jobs)}")
 
