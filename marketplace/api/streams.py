@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -49,6 +49,18 @@ Upcoming = ServerEvent | Sequence[ServerEvent]
 """What a stream sends next: one event, or some that are ready together and are written together."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How events are written. keep_alive: what is sent while there are none; nothing where a form has no comments."""
+
+    content_type: str
+    encode: Callable[[ServerEvent], bytes]
+    keep_alive: bytes = b""
+
+
+SERVER_SENT: Final = StreamForm("text/event-stream; charset=utf-8", ServerEvent.encode, b": keep-alive\n\n")
+
+
 class Streams:
     """Open event streams: counted per principal, ended together when the process stops."""
 
@@ -59,8 +71,10 @@ class Streams:
         self._open: Tally[str] = Tally()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def serve(self, call: Call, events: AsyncIterator[Upcoming]) -> web.StreamResponse:
-        """Send `events` until they end, the client leaves or the process stops.
+    async def serve(
+        self, call: Call, events: AsyncIterator[Upcoming], form: StreamForm = SERVER_SENT
+    ) -> web.StreamResponse:
+        """Send `events` until they end, the client leaves or the process stops. form: how they are written.
 
         Raises QuotaExceeded, before anything is sent, when this caller has too many streams open. What `events`
         raises before its first event is still answered as an error; later it can only end the stream.
@@ -72,9 +86,7 @@ class Streams:
                 extra={"quota": "streams", "limit": self._per_principal},
                 retry_after_s=1,
             )
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": form.content_type, "X-Accel-Buffering": "no"})
         if call.head:
             await response.prepare(call.http)
             return response
@@ -84,7 +96,7 @@ class Streams:
         if task is not None:
             self._tasks.add(task)
         try:
-            await self._send(call, response, events)
+            await self._send(call, response, events, form)
         finally:
             if task is not None:
                 self._tasks.discard(task)
@@ -99,7 +111,9 @@ class Streams:
         for task in tuple(self._tasks):
             task.cancel()
 
-    async def _send(self, call: Call, response: web.StreamResponse, events: AsyncIterator[Upcoming]) -> None:
+    async def _send(
+        self, call: Call, response: web.StreamResponse, events: AsyncIterator[Upcoming], form: StreamForm
+    ) -> None:
         upcoming = asyncio.ensure_future(_next(events))
         try:
             while True:
@@ -109,11 +123,12 @@ class Streams:
                 await self._begin(call, response)
                 if event is not None:
                     upcoming = asyncio.ensure_future(_next(events))
-                    await response.write(_encoded(event))
+                    if written := _encoded(event, form):
+                        await response.write(written)
                 elif done:
                     break
-                else:
-                    await response.write(b": keep-alive\n\n")
+                elif form.keep_alive:
+                    await response.write(form.keep_alive)
             await response.write_eof()
         except ConnectionResetError:
             return
@@ -130,10 +145,10 @@ class Streams:
             await response.prepare(call.http)
 
 
-def _encoded(upcoming: Upcoming) -> bytes:
+def _encoded(upcoming: Upcoming, form: StreamForm) -> bytes:
     if isinstance(upcoming, ServerEvent):
-        return upcoming.encode()
-    return b"".join(event.encode() for event in upcoming)
+        return form.encode(upcoming)
+    return b"".join(form.encode(event) for event in upcoming)
 
 
 async def _next(events: AsyncIterator[Upcoming]) -> Upcoming | None:

@@ -56,6 +56,20 @@ async def test_a_part_of_a_log_is_read(allowed, job):
             assert await events(allowed, f"{job}{query}{joint}follow=1") == [*(f"1.{n}" for n in seqs), "end"], query
 
 
+@pytest.mark.parametrize("form", ["text/plain", "application/x-ndjson"])
+async def test_a_followed_log_is_written_as_it_was_asked_for(allowed, job, form):
+    async def read(query, accept):
+        headers = {"Authorization": f"Bearer {allowed.token}", "Accept": accept}
+        async with allowed.call.session.get(allowed.call.base + job + query, headers=headers) as response:
+            return response.content_type, await response.text()
+
+    for query in ("?stream=stdout", "?tail=3"):
+        whole = await read(query, form)
+        assert whole[1]
+        assert await read(f"{query}&follow=1", form) == whole == (form, whole[1])
+    assert (await read("?follow=1&tail=1", "*/*"))[0] == "text/event-stream"
+
+
 async def test_a_stream_resumes_where_it_broke(allowed, job):
     """Whatever it was opened with, and not again once it has ended."""
     for query in ("?follow=1", "?follow=1&tail=1", "?follow=1&since=1.5"):

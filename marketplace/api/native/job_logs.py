@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from marketplace.api.fields import Flag, InstantText, JobIdPath, QueryModel
 from marketplace.api.routes import Call, Route, reading
-from marketplace.api.streams import ServerEvent, Streams, Upcoming
+from marketplace.api.streams import SERVER_SENT, ServerEvent, StreamForm, Streams, Upcoming
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import JobId
 from marketplace.domain.instants import instant_text
@@ -67,7 +67,7 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
         else:
             start, tail = _since(query.since), query.tail
         if query.follow or call.accepts("text/event-stream"):
-            return await streams.serve(call, _follow(jobs, logs, allocation, query, start, tail))
+            return await streams.serve(call, _follow(jobs, logs, allocation, query, start, tail), _form(call))
         lines = await logs.read(
             allocation.id,
             attempt=query.attempt,
@@ -88,6 +88,15 @@ def log_routes(jobs: JobService, logs: JobLogs, streams: Streams) -> list[Route]
             produces=("text/plain", "application/x-ndjson", "text/event-stream"),
         ),
     ]  # fmt: skip
+
+
+def _form(call: Call) -> StreamForm:
+    """What a follower wants to read: events unless it names another type."""
+    if call.accepts("text/event-stream"):
+        return SERVER_SENT
+    if call.accepts(_JSON_LINES.content_type):
+        return _JSON_LINES
+    return _TEXT if call.accepts("text/plain") else SERVER_SENT
 
 
 async def _follow(
@@ -161,3 +170,15 @@ def _line(line: StoredLine) -> dict[str, object]:
 
 def _event(line: StoredLine) -> ServerEvent:
     return ServerEvent(f"{line.attempt}.{line.seq}", "log", _line(line))
+
+
+def _json_line(event: ServerEvent) -> bytes:
+    return b"" if event.event != "log" else orjson.dumps(event.data) + b"\n"
+
+
+def _text_line(event: ServerEvent) -> bytes:
+    return b"" if event.event != "log" else event.data["line"].encode() + b"\n"
+
+
+_JSON_LINES: Final = StreamForm("application/x-ndjson", _json_line)
+_TEXT: Final = StreamForm("text/plain; charset=utf-8", _text_line)
