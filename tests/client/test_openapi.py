@@ -205,6 +205,8 @@ DIRECT: list[Called] = [
     ("GET", "/v1/jobs/job_1/download", {"path"}, None, None),
     ("GET", "/v1/jobs/job_1/logs", {"follow"}, None, None),
     ("GET", "/v1/jobs/job_1/exec", set(), None, None),
+    ("GET", "/v1/events", {"after", "types", "resource"}, None, None),
+    ("GET", "/v1/jobs/job_1/events", {"after"}, None, None),
 ]  # fmt: skip
 
 

@@ -1,7 +1,11 @@
 """Jobs of a renter on real processes: how they end, and who is paid what."""
 
 import json
+import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +14,7 @@ from scripts.local_stack import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
 LIMIT_S = 10
+README = Path(__file__).parents[2] / "README.md"
 TERMINAL = ("completed", "failed", "cancelled", "timed_out", "expired")
 
 
@@ -168,3 +173,19 @@ def test_a_job_waits_for_a_node_and_can_be_cancelled_for_free(stack, image_names
         for name in names:
             stack.command("reaver-node", "undrain", "--config", str(stack.nodes[name].config))
             stack.wait_until("the node to take work", lambda n=name: stack.node_is_available(stack.nodes[n].id))
+
+
+def test_the_readmes_example_runs_and_pays(stack, image_names):
+    """As it stands there, but for the image: from nowhere but this machine's registry can one be pulled."""
+    example = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    assert example.count('"alpine"') == 1
+    program = example.replace('"alpine"', repr(image_names["busybox"]))
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=stack.environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    status, cost, currency = done.stdout.split()
+    assert (status, currency) == ("completed", "USDC")
+    job = stack.job(stack.reaver("jobs", "--limit", "1")["jobs"][0]["id"])
+    assert (job["settlement"]["paid"], job["image"]) == (cost, image_names["busybox"])
+    ended(stack, job["id"])

@@ -34,9 +34,13 @@ def job_id(stack: Stack, image_names: dict[str, str]) -> Iterator[str]:
     stack.wait_settled(job)
 
 
+def environment(stack: Stack) -> dict[str, str]:
+    return {**os.environ, **stack.folders(), **stack.environment}
+
+
 def beside(stack: Stack, job: str, *command: str, given: bytes | None = b"") -> tuple[int, bytes, bytes]:
     done = subprocess.run(
-        [REAVER, "jobs", "exec", job, "--", *command], env=stack.environment, input=given, capture_output=True,
+        [REAVER, "jobs", "exec", job, "--", *command], env=environment(stack), input=given, capture_output=True,
         timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
@@ -48,12 +52,12 @@ def test_in_a_pipe_all_of_it_passes_unchanged(stack: Stack, job_id: str) -> None
     assert (code, out, err) == (7, data, b"oops\n")
     # It ends by itself though nobody ends its input.
     with subprocess.Popen(
-        [REAVER, "jobs", "exec", job_id, "--", "true"], env=stack.environment, stdin=subprocess.PIPE
+        [REAVER, "jobs", "exec", job_id, "--", "true"], env=environment(stack), stdin=subprocess.PIPE
     ) as process:
         assert process.wait(60) == 0
     # Whoever reads no more ends it without noise.
     words = f"{REAVER} jobs exec {job_id} -- yes | head -1"
-    done = subprocess.run(["sh", "-c", words], env=stack.environment, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", words], env=environment(stack), capture_output=True, timeout=60, check=False)
     assert done.stdout == b"y\n"
     assert b"error" not in done.stderr
 
@@ -70,7 +74,7 @@ def test_what_can_not_be_entered_says_why(stack: Stack, job_id: str) -> None:
         code, _, err = beside(stack, ended[0]["id"], "true")
         assert (code, b"beside a running job only" in err) == (Exit.REFUSED, True), err
     done = subprocess.run(
-        [REAVER, "jobs", "exec", job_id, "-t", "--", "true"], env=stack.environment, stdin=subprocess.DEVNULL,
+        [REAVER, "jobs", "exec", job_id, "-t", "--", "true"], env=environment(stack), stdin=subprocess.DEVNULL,
         capture_output=True, check=False,
     )  # fmt: skip
     assert (done.returncode, b"no terminal" in done.stderr) == (Exit.USAGE, True)
@@ -84,7 +88,7 @@ class Screen:
         self.resize(40, 100, None)
         self.before = termios.tcgetattr(there)
         self.process = subprocess.Popen(
-            [REAVER, *words], env=stack.environment, stdin=there, stdout=there, stderr=there, start_new_session=True
+            [REAVER, *words], env=environment(stack), stdin=there, stdout=there, stderr=there, start_new_session=True
         )
         self.there = there
         self.seen = b""
@@ -162,7 +166,7 @@ def test_top_shows_what_running_jobs_use(stack: Stack, job_id: str) -> None:
     assert found["name"] == "entered"
     assert found["used"]["memory_bytes"] > 0
     plain = subprocess.run(
-        [REAVER, "jobs", "top"], env=stack.environment, capture_output=True, text=True, timeout=60, check=True
+        [REAVER, "jobs", "top"], env=environment(stack), capture_output=True, text=True, timeout=60, check=True
     )
     assert plain.stdout.splitlines()[0].split()[:3] == ["job", "cores", "memory"]
     assert job_id in plain.stdout
