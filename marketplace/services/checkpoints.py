@@ -1,17 +1,20 @@
 """Checkpoints of jobs: taken in while an attempt runs, given to the next one, forgotten with the job's outputs.
 
 The row names one whole checkpoint, or none: bytes are read to their end before it is switched, so that one that breaks
-off, or isn't one, leaves the one before it in place. A job that repeats another begins with that one's.
+off, or isn't one, leaves the one before it in place. A job that repeats one which did not complete begins with that one's.
 """
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 
 from marketplace.domain.allocations import Allocation, AttemptPhase, allocation_of
 from marketplace.domain.ids import AllocationId
+from marketplace.domain.lifecycle import JobStatus
 from marketplace.errors import DetailCode, Invalid, NotFound, StaleLease, TooLarge
 from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.checkpoints import OVERHEAD_BYTES, Entry, MalformedCheckpoint, read_checkpoint
@@ -19,6 +22,7 @@ from marketplace.protocol.terms import JobSpec
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.live import Live
 from marketplace.services.outputs import ORPHAN_MS, RETENTION_MS, Lease
+from marketplace.store.allocations import Allocations
 from marketplace.store.checkpoints import Checkpoint, Checkpoints
 from marketplace.store.engine import Store, Transaction
 
@@ -49,10 +53,18 @@ class JobCheckpoints:
         self._live = live
         self._clock = clock
         self._ids = ids
+        self._taking: WeakValueDictionary[AllocationId, asyncio.Lock] = WeakValueDictionary()
         self._swept_ms: int | None = None
 
     async def take(self, lease: Lease, chunks: AsyncIterable[bytes]) -> Checkpoint:
         """Take one in place of the one before. Raises StaleLease, Invalid, TooLarge, ObjectsUnavailable."""
+        lock = self._taking.get(lease.allocation_id) or asyncio.Lock()
+        self._taking[lease.allocation_id] = lock
+        # One at a time: whoever sends many at once fills no more disk than who sends one.
+        async with lock:
+            return await self._take(lease, chunks)
+
+    async def _take(self, lease: Lease, chunks: AsyncIterable[bytes]) -> Checkpoint:
         allocation = self._holder(lease, (AttemptPhase.READY, AttemptPhase.UPLOADING))
         spec = JobSpec.model_validate_json(allocation.spec)
         if spec.checkpoint_minutes is None:
@@ -143,7 +155,10 @@ def _latest(tx: Transaction, allocation: Allocation) -> Checkpoint | None:
     own = Checkpoints(tx).find(allocation.id)
     if own is not None or allocation.retry_of is None:
         return own
-    return Checkpoints(tx).find(allocation_of(allocation.retry_of))
+    first = Allocations(tx).find(allocation_of(allocation.retry_of))
+    if first is None or first.status is JobStatus.COMPLETED:
+        return None  # what is done is done anew, from its beginning
+    return Checkpoints(tx).find(first.id)
 
 
 async def _checked(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

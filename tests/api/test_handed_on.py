@@ -97,6 +97,16 @@ async def test_a_job_that_is_repeated_goes_on_from_the_checkpoint_of_the_first(
         while (await reading("GET", "checkpoint"))[0] != 200:  # noqa: ASYNC110 - what a probe does
             await asyncio.sleep(0.1)
     assert (await reading("GET", "checkpoint"))[1] == checkpoint()
+    # what completed is done anew from its beginning
+    await following.ready(live_market.jobs.chain.now())
+    assert (await reading("PUT", "checkpoint", data=checkpoint(data=b"later")))[0] == 200
+    await end(following)
+    await until(allowed, again["id"], "completed")
+    (_, third, _), anew = await asyncio.gather(
+        allowed("POST", f"/v1/jobs/{again['id']}/retry", headers={"Idempotency-Key": "anew"}), node.take()
+    )
+    await until(allowed, third["id"], "assigned")
+    assert (await Delivery(live_call, node, anew, delivery.token)("GET", "checkpoint"))[0] == 404
 
 
 async def test_checkpoints_have_their_limits(run, allowed, live_market, monkeypatch):
