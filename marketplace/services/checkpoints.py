@@ -1,7 +1,7 @@
 """Checkpoints of jobs: taken in while an attempt runs, given to the next one, forgotten with the job's outputs.
 
 The row names one whole checkpoint, or none: bytes are read to their end before it is switched, so that one that breaks
-off, or isn't one, leaves the one before it in place. A job that repeats one which did not complete begins with that one's.
+off, or isn't one, leaves the one before it in place. A job that repeats one which did not complete begins with that.
 """
 
 import asyncio
