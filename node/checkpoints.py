@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,7 @@ async def pack(folder: Path) -> AsyncIterator[bytes]:
     """The folder as a checkpoint. Raises CheckpointChanged, TooMuch."""
     top = await asyncio.to_thread(os.open, folder, _FOLDER)
     try:
-        entries = await asyncio.to_thread(lambda: list(_walk(top, "", 1)))
+        entries = await asyncio.to_thread(lambda: list(islice(_walk(top, "", 1), MAX_ENTRIES + 1)))
         if len(entries) > MAX_ENTRIES:
             raise TooMuch(f"/checkpoint holds more than {MAX_ENTRIES} files and folders")
         yield opening()
@@ -108,11 +109,12 @@ class _Unpacking:
     def finish(self) -> None:
         """What has to wait until everything is written: links, and what folders forbid."""
         self._end_file()
-        for entry in self._links:
-            place = self._path(entry)
-            place.symlink_to(entry.to)
-            with contextlib.suppress(PermissionError):
-                os.chown(place, entry.owner, entry.group, follow_symlinks=False)
+        top = os.open(self._folder, _FOLDER)
+        try:
+            for entry in self._links:
+                _link(top, entry)
+        finally:
+            os.close(top)
         for entry in reversed(self._folders):
             _own(self._path(entry), entry)
 
@@ -128,7 +130,7 @@ class _Unpacking:
         self.close()
 
     def _path(self, entry: Entry) -> Path:
-        """Nothing was in the folder before and no link is made until the end, so no part of it leads elsewhere."""
+        """Of a file or folder: nothing was here before and links come at the end, so no part of it leads elsewhere."""
         return self._folder.joinpath(*entry.path.split("/"))
 
 
@@ -157,7 +159,8 @@ def is_empty(folder: Path) -> bool:
 def _walk(folder: int, above: str, depth: int) -> Iterator[tuple[Entry, os.stat_result]]:
     """Entries of an open folder and of those in it, each folder before what is in it. What vanishes is left out."""
     with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
+        # Names cost a job next to nothing: of more than may travel no more are held than show it.
+        listed = sorted(islice(entries, MAX_ENTRIES + 1), key=lambda entry: entry.name)
     for found in listed:
         path = above + found.name
         if not is_output_path(path):
@@ -202,13 +205,28 @@ async def _content(top: int, entry: Entry, seen: os.stat_result) -> AsyncIterato
         os.close(descriptor)
 
 
-def _open(top: int, path: str) -> int:
+def _link(top: int, entry: Entry) -> None:
+    """A link that was made before it may stand in its path: none is followed. Raises NotADirectoryError then."""
+    with _above(top, entry.path) as (here, name):
+        os.symlink(entry.to, name, dir_fd=here)
+        with contextlib.suppress(PermissionError):
+            os.chown(name, entry.owner, entry.group, dir_fd=here, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _above(top: int, path: str) -> Iterator[tuple[int, str]]:
+    """The open folder that a path below `top` ends in, reached by no link, and the name there. Raises OSError."""
     *folders, name = path.split("/")
     with contextlib.ExitStack() as stack:
         here = top
         for each in folders:
             here = os.open(each, _FOLDER, dir_fd=here)
             stack.callback(os.close, here)
+        yield here, name
+
+
+def _open(top: int, path: str) -> int:
+    with _above(top, path) as (here, name):
         descriptor = os.open(name, _FILE, dir_fd=here)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

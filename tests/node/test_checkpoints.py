@@ -8,8 +8,8 @@ import pytest
 
 from marketplace.protocol.checkpoints import Entry, EntryKind, MalformedCheckpoint, closing, header, opening
 from node import attempt as attempts
-from node import transfers
-from node.checkpoints import CheckpointChanged, is_empty, pack, unpack
+from node import checkpoints, transfers
+from node.checkpoints import CheckpointChanged, TooMuch, is_empty, pack, unpack
 from node.runtime.fake import FakeProgram
 from tests.node.conftest import Node
 from tests.node.scripted_market import ScriptedMarket, spec
@@ -95,6 +95,9 @@ ODD = '{"kind":"%s","path":"%s","mode":%s,"owner":0,"group":0,"size":%s,"to":"%s
         # a link is not written through, wherever it stands
         (header(Entry(EntryKind.LINK, "a", to="..")), header(Entry(EntryKind.FILE, "a/escaped"))),
         (header(Entry(EntryKind.FOLDER, "a")), header(Entry(EntryKind.LINK, "a", to="/"))),
+        # nor is one made through another
+        (header(Entry(EntryKind.LINK, "a", to="..")), header(Entry(EntryKind.LINK, "a/escaped", to="/"))),
+        (header(Entry(EntryKind.LINK, "a/escaped", to="/")), header(Entry(EntryKind.LINK, "a", to=".."))),
     ],
 )
 async def test_what_would_lead_out_or_is_none_is_refused(entries: tuple[bytes, ...], tmp_path: Path) -> None:
@@ -109,6 +112,18 @@ async def test_what_would_lead_out_or_is_none_is_refused(entries: tuple[bytes, .
 async def test_entries_are_counted(tmp_path: Path) -> None:
     with pytest.raises(MalformedCheckpoint):
         await unpack(pieces(framed(count=1)), tmp_path)
+
+
+async def test_of_more_names_than_may_travel_no_more_are_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "MAX_ENTRIES", 5)
+    held: list[object] = []
+    is_output_path = checkpoints.is_output_path
+    monkeypatch.setattr(checkpoints, "is_output_path", lambda path: held.append(path) or is_output_path(path))
+    for number in range(50):
+        (folder / f"more{number}").touch()
+    with pytest.raises(TooMuch):
+        await packed(folder)
+    assert len(held) <= 6
 
 
 async def test_a_file_that_changes_meanwhile_makes_it_none(folder: Path) -> None:
