@@ -5,6 +5,7 @@ That they run is in tests/e2e/test_models.py.
 
 import gzip
 import hashlib
+import os
 import tarfile
 import tomllib
 import zipfile
@@ -70,6 +71,7 @@ def test_a_layer_is_the_same_bytes_for_the_same_files_whoever_has_them_since_whe
         folder.mkdir(parents=True)
         (folder / "f").write_text("x")
         (folder / "f").chmod(mode)
+        os.utime(folder / "f", (mode, mode))
         (folder / "l").symlink_to("/elsewhere")
         with tar_of_folder(tmp_path / name) as tar:
             digests.add(hashlib.sha256(tar.read()).hexdigest())
