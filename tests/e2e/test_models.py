@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -113,6 +114,16 @@ def test_gpt2_goes_on_with_the_weights_it_was_built_with_as_a_slow_computation_s
     assert (job["status"], job["exit_code"]) == ("completed", 0), job
     assert job["result"]["text"] == continued(models["folder"], "the market pays", 6)
     assert (job["result"]["prompt_tokens"], job["result"]["completion_tokens"]) == (3, 6)
+
+
+def test_gpt2_goes_on_with_weights_that_a_renter_uploads(stack, models, tmp_path):
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for file in models["folder"].iterdir():
+            archive.write(file, f"weights/{file.name}")
+        archive.writestr("request.json", json.dumps({"prompt": "by second", "max_new_tokens": 4}))
+    job = run(stack, "gpt2", upload(stack, "own.zip", (tmp_path / "own.zip").read_bytes()))
+    assert (job["status"], job["exit_code"]) == ("completed", 0), job
+    assert job["result"]["text"] == continued(models["folder"], "by second", 4)
 
 
 def test_an_upload_that_the_model_can_t_read_ends_with_its_words_and_only_its_seconds_are_paid(stack, models):
