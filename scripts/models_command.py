@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import http.client
 import json
 import os
 import platform
@@ -99,7 +100,9 @@ def build_all(arguments: argparse.Namespace) -> None:
             write_archive(image, f"{arguments.prefix}/{recipe.name}:1", arguments.archive)
             built = {recipe.name: str(arguments.archive)}
         else:
-            built = _push_all(chosen, layers, arguments)
+            built = _push_all(
+                chosen, layers, arguments.weights, arguments.registry or _started_registry(), arguments.prefix
+            )
     if arguments.file is not None:
         for name, reference in built.items():
             write_entry(arguments.file, recipes()[name], reference)
@@ -117,6 +120,8 @@ def _buildable(arguments: argparse.Namespace) -> list[Recipe]:
     for recipe in chosen:
         if recipe.needs_weights and arguments.weights is None:
             raise BuildFailed(f"{recipe.name} has no weights of its own: give --weights FOLDER (docs/models.md)")
+        if recipe.needs_weights:
+            weight_files(arguments.weights)
     if arguments.weights is not None and not any(recipe.needs_weights for recipe in chosen):
         raise BuildFailed(f"--weights is for models that bring none; {', '.join(each.name for each in chosen)} do")
     if arguments.archive is not None and len(chosen) != 1:
@@ -126,16 +131,22 @@ def _buildable(arguments: argparse.Namespace) -> list[Recipe]:
     return chosen
 
 
-def _push_all(chosen: list[Recipe], layers: Layers, arguments: argparse.Namespace) -> dict[str, str]:
-    registry = Registry(arguments.registry or _started_registry())
+def _push_all(chosen: list[Recipe], layers: Layers, weights: Path | None, address: str, prefix: str) -> dict[str, str]:
+    """References by name. Raises BuildFailed where the registry can't be reached."""
+    registry = Registry(address)
     built = {}
     for recipe in chosen:
         began = time.monotonic()
-        image = image_of(recipe, layers, arguments.weights)
+        image = image_of(recipe, layers, weights)
         size = sum(layer.size for layer in image.layers)
-        repository = f"{arguments.prefix}/{recipe.name}"
-        known = registry.has(repository, image)
-        built[recipe.name] = registry.name(repository, image) if known else registry.push(repository, image)
+        repository = f"{prefix}/{recipe.name}"
+        try:
+            known = registry.has(repository, image)
+            built[recipe.name] = registry.name(repository, image) if known else registry.push(repository, image)
+        except (OSError, http.client.HTTPException) as error:
+            raise BuildFailed(
+                f"{recipe.name} could not be pushed to {address}: {error or type(error).__name__}"
+            ) from error
         took = f"{size / 1e6:.0f} MB in {len(image.layers)} layers, {time.monotonic() - began:.1f} s"
         say(f"{recipe.name}: {'unchanged' if known else 'pushed'}, {took}")
     registry.close()

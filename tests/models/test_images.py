@@ -6,6 +6,8 @@ That they run is in tests/e2e/test_models.py.
 import gzip
 import hashlib
 import os
+import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -17,6 +19,7 @@ from marketplace.services.models import load_models
 from scripts.model_layers import BuildFailed, Layers, read_lock, tar_of_files, tar_of_folder, unpack_wheel
 from scripts.models_command import recipes, source_files, weight_files, write_entry
 
+ROOT = Path(__file__).parents[2]
 REFERENCE = "registry.test/models/m@sha256:" + "a" * 64
 
 
@@ -130,3 +133,23 @@ def test_the_market_s_file_gets_the_entry_and_keeps_what_its_operator_wrote(tmp_
     assert entry["default_timeout_seconds"] == 60, "the operator's"
     assert entry["formats"] == ["json", "text"], "the image's"
     assert file.read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("build", "gpt2"), "gpt2 has no weights of its own: give --weights FOLDER"),
+        (("build", "gpt2", "--weights", "."), "no config.json"),
+        (("build", "gpt3"), "no model is called gpt3; there are"),
+        (("build", "rapidocr", "--weights", "."), "--weights is for models that bring none"),
+        (("build", "--archive", "m.tar"), "--archive takes one image"),
+    ],
+)
+def test_what_can_t_be_built_is_said_and_nothing_is_written(tmp_path, words, said):
+    environment = {"PATH": os.environ["PATH"], "REAVER_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "scripts.models_command", *words, "--registry", "127.0.0.1:1"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.tar"))
