@@ -11,7 +11,7 @@ from marketplace.errors import Gone, StaleLease
 from marketplace.protocol.control import LogLine, Logs, LogsAck
 from marketplace.services.clock import Clock
 from marketplace.services.live import Live
-from marketplace.store.allocations import Attempts
+from marketplace.store.allocations import Allocations, Attempts
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.log_lines import LogLines, StoredLine
 
@@ -103,7 +103,7 @@ class JobLogs:
                 after = (lines[-1].attempt, lines[-1].seq)
                 yield lines
                 continue
-            if self._live.find(allocation.id) is None:
+            if await self._over(allocation.id):
                 ended_at = ended_at if ended_at is not None else self._clock.monotonic_ms()
                 if self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
                     return
@@ -117,6 +117,13 @@ class JobLogs:
         """Delete what is past its retention; how many chunks."""
         before = self._clock.now() - RETENTION_MS
         return await self._store.write(lambda tx: LogLines(tx).forget_before(before))
+
+    async def _over(self, allocation_id: AllocationId) -> bool:
+        """Whether nothing of it goes on. A market that begins has loaded nothing yet: then its row says so."""
+        if self._live.find(allocation_id) is not None:
+            return False
+        found = await self._store.lookup(lambda tx: Allocations(tx).find(allocation_id))
+        return found is None or found.terminal
 
     async def _grace(self, allocation_id: AllocationId) -> int:
         """How long after its end a job's last lines are waited for; not at all when it ended long ago."""

@@ -1,14 +1,29 @@
-"""How long a log is kept."""
+"""How long a log is kept, and followed."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from marketplace.domain.ids import AllocationId
 from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.reasons import Reason
 from marketplace.errors import Gone
 from marketplace.services.clock import ManualClock
+from marketplace.services.live import Live
 from marketplace.services.logs import RETENTION_MS, JobLogs
+from marketplace.store.allocations import Allocations
+from marketplace.store.engine import Store
+from tests.services.test_meter import ALLOCATION
 from tests.store.test_job_rows import FULL
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = Store(tmp_path / "market.sqlite3")
+    await store.open()
+    yield store
+    await store.close()
 
 
 def test_a_log_is_gone_7_days_after_its_job_s_end_and_said_so():
@@ -21,3 +36,20 @@ def test_a_log_is_gone_7_days_after_its_job_s_end_and_said_so():
     with pytest.raises(Gone, match="7 days"):
         logs.require_kept(ended)
     logs.require_kept(replace(ended, state=AllocationState.ACTIVE))
+
+
+async def test_a_market_that_begins_takes_no_job_for_over(store):
+    """It answers before it has loaded what goes on: a follower who comes back then must not be told of an end."""
+    clock = ManualClock()
+    running = replace(ALLOCATION, id=AllocationId("alloc_a"), state=AllocationState.ACTIVE)
+    await store.write(lambda tx: Allocations(tx).create(running))
+    logs = JobLogs(store, Live(store, clock, None, None, "USDC"), clock)
+    lines = logs.follow(running, attempt=None, after=(0, 0))
+    upcoming = asyncio.ensure_future(anext(lines))
+    assert await asyncio.wait({upcoming}, timeout=0.1) == (set(), {upcoming})
+    over = replace(running, state=AllocationState.RELEASED, reason=Reason.COMPLETED)
+    await store.write(lambda tx: Allocations(tx).update(over))
+    logs._tell(running.id)
+    with pytest.raises(StopAsyncIteration):
+        async with asyncio.timeout(5):
+            await upcoming
