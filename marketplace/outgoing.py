@@ -140,7 +140,7 @@ class Outgoing:
 
 
 def _check(url: URL, reach: Reach) -> None:
-    host = url.host
+    host = _host_of(url)
     if not url.absolute or not host:
         raise DestinationRefused("the URL names no host")
     if url.user is not None or url.password is not None:
@@ -152,6 +152,17 @@ def _check(url: URL, reach: Reach) -> None:
         refusal = refusal_of(host)
         if refusal is not None:
             raise DestinationRefused(f"this address {refusal.value}")
+
+
+def _host_of(url: URL) -> str | None:
+    """Its host, which can be looked up. Raises DestinationRefused: an unreadable name is no fault of whoever asks."""
+    try:
+        host = url.host
+        if url.raw_host is not None:
+            url.raw_host.encode("idna")  # as the system's resolver does: labels that are empty, or too long
+    except UnicodeError as error:
+        raise DestinationRefused("the URL's host is no name that can be looked up") from error
+    return host
 
 
 def _says_loopback(host: str) -> bool:

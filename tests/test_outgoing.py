@@ -78,6 +78,7 @@ async def ask(outgoing, url, **more):
         "https://2130706433/", "https://127.1/", "https://017700000001/", "https://169.254.169.254/latest/meta-data/",
         "https://[fd00:ec2::254]/", "https://[64:ff9b::a9fe:a9fe]/", "https://[fe80::1%25eth0]/", "https://10.1.2.3/",
         "https://0.0.0.0/", "https://127。0。0。1/", "http://127.0.0.1/", "http://localhost/",
+        "https://a..b/", "https://xn--a.test/", "https://" + "a" * 64 + ".test/",
     ],
 )  # fmt: skip
 def test_a_url_that_may_not_be_asked_is_refused_before_any_connection(url):
@@ -139,8 +140,12 @@ async def test_a_redirect_is_an_answer_and_not_followed(receiver):
 
 
 @pytest.mark.parametrize(
-    "target", ["http://169.254.169.254/", "https://10.0.0.1/", "https://inner.test/", "http://hooks.test/"]
-)
+    "target",
+    [
+        "http://169.254.169.254/", "https://10.0.0.1/", "https://inner.test/", "http://hooks.test/", "https://a..b/",
+        "https://xn--a.test/",
+    ],
+)  # fmt: skip
 async def test_each_hop_of_a_followed_redirect_is_checked_again(receiver, target):
     port, seen = receiver
     names = ScriptedNames(inner_test=[["10.9.9.9"]], hooks_test=[["8.8.8.8"]])

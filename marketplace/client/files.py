@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from marketplace.client.account_models import FileList, StoredFile, Upload
+from marketplace.client.arriving import arriving
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.errors import ApiError, MalformedAnswer, Unreachable
 from marketplace.client.payments import Payments, is_final
@@ -144,17 +145,12 @@ class FileCalls:
         """
         file = await self.get(file_id)
         digest = hashlib.sha256()
-        partial = to.with_name(f".{to.name}.part")
-        try:
-            with partial.open("wb") as stream:
-                async for chunk in self._calls.read_bytes(f"/v1/files/{segment(file_id)}/content"):
-                    digest.update(chunk)
-                    stream.write(chunk)
+        with arriving(to) as stream:
+            async for chunk in self._calls.read_bytes(f"/v1/files/{segment(file_id)}/content"):
+                digest.update(chunk)
+                stream.write(chunk)
             if digest.hexdigest() != file.sha256:
                 raise MalformedAnswer(f"the bytes of {file_id} are not those that were stored; nothing was written")
-            partial.replace(to)
-        finally:
-            partial.unlink(missing_ok=True)
         return file
 
     async def delete(self, file_id: str) -> None:

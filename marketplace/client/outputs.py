@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path, PurePosixPath
 
 from marketplace.client.account_models import Output, OutputList
+from marketplace.client.arriving import arriving
 from marketplace.client.calls import Calls, page, segment
 from marketplace.client.errors import MalformedAnswer
 
@@ -37,19 +38,14 @@ class OutputCalls:
 
     async def _fetch(self, job_id: str, output: Output, to: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
-        partial = to.with_name(f".{to.name}.part")
         digest = hashlib.sha256()
-        try:
-            with partial.open("wb") as stream:
-                at = f"/v1/jobs/{segment(job_id)}/download"
-                async for chunk in self._calls.read_bytes(at, {"path": output.path}):
-                    digest.update(chunk)
-                    stream.write(chunk)
+        with arriving(to) as stream:
+            at = f"/v1/jobs/{segment(job_id)}/download"
+            async for chunk in self._calls.read_bytes(at, {"path": output.path}):
+                digest.update(chunk)
+                stream.write(chunk)
             if digest.hexdigest() != output.sha256:
                 raise MalformedAnswer(f"{output.path}: the bytes are not those that the job left; it was not written")
-            partial.replace(to)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def safe_parts(path: str) -> tuple[str, ...]:

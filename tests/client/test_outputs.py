@@ -10,6 +10,7 @@ from tests.client.conftest import ClientFactory
 from tests.client.fake_market import FakeMarket
 
 LEFT = {"result.json": b"{}", "deep/er/model.bin": bytes(range(256)), "empty": b"", "spaced name": b"x", "deep/b": b"b"}
+LEFT |= {"n" * 255: b"as long as a name may be", ".empty.part": b"named as what is on its way might be"}
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
