@@ -174,7 +174,8 @@ def test_a_second_ctrl_c_waits_for_no_grace(place: Place) -> None:
     process = place.start(script="trap '' TERM; echo begun; while :; do sleep 0.1; done")
     read_until(process, "begun\n")
     process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
+    assert process.stderr is not None
+    assert any("once more to end it at once" in line for line in iter(process.stderr.readline, ""))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=9)  # its grace would be 10 s
     assert (process.returncode, "nothing of it is left" in err) == (Exit.INTERRUPTED, True)
