@@ -21,7 +21,7 @@ from marketplace.outgoing import Outgoing
 from marketplace.protocol.local_runs import LocalEnd, LocalNote, LocalOrder
 from node.hardware import GB, measure
 from node.runtime.docker import DockerRuntime, DockerSettings
-from node.runtime.port import Image
+from node.runtime.port import Capabilities, Image
 from node.trials import KEY, Bench, Tell, Trial
 
 MAX_IMAGE_BYTES: Final = 20 * GB
@@ -50,7 +50,7 @@ class TrialBench:
                 found = await runtime.capabilities()
                 if not found.isolated:
                     tell(LocalNote(text=f"the work is not held as on a node: {' '.join(found.notes)}"))
-                return await self._tried(runtime, order, tell, stopped)
+                return await self._tried(runtime, found, order, tell, stopped)
             finally:
                 await _removed(runtime)
                 mark.unlink()
@@ -63,7 +63,9 @@ class TrialBench:
             names.append(name)
         return tuple(names)
 
-    async def _tried(self, runtime: DockerRuntime, order: LocalOrder, tell: Tell, stopped: asyncio.Event) -> LocalEnd:
+    async def _tried(
+        self, runtime: DockerRuntime, found: Capabilities, order: LocalOrder, tell: Tell, stopped: asyncio.Event
+    ) -> LocalEnd:
         async def image(reference: str) -> Image:
             here = await runtime.find_image(reference)
             if here is None:
@@ -74,7 +76,7 @@ class TrialBench:
 
         outgoing = Outgoing(Reach.LOOPBACK_TOO)
         try:
-            bench = Bench(runtime, image, outgoing, measure(self.folder).vcpu, LOG_LIMIT_BYTES, tell)
+            bench = Bench(runtime, found, image, outgoing, measure(self.folder).vcpu, LOG_LIMIT_BYTES, tell)
             return await Trial(order, bench, stopped).run()
         finally:
             await outgoing.close()

@@ -42,7 +42,17 @@ from node.runtime.errors import (
     PullFailed,
     StartFailed,
 )
-from node.runtime.port import AttemptKey, Container, ContainerSpec, Image, Limits, Network, Outcome, Runtime
+from node.runtime.port import (
+    AttemptKey,
+    Capabilities,
+    Container,
+    ContainerSpec,
+    Image,
+    Limits,
+    Network,
+    Outcome,
+    Runtime,
+)
 from node.transfers import fetch_url, store_input
 
 _PROGRESS_S: Final = 1.0
@@ -71,11 +81,13 @@ class Cancelled(Exception):
 class Bench:
     """What one trial works with.
 
-    image: the image of a reference, as this machine gets it. vcpu: processors that a container may have here.
+    found: what the runtime can give here. image: the image of a reference, as this machine gets it.
+    vcpu: processors that a container may have here.
     log_limit_bytes: as a node's. tell: takes each event, in order.
     """
 
     runtime: Runtime
+    found: Capabilities
     image: Callable[[str], Awaitable[Image]]
     outgoing: Outgoing
     vcpu: int
@@ -105,6 +117,7 @@ class Trial:
 
     async def _start(self) -> Container:
         """The running container. Raises Cancelled and the engine's errors."""
+        self._require_network()
         self._bench.tell(LocalStage(stage="pulling"))
         image = await self._unless_stopped(self._bench.image(self._spec.image))
         limits = self._limits()
@@ -130,15 +143,30 @@ class Trial:
         return LocalEnd(reason=reason.code, exit_code=outcome.exit_code, ran_ms=ran_ms, detail=outcome.message or None)
 
     def _limits(self) -> Limits:
-        """Of the class, as on a node, but for processors that this machine doesn't have."""
+        """Of the class, as on a node, but for processors and disk that this machine doesn't have."""
         limits = container_limits(self._spec)
         if find_class(self._spec.class_id).vram_gb:
             self._bench.tell(LocalNote(text="no GPU is given to the container here"))
-        if limits.milli_cpus <= self._bench.vcpu * 1000:
-            return limits
-        had = f"the class has {limits.milli_cpus // 1000} processors, this machine {self._bench.vcpu}"
-        self._bench.tell(LocalNote(text=had))
-        return replace(limits, milli_cpus=self._bench.vcpu * 1000)
+        if limits.milli_cpus > self._bench.vcpu * 1000:
+            had = f"the class has {limits.milli_cpus // 1000} processors, this machine {self._bench.vcpu}"
+            self._bench.tell(LocalNote(text=had))
+            limits = replace(limits, milli_cpus=self._bench.vcpu * 1000)
+        most = self._bench.found.max_disk_bytes
+        if limits.disk_bytes > most:
+            had = (
+                f"the job asks for {limits.disk_bytes // MB} MB of disk, this machine can give {most // MB} (root more)"
+            )
+            self._bench.tell(LocalNote(text=had))
+            limits = replace(limits, disk_bytes=most)
+        return limits
+
+    def _require_network(self) -> None:
+        """Raises CapabilityMissing, with the way out, where a node's rules can't be held here."""
+        if Network(self._spec.network) not in self._bench.found.networks:
+            why = next((note for note in self._bench.found.notes if "network" in note), "")
+            raise CapabilityMissing(
+                f"no network can be given here; as root it can, or take --network none. {why}".strip()
+            )
 
     async def _stage(self, limits: Limits) -> str | None:
         """Put the input where the container will find it; its name there. The disk is made here where one is needed."""

@@ -49,16 +49,13 @@ class Place:
         """Of runs whose mark is there."""
         found = []
         for mark in self.marks.glob("*.run"):
-            words = [
-                shutil.which("docker") or "/usr/bin/docker",
-                "ps",
-                "-aq",
-                "--filter",
-                f"label={DEPLOYMENT}={mark.stem}",
-            ]
-            done = subprocess.run(words, env=self.environment, capture_output=True, text=True, check=True)
-            found += done.stdout.split()
+            found += self.docker("ps", "-aq", "--filter", f"label={DEPLOYMENT}={mark.stem}").split()
         return found
+
+    def docker(self, *words: str) -> str:
+        docker = shutil.which("docker") or "/usr/bin/docker"
+        done = subprocess.run([docker, *words], env=self.environment, capture_output=True, text=True, check=True)
+        return done.stdout
 
     def interfaces(self) -> list[str]:
         return [Namespace(mark.stem).interfaces for mark in self.marks.glob("*.run")]
@@ -127,7 +124,16 @@ def test_the_container_contract_is_a_nodes(place: Place, tmp_path: Path) -> None
 
 
 def test_without_a_word_it_prints_the_log_and_what_it_was(place: Place) -> None:
-    code, out, err = place.run(script="echo hello; echo result > /outputs/a")
+    """And an image that was built here is taken though no registry has it."""
+    built, pulled = f"reaver-trial-built:{os.getpid()}", place.image
+    assert place.run("--json", script="true")[0] == 0  # the image is on this machine
+    place.docker("tag", pulled, built)
+    place.image = built
+    try:
+        code, out, err = place.run(script="echo hello; echo result > /outputs/a")
+    finally:
+        place.docker("rmi", built)
+    assert f"{built} was built here: no node can pull it" in err
     assert code == 0, err
     assert out.startswith("hello\nLocal run\nreason     exit 0")
     assert "outputs    1 files, 7 bytes" in out
@@ -156,6 +162,19 @@ def test_what_can_not_begin_says_why(place: Place) -> None:
     # Nobody could say that nothing was made, so its mark is there for the next run to look.
     (mark,) = place.marks.glob("*.run")
     mark.unlink()
+
+
+def test_without_root_it_runs_cut_off_and_says_what_is_missing(place: Place, tmp_path: Path) -> None:
+    """A machine without the tools that take root: no rules of a firewall, no disks."""
+    place.environment["PATH"] = "/nonexistent"
+    code, out, err = place.run(script="true")
+    assert (code, "take --network none" in out) == (Exit.NO_EXIT_CODE, True), err
+    code, out, err = place.run("--network", "none", script="echo hello; echo kept > /outputs/a; ls /sys/class/net")
+    assert (code, out.splitlines()[:2]) == (0, ["hello", "lo"]), err
+    assert "the job asks for 2000 MB of disk" in err
+    code, out, err = place.run("--network", "none", "--download", str(tmp_path / "results"), script="true")
+    assert (code, "it takes root" in out) == (Exit.NO_EXIT_CODE, True), err
+    assert left(place) == []
 
 
 def test_ctrl_c_stops_it_with_its_grace(place: Place) -> None:

@@ -83,11 +83,12 @@ class _Runner:
             return
         self._said.seek(0)
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        known = bool(lines) and lines[-1].startswith("reaver-node: ")
         said = lines[-1].removeprefix("reaver-node: ") if lines else ""
         if self._code < 0:
             said = f"the process that ran it was ended by {signal.Signals(-self._code).name}; its container is removed"
         hints = ("is Docker or Podman running, and may you use it? DOCKER_HOST names its address",)
-        self.output.error("local_run_failed", said or f"it ended with {self._code}", hints if self._code > 0 else ())
+        self.output.error("local_run_failed", said or f"it ended with {self._code}", hints if known else ())
 
     def _order(self, runner: "subprocess.Popen[bytes]") -> None:
         # Left open behind it: its end means that nobody waits any more.

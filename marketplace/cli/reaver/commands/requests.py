@@ -1,7 +1,7 @@
 """Options that describe work, shared by `quote` and `run`; a job file says the same, and options go before it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -55,6 +55,10 @@ MaxPrice = Annotated[
     typer.Option("--max-price-per-hour", metavar="AMOUNT", help="Highest price of the whole job per hour, in tokens."),
 ]
 
+NetworkName = Annotated[
+    Literal["egress", "none"] | None,
+    typer.Option("--network", help="none cuts the job off.  [default: egress]", show_default=False),
+]
 DiskGb = Annotated[
     int | None,
     typer.Option("--disk-gb", min=1, max=2000, help="Room for the job's own files.  [default: 2]", show_default=False),
@@ -80,6 +84,7 @@ def job_request(
     command: list[str] | None = None,
     model: str | None = None,
     given_input: str | None = None,
+    network: Literal["egress", "none"] | None = None,
 ) -> "JobRequest":
     """The request that a job file and the options describe; options replace what the file says.
 
@@ -93,6 +98,7 @@ def job_request(
     base = JobRequest() if file is None else _read(file)
     given: dict[str, Any] = {
         "gpu": gpu,
+        "network": network,
         "name": name,
         "priority": priority,
         "entrypoint": None if entrypoint is None else tuple(shlex.split(entrypoint)),

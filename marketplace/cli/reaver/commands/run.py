@@ -18,6 +18,7 @@ from marketplace.cli.reaver.commands.requests import (
     MaxPrice,
     ModelName,
     Name,
+    NetworkName,
     Region,
     Secrets,
     job_request,
@@ -48,6 +49,7 @@ def run_job(
     priority: JobPriority = None,
     max_price_per_hour: MaxPrice = None,
     disk_gb: DiskGb = None,
+    network: NetworkName = None,
     input_text: InputText = None,
     entrypoint: Annotated[str | None, typer.Option("--entrypoint", help="Replaces the image's entry point.")] = None,
     follow: Annotated[
@@ -132,6 +134,7 @@ def run_job(
             image=image,
             model=model,
             given_input=input_text,
+            network=network,
             gpu=gpu,
             gpu_count=gpu_count,
             region=region,
