@@ -417,7 +417,9 @@ async def _until_answered(call: Callable[[], Awaitable[_T]], what: str, holder: 
         except MarketRefused as refused:
             if refused.code == "lease_lost":
                 raise LeaseLost(refused.message) from refused
-            if refused.status < HTTPStatus.INTERNAL_SERVER_ERROR and refused.status not in _BUSY:
+            # not_ready: our reports go another way than our files, and are behind them.
+            passes = refused.status in _BUSY or refused.code == "not_ready"
+            if refused.status < HTTPStatus.INTERNAL_SERVER_ERROR and not passes:
                 raise OutputRefused(str(refused)) from refused
             reason = str(refused)
         _log.warning(

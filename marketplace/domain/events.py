@@ -41,6 +41,7 @@ class EventType(StrEnum):
     NODE_LOST = "node.lost"
     NODE_RETURNED = "node.returned"
     NODE_DRAINING = "node.draining"
+    NODE_SUSPENDED = "node.suspended"
     NODE_SLASHED = "node.slashed"
     STAKE_DELEGATED = "stake.delegated"
     STAKE_CLAIMED = "stake.claimed"

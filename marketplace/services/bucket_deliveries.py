@@ -108,7 +108,7 @@ class BucketCourier:
         await self._outgoing.close()
 
     async def hand_over(self, lease: Lease) -> HandedOver:
-        """The node says that everything is here: begin, or how it stands by now. Raises StaleLease.
+        """The node says that everything is here: begin, or how it stands by now. Raises StaleLease, NotReady.
 
         Where nothing is to be delivered elsewhere, it is delivered.
         """

@@ -6,6 +6,7 @@ An event of a fork that is dropped later stays told: the feed says what was `con
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from marketplace.chain.accounts import NodeStatus
 from marketplace.chain.events import (
     AllowanceGrantedEvent,
     AllowanceRevokedEvent,
@@ -15,6 +16,7 @@ from marketplace.chain.events import (
     EscrowExtendedEvent,
     EscrowOpenedEvent,
     NodeRegisteredEvent,
+    NodeUpdatedEvent,
     ProgramEvent,
     ReleasedEvent,
     RewardsClaimedEvent,
@@ -74,6 +76,8 @@ class ChainFeed:
                     "node": str(event.node), "pool": str(event.pool), "bond": self._stake(event.bond),
                 }  # fmt: skip
                 return [(_account(tx, event.operator), EventType.NODE_REGISTERED, str(event.node), data)]
+            case NodeUpdatedEvent():
+                return self._updated(tx, event)
             case SlashedEvent():
                 return self._slashed(tx, event)
             case DelegatedEvent() | UnbondedEvent() | TicketWithdrawnEvent() | RewardsClaimedEvent():
@@ -142,6 +146,13 @@ class ChainFeed:
                 "total": self._amount(event.total_cap), "currency": self._currency,
             }  # fmt: skip
         return [(_account(tx, event.wallet), kind, str(event.allowance), data)]
+
+    def _updated(self, tx: Transaction, event: NodeUpdatedEvent) -> list[Told]:
+        """The operator of a node that is suspended; told again if he changes its payout account meanwhile."""
+        if event.status != NodeStatus.SUSPENDED:
+            return []
+        node, data = str(event.node), {"node": str(event.node), "market": str(event.market)}
+        return [(Audiences(tx).find_operator_of(node), EventType.NODE_SUSPENDED, node, dict(data))]
 
     def _slashed(self, tx: Transaction, event: SlashedEvent) -> list[Told]:
         pool = str(event.pool)

@@ -15,13 +15,13 @@ import structlog
 from marketplace.domain.allocations import Allocation, AttemptPhase, allocation_of
 from marketplace.domain.ids import AllocationId
 from marketplace.domain.lifecycle import JobStatus
-from marketplace.errors import DetailCode, Invalid, NotFound, StaleLease, TooLarge
+from marketplace.errors import DetailCode, Invalid, NotFound, NotReady, StaleLease, TooLarge
 from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.checkpoints import OVERHEAD_BYTES, Entry, MalformedCheckpoint, read_checkpoint
 from marketplace.protocol.terms import JobSpec
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.live import Live
-from marketplace.services.outputs import ORPHAN_MS, RETENTION_MS, Lease
+from marketplace.services.outputs import BEFORE_READY, ORPHAN_MS, REPORT_FIRST, RETENTION_MS, Lease
 from marketplace.store.allocations import Allocations
 from marketplace.store.checkpoints import Checkpoint, Checkpoints
 from marketplace.store.engine import Store, Transaction
@@ -57,7 +57,10 @@ class JobCheckpoints:
         self._swept_ms: int | None = None
 
     async def take(self, lease: Lease, chunks: AsyncIterable[bytes]) -> Checkpoint:
-        """Take one in place of the one before. Raises StaleLease, Invalid, TooLarge, ObjectsUnavailable."""
+        """Take one in place of the one before.
+
+        Raises StaleLease, NotReady, Invalid, TooLarge, ObjectsUnavailable.
+        """
         lock = self._taking.get(lease.allocation_id) or asyncio.Lock()
         self._taking[lease.allocation_id] = lock
         # One at a time: whoever sends many at once fills no more disk than who sends one.
@@ -137,7 +140,10 @@ class JobCheckpoints:
         return swept
 
     def _holder(self, lease: Lease, phases: tuple[AttemptPhase, ...] | None) -> Allocation:
-        """The allocation, while the attempt's node holds it. phases: None for any. Raises StaleLease, Starting."""
+        """The allocation, while the attempt's node holds it. phases: None for any.
+
+        Raises StaleLease, Starting; NotReady where a report of the node's is still on its way.
+        """
         self._live.require_open()
         allocation, attempt = self._live.find(lease.allocation_id), self._live.attempt(lease.allocation_id)
         if (
@@ -145,9 +151,11 @@ class JobCheckpoints:
             or attempt is None
             or not attempt.live
             or (attempt.node_id, attempt.number, attempt.lease_token) != (lease.node_id, lease.attempt, lease.token)
-            or (phases is not None and attempt.phase not in phases)
+            or (phases is not None and attempt.phase not in (*BEFORE_READY, *phases))
         ):
             raise StaleLease
+        if phases is not None and attempt.phase not in phases:
+            raise NotReady(REPORT_FIRST)
         return allocation
 
 

@@ -48,6 +48,10 @@ _AT_ONCE: Final = 200
 _SWEEP_EVERY_MS: Final = 6 * 3_600_000
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _WRITING: Final = (AttemptPhase.READY, AttemptPhase.UPLOADING)
+BEFORE_READY: Final = (AttemptPhase.CLAIMED, AttemptPhase.ASSIGNED, AttemptPhase.PULLING)
+REPORT_FIRST: Final = "the attempt has not been reported ready yet: its reports come first"
+"""A node that was cut off, or began anew, sends files and reports by two ways: the files may be faster. Its lease is
+good, and it must not give its work up for lost."""
 
 
 class Format(StrEnum):
@@ -100,12 +104,15 @@ class JobOutputs:
     # from nodes
 
     async def held(self, lease: Lease) -> list[StoredOutput]:
-        """What is here of an attempt already. Raises StaleLease."""
+        """What is here of an attempt already. Raises StaleLease, NotReady."""
         self._holder(lease)
         return await self._store.lookup(lambda tx: Outputs(tx).list_for(lease.allocation_id, lease.attempt))
 
     async def take(self, lease: Lease, path: str, chunks: AsyncIterable[bytes]) -> StoredOutput:
-        """Take one file; sent again, it takes the place of what was here. Raises StaleLease, Invalid, TooLarge."""
+        """Take one file; sent again, it takes the place of what was here.
+
+        Raises StaleLease, NotReady, Invalid, TooLarge.
+        """
         self._holder(lease)
         if not is_output_path(path):
             raise Invalid.field("path", DetailCode.NOT_ALLOWED, "is not a path that may be delivered")
@@ -234,15 +241,17 @@ class JobOutputs:
     # parts
 
     def _holder(self, lease: Lease) -> Attempt:
-        """The attempt, while its node may still write. Raises StaleLease, Starting."""
+        """The attempt, while its node may write. Raises StaleLease, NotReady, Starting."""
         self._live.require_open()
         attempt = self._live.attempt(lease.allocation_id)
         if (
             attempt is None
             or (attempt.node_id, attempt.number, attempt.lease_token) != (lease.node_id, lease.attempt, lease.token)
-            or attempt.phase not in _WRITING
+            or attempt.phase not in (*BEFORE_READY, *_WRITING)
         ):
             raise StaleLease
+        if attempt.phase in BEFORE_READY:
+            raise NotReady(REPORT_FIRST)
         return attempt
 
     async def _files(self, allocation: Allocation) -> list[StoredOutput]:

@@ -18,6 +18,14 @@ class Audiences:
         )
         return None if row is None else AccountId(row[0])
 
+    def find_operator_of(self, node: str) -> AccountId | None:
+        """The account of the wallet that operates the node at this address on chain."""
+        row = self._tx.row(
+            "SELECT w.account_id FROM stake_pools p JOIN wallets w ON w.address = p.operator WHERE p.node = :node",
+            {"node": node},
+        )
+        return None if row is None else AccountId(row[0])
+
     def list_stakers(self, pool: str, limit: int) -> list[AccountId]:
         """Accounts of wallets that have, or had, a position in a pool."""
         rows = self._tx.rows(

@@ -15,8 +15,10 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from marketplace.app import Market
+from marketplace.chain.addresses import Addresses
 from marketplace.chain.builders import EscrowRef, NodeRef, SignedVoucher
 from marketplace.chain.errors import TransactionFailed
+from marketplace.chain.rpc import RpcClient
 from marketplace.chain.transactions import Assembler
 from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.reasons import Reason
@@ -26,6 +28,7 @@ from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedAttempt, ScriptedNode
 from tests.api.test_jobs import ALLOWANCE, balanced, until
 from tests.api.test_jobs import submit as submit_job
+from tests.chain.market import Actor
 
 FINAL = VoucherState.FINAL
 
@@ -324,7 +327,7 @@ async def test_a_lost_job_is_served_by_the_node_that_comes(renter, make_node, qu
     assert first["ended_at"] <= last["ready_at"] <= last["ended_at"] <= job["settlement"]["settled_at"]
 
 
-async def test_an_operator_is_told_that_a_node_is_lost_returns_and_drains(make_node, quick_call):
+async def test_an_operator_is_told_that_a_node_is_lost_returns_drains_and_is_suspended(make_node, quick_call, chain):
     node = await make_node()
 
     async def told(kind):
@@ -344,6 +347,31 @@ async def test_an_operator_is_told_that_a_node_is_lost_returns_and_drains(make_n
     assert await told("node.draining") == ["node.lost", "node.returned", "node.draining"]
     _, page, _ = await node.operator("GET", "/v1/events?types=node.registered")
     assert [event["data"]["bond"] for event in page["events"]] == ["100.000000"]
+    await suspend(chain, node)
+    async with asyncio.timeout(30):
+        while True:
+            _, page, _ = await node.operator("GET", "/v1/events?types=node.suspended")
+            if page["events"]:
+                break
+            await asyncio.sleep(0.05)
+    (event,) = page["events"]
+    address = str(Addresses(Pubkey.from_string(node.constants["program_id"])).node(node.keypair.pubkey()))
+    assert (event["resource"], event["data"]["node"]) == (address, address)
+    assert event["data"]["transaction"]
+
+
+async def suspend(chain, node):
+    """As the market's authority does it by `reaver-market admin suspend-node`."""
+    async with RpcClient([chain.rpc]) as rpc:
+        actor = Actor(chain, rpc)
+        sending = asyncio.create_task(actor.sender.run())
+        try:
+            address = actor.calls.addresses.node(node.keypair.pubkey())
+            authority = chain.keys.authority
+            await actor.send([actor.calls.suspend_node(authority.pubkey(), address, suspended=True)], authority)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 async def test_cancelling_after_a_loss_pays_the_last_voucher_and_no_more(renter, make_node, quick_market):

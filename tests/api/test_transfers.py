@@ -183,6 +183,19 @@ async def test_only_the_holder_of_the_lease_delivers(run, begin, allowed, live_c
     assert (await allowed("GET", f"/v1/jobs/{job_id}/outputs"))[1]["total"] == 0
 
 
+async def test_files_that_are_faster_than_the_report_of_their_start_are_told_to_wait(
+    begin, allowed, node, live_market, live_call
+):
+    job_id, attempt, delivery = await begin()
+    await until(allowed, job_id, "assigned")
+    for method, rest, more in (("GET", "outputs", {}), ("PUT", "outputs/a", {"data": b"x"})):
+        status, problem, _ = await delivery(method, rest, **more)
+        assert (status, problem["error"], problem["retryable"]) == (409, "not_ready", True)
+        assert (await delivery(method, rest, lease="0" * 32, **more))[1]["error"] == "lease_lost"
+    await attempt.ready(live_market.jobs.chain.now())
+    assert (await delivery.put("a", b"x"))[0] == 200
+
+
 @pytest.mark.parametrize(
     "path", ["..%2Fup", "a%2F..%2F..%2Fb", "%2Fetc", "a%5Cb", "a%0Ab", "a%2F%2Fb", "d%2F" * 40 + "x"]
 )

@@ -58,6 +58,13 @@ def start_dead_nodes(stack: Stack) -> None:
             stack.start_node(node.name, wait=False)
 
 
+def over(stack: Stack, job_id: str) -> bool:
+    """Whether the job has ended; nodes are kept up meanwhile."""
+    start_dead_nodes(stack)
+    found = stack.try_job(job_id)
+    return bool(found) and found["status"] in TERMINAL
+
+
 def escrows_opened(stack: Stack, since: set[str]) -> set[str]:
     """Escrows of all jobs of the renter that are not in `since`."""
     jobs = stack.get("/v1/jobs?limit=100", wallet=True)["jobs"]
@@ -103,7 +110,7 @@ def ran_once(stack: Stack, job: dict, line: str) -> None:
     """
     *lost, last = job["attempts"]
     assert last["end_reason"] == "completed", job["attempts"]
-    assert all(a["end_reason"] == "node_lost" for a in lost), job["attempts"]
+    assert [a["end_reason"] for a in lost] == ["node_lost"] * len(lost), job["attempts"]
     purposes = [t["kind"] for t in job["settlement"]["transactions"]]
     assert sum("release" in purpose for purpose in purposes) == len(lost), purposes
     assert sum(purpose == "settle" for purpose in purposes) == 1, purposes
@@ -163,14 +170,29 @@ def test_a_node_killed_at_a_step_runs_the_job_once(stack, image_names, point):
     stack.start_node(first.name, {"REAVER_CRASH_AT": point})
     job_id = run(stack, image_names["busybox"], "sh", "-c", "echo ran; sleep 1")
     stack.wait_until("the node to die", lambda: not first.process.alive, 60)
-
-    def over() -> bool:
-        start_dead_nodes(stack)
-        return bool((found := stack.try_job(job_id)) and found["status"] in TERMINAL)
-
-    stack.wait_until("the job to end", over, 150)
+    stack.wait_until("the job to end", lambda: over(stack, job_id), 150)
     job = ended(stack, job_id)
     assert job["status"] == "completed"
+    ran_once(stack, job, "ran")
+
+
+@pytest.mark.parametrize("point", ["node.pulling", "node.running", "node.before_final_voucher", "node.uploading"])
+def test_when_node_market_and_chain_die_at_a_step_of_the_node_the_job_runs_once(stack, image_names, point):
+    """A power cut of everything but the container, which the engine keeps."""
+    first, *others = stack.nodes.values()
+    for node in others:
+        node.process.stop()
+    first.process.stop()
+    stack.start_node(first.name, {"REAVER_CRASH_AT": point})
+    job_id = run(stack, image_names["busybox"], "sh", "-c", "echo left > /outputs/result.txt; echo ran; sleep 1")
+    stack.wait_until("the node to die", lambda: not first.process.alive, 60)
+    stack.market.kill()
+    stack.chain.kill()
+    stack.start_chain()
+    stack.start_market()
+    stack.wait_until("the job to end", lambda: over(stack, job_id), 150)
+    job = ended(stack, job_id)
+    assert (job["status"], job["result"]) == ("completed", "left\n")
     ran_once(stack, job, "ran")
 
 

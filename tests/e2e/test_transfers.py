@@ -10,8 +10,9 @@ import zipfile
 
 import pytest
 
+from scripts.job_money import units
 from scripts.local_stack import Stack
-from tests.e2e.test_faults import _quiet, start_dead_nodes
+from tests.e2e.test_faults import _quiet, over
 from tests.e2e.test_jobs import TERMINAL, ended
 
 __all__ = ["_quiet"]
@@ -109,13 +110,7 @@ def test_a_process_killed_while_outputs_travel_delivers_them_once(stack, image_n
         stack.wait_until("its outputs to travel", lambda: (stack.try_job(job_id) or {}).get("status") in seen, 90)
         stack.market.kill()
         stack.start_market()
-
-    def over() -> bool:
-        start_dead_nodes(stack)
-        found = stack.try_job(job_id)
-        return bool(found) and found["status"] in TERMINAL
-
-    stack.wait_until("the job to end", over, 150)
+    stack.wait_until("the job to end", lambda: over(stack, job_id), 150)
     job = ended(stack, job_id)
     assert (job["status"], job["result"]) == ("completed", "done\n")
     # A machine so busy that the daemon is back after three heartbeats lost it: then another did the work anew.
@@ -136,3 +131,26 @@ def test_a_cancelled_job_keeps_what_it_wrote(stack, image_names):
     job = ended(stack, job_id)
     assert (job["status"], job["reason"]) == ("cancelled", "cancelled")
     assert call(stack, "GET", f"/v1/jobs/{job_id}/download?path=partial.txt")[0] == b"half\n"
+
+
+def test_a_job_that_is_cancelled_while_its_outputs_travel_pays_its_time_and_keeps_what_arrived(stack, image_names):
+    # As much as a delivery of some moments: the cancellation comes into it.
+    script = "head -c 100000000 /dev/urandom > /outputs/big.bin; echo done > /outputs/result.txt"
+    job_id = submit(stack, image_names["busybox"], script)
+    seen = ("uploading", *TERMINAL)
+    found = stack.wait_until(
+        "its outputs to travel", lambda: (job := stack.try_job(job_id)) and job["status"] in seen and job, 90
+    )
+    assert found["status"] == "uploading", "the machine delivers 100 MB before it is asked"
+    answer, _ = call(stack, "POST", f"/v1/jobs/{job_id}/cancel", b"{}", **{"Content-Type": "application/json"})
+    assert json.loads(answer)["status"] in {"cancelling", "cancelled", "completed"}
+    job = ended(stack, job_id)
+    # The work was over before: what it used is paid, whichever of the two was first.
+    assert (job["status"], job["reason"]) in {("cancelled", "cancelled"), ("completed", "completed")}
+    assert len(job["attempts"]) == 1
+    assert 0 < units(job["settlement"]["paid"]) < units(job["settlement"]["deposit"])
+    listed = stack.get(f"/v1/jobs/{job_id}/outputs", wallet=True)["outputs"]
+    for file in listed:
+        content, _ = call(stack, "GET", f"/v1/jobs/{job_id}/download?path={file['path']}")
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (file["size"], file["sha256"])
+    assert job["status"] == "cancelled" or {file["path"] for file in listed} == {"big.bin", "result.txt"}

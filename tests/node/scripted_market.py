@@ -326,7 +326,7 @@ class ScriptedMarket:
         state = "delivered"
         if self.hand_overs:
             state = self.hand_overs.pop(0) if len(self.hand_overs) > 1 else self.hand_overs[0]
-        if state == "lease_lost":
+        if state in {"lease_lost", "not_ready"}:
             return web.json_response({"error": state, "message": "no", "status": 409}, status=409)
         return web.json_response({"state": state, "detail": "the bucket is gone" if state == "failed" else None})
 

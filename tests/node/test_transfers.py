@@ -136,6 +136,16 @@ async def test_what_can_not_be_delivered_has_its_reason_and_its_manifest_all_the
         assert seen.exited.detail == "the bucket is gone"
 
 
+async def test_a_market_that_has_not_the_report_of_the_start_yet_is_asked_again(
+    node: Node, market: ScriptedMarket
+) -> None:
+    market.hand_overs = ["not_ready", "delivered"]
+    seen = await market.offer(spec("leaving"))
+    await market.until(lambda: seen.exited)
+    assert reason(seen) is Reason.COMPLETED
+    assert len(market.posts["outputs"]) == 2
+
+
 async def test_an_order_to_end_ends_a_delivery_too(node: Node, market: ScriptedMarket) -> None:
     market.hand_overs = ["delivering"]
     seen = await market.offer(spec("leaving"))

@@ -1,6 +1,6 @@
 """Files between a market and the node that holds an attempt's lease. Source: api.md section 5.5, row `outputs`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import Field, StringConstraints
@@ -10,7 +10,7 @@ from marketplace.api.fields import AllocationIdPath, NodeIdPath, QueryModel, Res
 from marketplace.api.routes import NODE, Call, RateClass, Route
 from marketplace.api.uploads import OCTETS, body_chunks
 from marketplace.domain.ids import AllocationId, NodeId
-from marketplace.errors import Gone, Invalid, NotFound, ObjectsUnavailable, StaleLease, TooLarge
+from marketplace.errors import Gone, Invalid, NotFound, NotReady, ObjectsUnavailable, StaleLease, TooLarge
 from marketplace.protocol.outputs import LEASE_HEADER
 from marketplace.services.artifacts import JobArtifacts
 from marketplace.services.bucket_deliveries import BucketCourier
@@ -20,6 +20,9 @@ from marketplace.services.outputs import JobOutputs, Lease
 from marketplace.store.outputs import StoredOutput
 
 OutputPath = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+_TAKING: Final = (Invalid, StaleLease, NotReady, TooLarge, ObjectsUnavailable)
+"""Why a file of an attempt is not taken."""
 
 
 class AttemptQuery(QueryModel):
@@ -110,7 +113,7 @@ def transfer_routes(
         ),
         Route(
             "GET", f"{place}/outputs", get_outputs, "What is here of an attempt's outputs", NODE,
-            rate=RateClass.UNCOUNTED, errors=(StaleLease,),
+            rate=RateClass.UNCOUNTED, errors=(StaleLease, NotReady),
         ),
         Route(
             "GET", f"{place}/artifacts", get_artifacts, "What the jobs before it left, for /inputs", NODE,
@@ -126,15 +129,15 @@ def transfer_routes(
         ),
         Route(
             "PUT", f"{place}/checkpoint", put_checkpoint, "Save what a later attempt may go on from", NODE,
-            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=(Invalid, StaleLease, TooLarge, ObjectsUnavailable),
+            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=_TAKING,
         ),
         Route(
             "POST", f"{place}/outputs", hand_over, "All of an attempt's outputs are here; how far their delivery is",
-            NODE, rate=RateClass.UNCOUNTED, errors=(StaleLease,),
+            NODE, rate=RateClass.UNCOUNTED, errors=(StaleLease, NotReady),
         ),
         Route(
             "PUT", place + "/outputs/{path:.+}", put_output, "Deliver one file of an attempt's outputs", NODE,
-            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=(Invalid, StaleLease, TooLarge, ObjectsUnavailable),
+            rate=RateClass.UNCOUNTED, takes=(OCTETS,), errors=_TAKING,
         ),
     ]  # fmt: skip
 
