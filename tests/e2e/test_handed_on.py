@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from marketplace.objects.storage import ObjectStorage, S3Access
+from scripts.job_money import units
 from scripts.local_stack import Stack
 from tests.e2e.test_faults import _quiet
 from tests.e2e.test_jobs import TERMINAL, ended
@@ -112,6 +113,35 @@ def test_a_market_killed_while_it_delivers_to_a_bucket_delivers_all_of_it(
     assert asyncio.run(_sizes(bucket, f"e2e/{job_id}")) == {
         "output.json": None, "result.txt": 6, "artifacts/big.bin": 20_000_000,
     }  # fmt: skip
+
+
+def test_a_bucket_that_refuses_is_paid_for_as_the_table_says(
+    reaching: Stack, image_names: dict[str, str], bucket: S3Server, tmp_path: Path
+) -> None:
+    stack = reaching
+    stack.market.stop()
+    stack.start_market()
+    secret = tmp_path / "secret"
+    secret.write_text("planted-wrong-key")
+    made = stack.reaver(
+        "credentials", "create", "wrong", "--endpoint", bucket.endpoint, "--access-key", ACCESS_KEY,
+        "--secret-file", str(secret),
+    )  # fmt: skip
+    config = {"destination": "s3://theirs/refused", "credential_id": made["id"], "format": "text"}
+    job_id = submit(
+        stack, image_names["busybox"], "sleep 2; echo kept > /outputs/result.txt", output_config=config
+    )  # fmt: skip
+    job = ended(stack, job_id)
+    assert (job["status"], job["reason"], job["exit_code"]) == ("failed", "output_delivery_failed", 0)
+    assert "403" in job["delivery"]["error"]
+    assert units(job["settlement"]["operator_received"]) > 0
+    assert call(stack, "GET", f"/v1/jobs/{job_id}/download")[0] == b"kept\n"
+    # the chain says the same: the receipt's reason is the last voucher's
+    receipt = stack.home / "receipt-refused.json"
+    receipt.write_text(json.dumps(stack.reaver("jobs", "receipt", job_id)))
+    assert json.loads(receipt.read_text())["reason"] == "output_delivery_failed"
+    assert stack.reaver("receipt", "verify", str(receipt), "--rpc", stack.rpc_url)
+    stack.reaver("credentials", "delete", made["id"])
 
 
 async def _sizes(server: S3Server, prefix: str) -> dict[str, int | None]:
