@@ -1,4 +1,4 @@
-"""`scripts/models`: lists, builds and locks the models of the folder `models/`."""
+"""`scripts/models`: lists, builds and locks the models of the folder `marketplace/runners/`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scripts.image_push import ARCHITECTURES, Image, Registry, digest_of
 from scripts.model_layers import BuildFailed, Layers, say
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = ROOT / "models"
+SOURCE = ROOT / "marketplace" / "runners"
 OURS = PurePosixPath("/opt/reaver")
 WEIGHTS = PurePosixPath("/weights")
 WEIGHT_FILES = ("config.json", "vocab.json", "merges.txt")
@@ -161,7 +161,7 @@ def image_of(recipe: Recipe, layers: Layers, weights: Path | None) -> Image:
     parts.append(layers.files("the runner", source_files(recipe)))
     settings: dict[str, object] = {
         "Env": ["PATH=/usr/bin", "LANG=C.UTF-8", "HOME=/tmp", f"PYTHONPATH={OURS}", "PYTHONDONTWRITEBYTECODE=1"],
-        "Entrypoint": ["/usr/bin/python3.11", "-m", f"models.{recipe.folder.name}"],
+        "Entrypoint": ["/usr/bin/python3.11", "-m", f"marketplace.runners.{recipe.folder.name}"],
         "User": "65532:65532",
         "WorkingDir": "/tmp",  # noqa: S108 - of the container
     }
@@ -171,7 +171,7 @@ def image_of(recipe: Recipe, layers: Layers, weights: Path | None) -> Image:
 def source_files(recipe: Recipe) -> dict[PurePosixPath, Path]:
     """The model's own modules and those that all share."""
     found = [*SOURCE.glob("*.py"), *recipe.folder.glob("*.py")]
-    return {OURS / "models" / file.relative_to(SOURCE).as_posix(): file for file in found}
+    return {OURS / file.relative_to(ROOT).as_posix(): file for file in found}
 
 
 def weight_files(folder: Path) -> dict[PurePosixPath, Path]:

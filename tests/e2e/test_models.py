@@ -19,7 +19,7 @@ from scripts.local_stack import ROOT
 from tests.e2e.test_faults import _quiet, start_dead_nodes
 from tests.e2e.test_jobs import TERMINAL, ended
 from tests.e2e.test_transfers import call
-from tests.models.slow_gpt2 import continued
+from tests.runners.slow_gpt2 import continued
 
 __all__ = ["_quiet"]
 pytestmark = [

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.contract import Job, Refused
-from models.rapidocr.pictures import read_picture
+from marketplace.runners.contract import Job, Refused
+from marketplace.runners.rapidocr.pictures import read_picture
 
 
 def job(folder, data, name="page.png"):

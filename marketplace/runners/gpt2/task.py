@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from models.contract import Job, Refused
-from models.gpt2.bpe import BytePairs
-from models.gpt2.network import Gpt2, Gpt2Config, Sampling, generate
-from models.gpt2.pytorch_file import read_pytorch
-from models.safetensors import BROKEN_ARCHIVE, WeightsUnreadable, read_safetensors
+from marketplace.runners.contract import Job, Refused
+from marketplace.runners.gpt2.bpe import BytePairs
+from marketplace.runners.gpt2.network import Gpt2, Gpt2Config, Sampling, generate
+from marketplace.runners.gpt2.pytorch_file import read_pytorch
+from marketplace.runners.safetensors import BROKEN_ARCHIVE, WeightsUnreadable, read_safetensors
 
 MAX_NEW_TOKENS: Final = 1_024
 USUAL_NEW_TOKENS: Final = 40

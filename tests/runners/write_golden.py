@@ -1,6 +1,6 @@
 """Writes tests/golden/tokenizers.json: what the published tokenizers make of texts, for ours to be held against.
 
-    usage: uv run --no-project --with tokenizers==0.23.3 python tests/models/write_golden.py VOCAB.TXT
+    usage: uv run --no-project --with tokenizers==0.23.3 python tests/runners/write_golden.py VOCAB.TXT
 VOCAB.TXT: of all-MiniLM-L6-v2; of it the golden file keeps the pieces that these texts can be cut into.
 """
 
@@ -37,7 +37,7 @@ def main() -> None:
     bert.normalizer, bert.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     found = {
-        "made_by": "tests/models/write_golden.py, tokenizers 0.23.3",
+        "made_by": "tests/runners/write_golden.py, tokenizers 0.23.3",
         "texts": TEXTS,
         "wordpiece": {"vocabulary": vocabulary, "pieces": [bert.encode(text).tokens for text in TEXTS]},
         "gpt2": {"words": [[text[start:end] for _, (start, end) in words.pre_tokenize_str(text)] for text in TEXTS]},

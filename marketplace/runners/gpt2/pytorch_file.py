@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from models.safetensors import BROKEN_ARCHIVE, Tensors, WeightsUnreadable, from_bfloat16
+from marketplace.runners.safetensors import BROKEN_ARCHIVE, Tensors, WeightsUnreadable, from_bfloat16
 
 _STORAGES: Final = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": ""}
 _OTHER_STORAGES: Final = {"LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"}

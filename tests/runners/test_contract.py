@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models.contract import MAX_DOCUMENT_BYTES, Job, Refused, job_of, processors
-from models.safetensors import WeightsUnreadable, read_safetensors
+from marketplace.runners.contract import MAX_DOCUMENT_BYTES, Job, Refused, job_of, processors
+from marketplace.runners.safetensors import WeightsUnreadable, read_safetensors
 from scripts import tiny_gpt2
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_refused_input_ends_the_process_with_65_and_one_line(tmp_path):
             "REAVER_INPUT": str(tmp_path / "input.txt"), "REAVER_OUTPUTS": str(tmp_path),
             "MODEL_WEIGHTS": str(tmp_path / "weights"), "PATH": os.environ["PATH"],
         }  # fmt: skip
-        words = [sys.executable, "-m", "models.gpt2"]
+        words = [sys.executable, "-m", "marketplace.runners.gpt2"]
         done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
         assert done.stderr.startswith(said)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.minilm.bert import Bert, BertConfig, erf
-from models.minilm.wordpiece import WordPiece
+from marketplace.runners.minilm.bert import Bert, BertConfig, erf
+from marketplace.runners.minilm.wordpiece import WordPiece
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/tokenizers.json").read_text())
 VOCABULARY = GOLDEN["wordpiece"]["vocabulary"]

@@ -1,7 +1,7 @@
 """GPT-2's tokenizer: text is cut into words, words into bytes, and neighbours are merged in the order of a list.
 
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.2, and the behaviour of
-the published tokenizer, against which tests/models/test_gpt2.py holds.
+the published tokenizer, against which tests/runners/test_gpt2.py holds.
 """
 
 import itertools

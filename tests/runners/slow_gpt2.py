@@ -1,4 +1,4 @@
-"""GPT-2 computed once more, number by number in plain Python, from the formulas: nothing of models/ is used here."""
+"""GPT-2 computed once more, number by number in plain Python, from the formulas: nothing of marketplace/runners/ is used here."""
 
 import json
 import math

@@ -38,7 +38,7 @@ def test_a_lock_without_a_hash_is_refused(tmp_path):
 
 def test_an_image_holds_the_model_s_own_modules_and_the_shared_ones_only():
     places = {str(place) for place in source_files(recipes()["gpt2"])}
-    assert {"/opt/reaver/models/contract.py", "/opt/reaver/models/gpt2/task.py"} <= places
+    assert {"/opt/reaver/marketplace/runners/contract.py", "/opt/reaver/marketplace/runners/gpt2/task.py"} <= places
     assert not any("minilm" in place or "rapidocr" in place for place in places)
 
 

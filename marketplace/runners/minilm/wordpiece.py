@@ -1,7 +1,7 @@
 """The tokenizer of uncased BERT models: text is cleaned, split at spaces and punctuation, and cut into known pieces.
 
 Source: Devlin et al., arXiv:1810.04805, and the behaviour of the published tokenizer of the same vocabulary, against
-which tests/models/test_minilm.py holds. What looks like a special token in a text ("[SEP]") is text here: nobody's
+which tests/runners/test_minilm.py holds. What looks like a special token in a text ("[SEP]") is text here: nobody's
 text becomes a token that structures the input.
 """
 

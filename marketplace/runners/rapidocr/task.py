@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from rapidocr_onnxruntime import RapidOCR
 
-from models.contract import Job, processors
-from models.rapidocr.pictures import read_picture
+from marketplace.runners.contract import Job, processors
+from marketplace.runners.rapidocr.pictures import read_picture
 
 _SEARCHED_SIDE: Final = 1_600
 """The longer side of the copy that text is searched on. Measured: without it a line of 640 x 160 pixels is blown up and

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.safetensors import Tensors
+from marketplace.runners.safetensors import Tensors
 
 Array = npt.NDArray[np.float32]
 

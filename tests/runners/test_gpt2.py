@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.contract import Job, Refused
-from models.gpt2.bpe import BytePairs, byte_names, split_words
-from models.gpt2.network import Gpt2, Gpt2Config, Sampling, generate
-from models.gpt2.pytorch_file import read_pytorch
-from models.gpt2.task import load, read_request, work
-from models.safetensors import WeightsUnreadable, read_safetensors
+from marketplace.runners.contract import Job, Refused
+from marketplace.runners.gpt2.bpe import BytePairs, byte_names, split_words
+from marketplace.runners.gpt2.network import Gpt2, Gpt2Config, Sampling, generate
+from marketplace.runners.gpt2.pytorch_file import read_pytorch
+from marketplace.runners.gpt2.task import load, read_request, work
+from marketplace.runners.safetensors import WeightsUnreadable, read_safetensors
 from scripts import tiny_gpt2
-from tests.models import slow_gpt2
+from tests.runners import slow_gpt2
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/tokenizers.json").read_text())
 
@@ -136,7 +136,7 @@ def test_a_zip_that_lacks_something_or_lies_is_refused(weights, tmp_path):
 
 
 def test_more_weights_than_there_is_memory_are_refused_by_what_the_zip_says(weights, tmp_path, monkeypatch):
-    monkeypatch.setattr("models.gpt2.task.MAX_WEIGHTS_BYTES", 10_000)
+    monkeypatch.setattr("marketplace.runners.gpt2.task.MAX_WEIGHTS_BYTES", 10_000)
     with pytest.raises(Refused, match="more than 10000 bytes"):
         work(job_over(tmp_path, "own.zip", zipped(own(weights))))
 

@@ -1,0 +1,3 @@
+from marketplace.runners.contract import run
+
+run("marketplace.runners.minilm.task")

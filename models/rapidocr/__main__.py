@@ -1,3 +1,0 @@
-from models.contract import run
-
-run("models.rapidocr.task")
