@@ -13,10 +13,8 @@ from marketplace.domain.lifecycle import TERMINAL_STATUSES, AllocationState, Job
 from marketplace.errors import StaleLease
 from marketplace.store.engine import Transaction
 from marketplace.store.records import Statements, changed, changed_values, from_row, to_values
-from marketplace.store.tables.jobs import AllocationRow, AttemptRow, ContestRow
+from marketplace.store.tables.jobs import ContestRow
 
-_ALLOCATIONS: Final = AllocationRow.__table__  # type: ignore[attr-defined]  # sqlmodel adds it at run time
-_ATTEMPTS: Final = AttemptRow.__table__  # type: ignore[attr-defined]
 _ALLOCATION: Final = Statements(Allocation, "allocations", "status")
 _ATTEMPT: Final = Statements(Attempt, "attempts")
 _CONTESTS: Final = ContestRow.__table__  # type: ignore[attr-defined]
@@ -127,8 +125,9 @@ class Allocations:
         ids = [str(row[0]) for row in self._tx.rows(pages.ids, values)]
         found: dict[str, Allocation] = {}
         for some in _in_parts(ids):
-            rows = self._tx.execute(select(_ALLOCATIONS).where(_ALLOCATIONS.c.id.in_(some))).mappings()
-            found |= {row["id"]: from_row(Allocation, row) for row in rows}
+            places, values = _places(some)
+            rows = self._tx.rows(f"{_ALLOCATION.select} WHERE id IN ({places})", values)
+            found |= {read.id: read for read in map(_ALLOCATION.read, rows)}
         return [found[each] for each in ids], int(total[0] or 0) if total else 0
 
     def list_nonces(self, wallet: str, opener: Opener, above: int) -> set[int]:
@@ -152,6 +151,12 @@ class Allocations:
 def _in_parts(ids: Sequence[_Id]) -> Iterator[Sequence[_Id]]:
     """Parts of a size that any statement takes."""
     return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
+
+
+def _places(ids: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Parameters for a list of ids: their text, and their values."""
+    values = {f"id{number}": each for number, each in enumerate(ids)}
+    return ", ".join(f":{name}" for name in values), values
 
 
 def _counted_as(allocation: Allocation) -> str | None:
@@ -280,11 +285,9 @@ class Attempts:
         """All attempts of some allocations, first to last: a page's in one statement."""
         found: dict[AllocationId, list[Attempt]] = {allocation_id: [] for allocation_id in allocation_ids}
         for some in _in_parts(allocation_ids):
-            rows = self._tx.execute(
-                select(_ATTEMPTS).where(_ATTEMPTS.c.allocation_id.in_(some)).order_by(_ATTEMPTS.c.number)
-            ).mappings()
-            for row in rows:
-                attempt = from_row(Attempt, row)
+            places, values = _places(some)
+            rows = self._tx.rows(f"{_ATTEMPT.select} WHERE allocation_id IN ({places}) ORDER BY number", values)
+            for attempt in map(_ATTEMPT.read, rows):
                 found[attempt.allocation_id].append(attempt)
         return found
 
