@@ -1,9 +1,9 @@
 """Durable submissions: HTTP in, intent and queue row durable, answer out; 100,000 finished jobs in the store.
 
 The sender is a stand-in (scripts/market_under_load.py) and the limits are raised; the same with the chain stands
-beside it. The peer, in the same run, is Dramatiq with Redis, the fastest Python queue that takes jobs one by one
-(its process calls it directly, without HTTP, credentials, keys or money), with Redis as it comes and with an fsync
-for each job, as the market does.
+beside it. The limit is a bare aiohttp handler under the same requests (scripts/bare_server.py). The peer, in the same
+run, is Dramatiq with Redis, the fastest Python queue that takes jobs one by one (its process calls it directly, without
+HTTP, credentials, keys or money), with Redis as it comes and with an fsync for each job, as the market does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from marketplace.services.jobs import MAX_UNASSIGNED
+from scripts.bare_server import measure_floor
 from scripts.load import drive, request
 from scripts.local_stack import ROOT, Stack
 from scripts.peers import enqueue_with_dramatiq
@@ -39,7 +40,7 @@ WARM_UP = WALLETS
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench submit", description=__doc__)
-    parser.add_argument("--submissions", type=int, default=20_000, help="with the stand-in")
+    parser.add_argument("--submissions", type=int, default=10_000, help="with the stand-in")
     parser.add_argument("--no-chain", action="store_true")
     parser.add_argument("--jobs", type=int, default=100_000, help="finished jobs in the store")
     parser.add_argument("--connections", type=int, default=64)
@@ -53,7 +54,7 @@ def main() -> int:
         try:
             stack.start_chain()
             stack.init_market()
-            answer["market, STAND-IN sender, raised limits"] = stand_in(stack, options)
+            answer |= stand_in(stack, options)
             if not options.no_chain:
                 answer["market, with the chain"] = with_chain(stack, options.jobs)
         finally:
@@ -105,6 +106,7 @@ def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
             key = f"Idempotency-Key: bench-{number}\r\n"
             return request("POST", "/v1/jobs", tokens[number % WALLETS], body, key)
 
+        floor = measure_floor(make, options.submissions, connections=options.connections)
         drive(port, make, WARM_UP, wanted=201)
         process = psutil.Process(served["process"])
         before = process.cpu_times()
@@ -113,7 +115,12 @@ def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
         )
         after = process.cpu_times()
     used_s = after.user + after.system - before.user - before.system
-    return {**load.summary(), "cpu_ms_per_submission": round(used_s * 1000 / options.submissions, 3)}
+    return {
+        "market, STAND-IN sender, raised limits": {
+            **load.summary(), "cpu_ms_per_submission": round(used_s * 1000 / options.submissions, 3),
+        },
+        "limit: the same requests to bare aiohttp": floor,
+    }  # fmt: skip
 
 
 def with_chain(stack: Stack, jobs: int) -> dict[str, object]:
