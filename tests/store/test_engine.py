@@ -92,6 +92,20 @@ async def test_hooks_run_after_the_commit_and_only_then(store):
     assert seen == ["told"]
 
 
+async def test_a_hook_that_fails_keeps_nobody_waiting(store):
+    reported, seen = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+
+    def fails(tx):
+        tx.after_commit(lambda: 1 // 0)
+        tx.after_commit(lambda: seen.append("next"))
+
+    async with asyncio.timeout(10):
+        await asyncio.gather(store.write(fails), store.write(lambda tx: tx.after_commit(lambda: seen.append("other"))))
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+    assert seen == ["next", "other"]
+
+
 async def test_a_cancelled_caller_leaves_a_whole_outcome(store):
     task = asyncio.create_task(store.write(lambda tx: add(tx, "a")))
     await asyncio.sleep(0)

@@ -1,0 +1,81 @@
+"""What is durable is seen by everybody, whoever was cancelled; nonces of intents are known without asking again."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from marketplace.domain.allocations import Opener
+from marketplace.domain.ids import AllocationId
+from marketplace.domain.nonces import AHEAD, WINDOW
+from marketplace.services.clock import Ids, ManualClock, SystemRandom
+from marketplace.services.live import Change, Live
+from marketplace.services.promised_nonces import PromisedNonces
+from marketplace.store.allocations import Allocations
+from marketplace.store.engine import Store
+from tests.services.test_meter import ALLOCATION, Chain
+
+INTENT = replace(ALLOCATION, attempt=0, opening=True)
+
+
+@pytest.fixture
+async def store(tmp_path):
+    opened = Store(tmp_path / "market.sqlite3")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def live(store):
+    clock = ManualClock()
+    return Live(store, clock, Ids(clock, SystemRandom()), Chain(), "USDC")
+
+
+async def cancelled(work):
+    """Begin it, and give it up while its unit is on the way."""
+    task = asyncio.create_task(work)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_a_cancelled_caller_wrote_is_in_place_and_told(store, live):
+    told = []
+    live.on_change(lambda allocation: told.append(allocation.progress))
+    await cancelled(live.create(INTENT))
+    await store.write(lambda tx: None)
+    assert live.find(INTENT.id) == INTENT
+    await cancelled(live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=7), attempt)))
+    await store.write(lambda tx: None)
+    assert live.find(INTENT.id) == await store.lookup(lambda tx: Allocations(tx).find(INTENT.id))
+    assert told == [0, 7]
+    # and the next change begins with what it left
+    after = await live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=8), attempt))
+    assert (after.progress, after.version) == (8, 2)
+
+
+async def test_nonces_of_intents_are_asked_for_once_and_kept_up(store, live):
+    def intent(nonce, **fields):
+        name = AllocationId(f"alloc_{nonce}")
+        return replace(INTENT, id=name, key=name, escrow=name, nonce=nonce, **fields)
+
+    await store.write(lambda tx: Allocations(tx).create(intent(3)))
+    nonces = PromisedNonces(store, live)
+    assert await nonces.of(INTENT.wallet, Opener.MARKET, 1) == {3}
+    # a row that nobody told of is not seen: it is not asked for again
+    await store.write(lambda tx: Allocations(tx).create(intent(4)))
+    await live.create(intent(5))
+    await live.create(intent(6, opener=Opener.WALLET))
+    assert await nonces.of(INTENT.wallet, Opener.MARKET, 1) == {3, 5}
+    assert await nonces.of(INTENT.wallet, Opener.WALLET, 1) == {6}
+    # another opener's turn: the nonce that is promised now is known
+    await live.change(
+        AllocationId("alloc_6"), lambda a, attempt: Change(replace(a, opener=Opener.MARKET, nonce=9), attempt)
+    )
+    assert await nonces.of(INTENT.wallet, Opener.MARKET, 1) == {3, 5, 9}
+    kept = await nonces.of(INTENT.wallet, Opener.MARKET, 1)
+    kept |= set(range(100, 100 + 2 * (WINDOW + AHEAD)))
+    assert min(await nonces.of(INTENT.wallet, Opener.MARKET, 2_000)) == 2_000
