@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 PAST_MS: Final = 30 * 24 * 3600 * 1000
 BATCH: Final = 2_000
 _RAISED: Final = 1_000_000_000
+_SPEC: Final = '{"image":"docker.io/library/busybox:latest","class_id":"cpu-small","limit_ms":300000}'
 _RICH: Final = Tokens(10**15)
 
 
@@ -227,7 +228,7 @@ def _finished(number: int, nonce: int, login: Login, ids: Ids, at_ms: int) -> tu
     allocation = Allocation(
         id=allocation_id, account_id=AccountId(login.subject), wallet=login.wallet, key=f"past-{number}",
         body_hash=bytes(32), opener=Opener.MARKET, nonce=nonce, escrow=f"BenchEscrow{number:033}",
-        terms_hash=number.to_bytes(32, "big"), spec='{"image":"docker.io/library/busybox:latest"}', submitted="{}",
+        terms_hash=number.to_bytes(32, "big"), spec=_SPEC, submitted="{}",
         class_id="cpu-small", regions=("eu",), gpu_count=1, image="docker.io/library/busybox:latest", egress=False,
         disk_gb=2, priority=Priority.NORMAL, max_ms=Millis(300_000), max_attempts=3, stop_grace_ms=Millis(10_000),
         queue_ms=Millis(600_000), queue_until_ms=at_ms + 600_000, created_at_ms=at_ms, state=AllocationState.RELEASED,

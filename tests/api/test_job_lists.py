@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 
 from marketplace.domain.ids import AllocationId, new_id
@@ -29,6 +30,7 @@ async def fill(market, account_id, ends):
                     created_at_ms=at - 1_000, funded_at_ms=at - 900, completed_at_ms=at, attempt=1,
                     state=AllocationState.RELEASED, reason=Reason.COMPLETED, name="=cmd", consumer_id=f"c{n % 2}",
                     labels=(("team", "ml"),) if n % 2 else (),
+                    spec='{"image":"i","class_id":"cpu-small","limit_ms":60000}',
                 )
             )  # fmt: skip
             Attempts(tx).create(replace(ATTEMPT, allocation_id=name, paid=1_000 + n, amount=1_000 + n))
@@ -78,6 +80,16 @@ async def test_lists_and_history_over_http(live_market, live_call, wallet):
     assert [row["job_id"] for row in table] == [job["job_id"] for job in january["jobs"]]
     assert {(row["name"], row["status"], row["currency"]) for row in table} == {("'=cmd", "completed", "USDC")}
     assert [row["cost"] for row in table] == ["0.001002", "0.001001"]
+    # what one job takes of the store, whatever its account has
+    asked = []
+    lookups = live_market.store._engine._lookup_session.raw
+    lookups.set_trace_callback(lambda sql: asked.append(re.search(r"FROM (\w+)", sql)[1]))
+    await get(f"/v1/jobs/{january['jobs'][0]['job_id']}")
+    lookups.set_trace_callback(None)
+    assert [table for table in asked if table != "logins"] == [
+        "allocations", "allocations", "attempts", "chain_escrows", "escrow_transactions",
+        "job_outputs", "job_outputs", "job_outputs", "bucket_deliveries", "checkpoints",
+    ]  # fmt: skip
     # refused by name
     for path, field in (
         ("/v1/jobs?status=finished", "status"), ("/v1/jobs/history?status=running", "status"),
