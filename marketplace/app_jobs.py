@@ -85,6 +85,7 @@ from marketplace.services.prices import PriceService
 from marketplace.services.quotes import QuoteService
 from marketplace.services.receipts import ReceiptService
 from marketplace.services.reputations import ReputationService
+from marketplace.services.run_histories import RunHistories
 from marketplace.services.scheduler import Scheduler
 from marketplace.services.settlement import Settlement
 from marketplace.services.spend_alerts import SpendAlerts
@@ -96,7 +97,6 @@ from marketplace.services.transactions import TransactionService
 from marketplace.services.usage import JobUsage
 from marketplace.services.webhooks import WebhookService
 from marketplace.settings import Settings
-from marketplace.store.allocations import Attempts
 from marketplace.store.engine import Store
 
 _log = structlog.get_logger(__name__)
@@ -210,7 +210,7 @@ class JobMarket:
             ids,
             bytes(keys.quote)[:32],
             bytes(keys.quote.pubkey()),
-            lambda account, image, limit: store.lookup(lambda tx: Attempts(tx).list_runs(account, image, limit)),
+            RunHistories(store, live).last,
         )
         reach = Reach.LOOPBACK_TOO if settings.market.local else Reach.PUBLIC
         inputs = JobInputs(storage, files, live, clock, reach)

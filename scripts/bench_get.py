@@ -1,6 +1,7 @@
 """Reading one job and a page of jobs, over HTTP: with 100,000 finished jobs in the store, and with a hundredth of them.
 
-Figures of both stand beside each other: neither may slow with history (tests assert that by plans and counts).
+Figures of both stand beside each other: neither may slow with history (tests assert that by plans and counts). The
+limit, in the same run, is a bare aiohttp handler (scripts/bare_server.py).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from scripts.bare_server import measure_floor
 from scripts.bench_submit import WALLETS, market_under_load
-from scripts.load import drive, request
+from scripts.load import CONNECTIONS, drive, request
 from scripts.local_stack import Stack
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench get", description=__doc__)
-    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--requests", type=int, default=4_000)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1_000, 100_000])
     options = parser.parse_args()
     answer: dict[str, Any] = {"load_average_before": os.getloadavg()[0], "cores": os.cpu_count()}
@@ -37,6 +39,9 @@ def main() -> int:
                 answer[f"{jobs} jobs"] = measure(stack, jobs, options.requests)
         finally:
             stack.stop()
+    answer["limit: bare aiohttp"] = measure_floor(
+        lambda _: request("GET", "/v1/jobs/job", "token"), options.requests, connections=CONNECTIONS
+    )
     answer["load_average_after"] = os.getloadavg()[0]
     print(json.dumps(answer, indent=2))
     return 0

@@ -92,7 +92,7 @@ def market_under_load(stack: Stack, *arguments: str) -> Iterator[dict[str, Any]]
 
 
 def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
-    arguments = ["--stand-in", "--jobs", str(options.jobs), "--wallets", str(WALLETS)]
+    arguments = ["--stand-in", "--jobs", str(options.jobs), "--wallets", str(WALLETS), "--past", str(stack.home)]
     arguments += ["--file", str(stack.home / "stand-in.sqlite3")]
     if options.database:
         arguments += ["--database", options.database]
@@ -125,7 +125,7 @@ def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
 
 def with_chain(stack: Stack, jobs: int) -> dict[str, object]:
     """One wallet with an allowance, and as many submissions as it may have unassigned: 20 at once."""
-    with market_under_load(stack, "--jobs", str(jobs)):
+    with market_under_load(stack, "--jobs", str(jobs), "--wallets", str(WALLETS), "--past", str(stack.home)):
         return _on_chain(stack)
 
 

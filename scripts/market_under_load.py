@@ -12,6 +12,8 @@ import asyncio
 import cProfile
 import json
 import os
+import pickle
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -128,6 +130,7 @@ async def main() -> None:
     parser.add_argument("--stand-in", action="store_true")
     parser.add_argument("--file", type=Path, help="SQLite file instead of the settings' own")
     parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
+    parser.add_argument("--past", type=Path, help="folder in which the past is kept for the bench's next market")
     parser.add_argument("--profile", type=Path, help="where to write a profile of the event loop's thread")
     options = parser.parse_args()
     flags: dict[str, dict[str, Any]] = {"limits": {"wallet": _RAISED, "address": _RAISED, "node": _RAISED}}
@@ -137,7 +140,7 @@ async def main() -> None:
         flags["store"] = {"path": options.file}
     configure_logs("console", "error", sys.stderr)
     settings = load_settings(options.config, flags)
-    past = await write_past(settings.database, options.jobs, options.wallets, options.running)
+    past = await kept_past(settings.database, options)
     market = Market.build(settings, chain_kind=StandInChain if options.stand_in else SolanaChain)
     chain = market.jobs.chain
     if isinstance(chain, StandInChain):
@@ -175,6 +178,21 @@ class Past:
         self.jobs: list[JobId] = []
         self.running: list[Attempt] = []
         self.node: Login | None = None
+
+
+async def kept_past(location: Path | str, options: argparse.Namespace) -> Past:
+    """`write_past`, or a copy of what it wrote for an earlier market of this run: a minute less of waiting."""
+    if options.past is None or isinstance(location, str):
+        return await write_past(location, options.jobs, options.wallets, options.running)
+    rows, rest = options.past / "past.sqlite3", options.past / "past.pickle"
+    if not rest.exists():
+        rest.write_bytes(pickle.dumps(await write_past(rows, options.jobs, options.wallets, options.running)))
+    location.parent.mkdir(parents=True, exist_ok=True)
+    for rest_of_another in ("-wal", "-shm"):
+        location.with_name(location.name + rest_of_another).unlink(missing_ok=True)
+    shutil.copyfile(rows, location)
+    past: Past = pickle.loads(rest.read_bytes())  # noqa: S301 - written above, in this run
+    return past
 
 
 async def write_past(location: Path | str, jobs: int, wallets: int, running: int = 0) -> Past:

@@ -7,13 +7,17 @@ import pytest
 
 from marketplace.domain.allocations import Opener
 from marketplace.domain.ids import AllocationId
+from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.nonces import AHEAD, WINDOW
+from marketplace.domain.quantities import Millis
+from marketplace.domain.reasons import Reason
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.live import Change, Live
 from marketplace.services.promised_nonces import PromisedNonces
+from marketplace.services.run_histories import RunHistories
 from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store
-from tests.services.test_meter import ALLOCATION, Chain
+from tests.services.test_meter import ALLOCATION, ATTEMPT, Chain
 
 INTENT = replace(ALLOCATION, attempt=0, opening=True)
 
@@ -79,3 +83,32 @@ async def test_nonces_of_intents_are_asked_for_once_and_kept_up(store, live):
     kept = await nonces.of(INTENT.wallet, Opener.MARKET, 1)
     kept |= set(range(100, 100 + 2 * (WINDOW + AHEAD)))
     assert min(await nonces.of(INTENT.wallet, Opener.MARKET, 2_000)) == 2_000
+
+
+async def test_runs_are_asked_for_again_when_one_has_ended(store, live):
+    asked, histories = [], RunHistories(store, live)
+
+    async def ended(number, billed_ms):
+        name = AllocationId(f"alloc_{number}")
+        running = replace(
+            INTENT, id=name, key=name, escrow=name, nonce=number, opening=False, attempt=1, funded_at_ms=1,
+            created_at_ms=number, state=AllocationState.RELEASING, reason=Reason.COMPLETED,
+        )  # fmt: skip
+        attempt = replace(ATTEMPT, allocation_id=name, billed_ms=Millis(billed_ms))
+        await live.create(replace(running, attempt=0))
+        await live.change(name, lambda a, _: Change(running, attempt))
+        over = {"state": AllocationState.RELEASED, "completed_at_ms": 9}
+        await live.change(name, lambda a, latest: Change(replace(a, **over), latest))
+
+    async def last():
+        asked.append(await histories.last(INTENT.account_id, INTENT.image, 20))
+        return asked[-1]
+
+    assert await last() == []
+    await ended(1, 700)
+    assert await last() == [700]
+    # what nobody told of is not seen: it is not asked for again
+    await store.write(lambda tx: tx.change("UPDATE attempts SET billed_ms = 5"))
+    assert await last() == [700]
+    await ended(2, 900)
+    assert await last() == [900, 5]
