@@ -194,7 +194,7 @@ def _responses(route: Route, schema_of: Mapping[_Keyed, Any], problems: dict[str
     problem = _PROBLEMS[route.family]
     by_status: dict[int, list[str]] = {}
     for code in _codes(route):
-        by_status.setdefault(status_in(route.family, code.status), []).append(code.public)
+        by_status.setdefault(status_in(route.family, code.public, code.status), []).append(code.public)
     for status, codes in sorted(by_status.items()):
         name = ".".join((problem, str(status), *codes))
         problems[name] = {

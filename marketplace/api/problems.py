@@ -72,17 +72,20 @@ def family_of(path: str) -> Family:
     return Family.INSTANCES if path.split("/", 2)[1] in _INSTANCES_PATHS else Family.NATIVE
 
 
-def status_in(family: Family, status: int) -> int:
+def status_in(family: Family, code: str, status: int) -> int:
     """The status that a family answers where the table of codes says `status`."""
     if family is not Family.NATIVE and status == HTTPStatus.UNPROCESSABLE_ENTITY:
         # Seed 001 lists no 422, seed 003 says 400 for invalid parameters.
         return HTTPStatus.BAD_REQUEST
+    if family is Family.INSTANCES and code == Code.NO_CAPACITY.public:
+        # Seed 001: its state conflicts with the request.
+        return HTTPStatus.CONFLICT
     return status
 
 
 def render(problem: Problem, family: Family, request_id: str) -> web.Response:
     """The published error body with its headers."""
-    problem = replace(problem, status=status_in(family, problem.status))
+    problem = replace(problem, status=status_in(family, problem.code, problem.status))
     headers = {}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, problem.retry_after_s))

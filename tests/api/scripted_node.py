@@ -35,6 +35,7 @@ class ScriptedNode(Wallet):
         self.keypair = Keypair.from_seed(bytes(self.key))
         self.id = ""
         self.constants: dict = {}
+        self.images: tuple[str, ...] = ()
         self.hardware = HARDWARE
         self.requests: asyncio.Queue[tuple[str, ClaimRequest]] = asyncio.Queue()
         self.commands: list[dict] = []
@@ -84,7 +85,7 @@ class ScriptedNode(Wallet):
         self._reader = asyncio.create_task(self._read())
         hello = {
             "version": "test", "hardware": self.hardware, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2,
-            "holding": list(holding),
+            "holding": list(holding), "images": list(self.images),
         }  # fmt: skip
         return await self.ask("hello", hello)
 

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import ClientError, ClientSession, web
 
 from marketplace.api.fields import AmountText, ExactNumber, JsonNumber, QueryModel, RequestModel, ResponseModel
-from marketplace.api.routes import NODE, OPEN, Access, Call, RateClass, Reply, Route, RouteError, scope
+from marketplace.api.problems import render
+from marketplace.api.routes import NODE, OPEN, Access, Call, Family, RateClass, Reply, Route, RouteError, scope
 from marketplace.api.streams import ServerEvent
 from marketplace.app import Market
 from marketplace.errors import Code, InsufficientFunds, InternalError, NoCapacity, NotFound
@@ -150,6 +151,15 @@ async def test_a_503_says_when_to_come_back(call):
     status, body, headers = await call("GET", "/v1/fail?code=no_capacity")
     assert (status, body["error"]) == (503, "no_capacity")
     assert int(headers["Retry-After"]) >= 1
+
+
+def test_no_capacity_is_a_conflict_in_the_family_of_seed_001_and_there_alone():
+    answers = {family: render(NoCapacity().problem(), family, "r") for family in Family}
+    assert {family: answer.status for family, answer in answers.items()} == {
+        Family.NATIVE: 503, Family.INSTANCES: 409, Family.OPERATIONS: 503,
+    }  # fmt: skip
+    told = json.loads(answers[Family.INSTANCES].body)["error"]
+    assert (told["code"], told["type"], told["reason"]) == (409, "conflict", "no_capacity")
 
 
 async def test_a_fault_says_nothing_of_its_cause(call):

@@ -32,6 +32,42 @@ async def nodes(chain, live_market, live_call):
         await node.close()
 
 
+async def test_a_node_that_holds_the_image_has_twice_the_chance_and_the_other_still_one(
+    renter, chain, live_market, live_call
+):
+    operator = await Renter.funded(Wallet(), chain, live_market, live_call)
+    warm, cold = ScriptedNode(operator), ScriptedNode(operator)
+    warm.images = (JOB["image"],)
+    for node in (warm, cold):
+        await node.register()
+        await node.connect(live_call)
+    await renter.deposit("5")
+    _, prepared, _ = await renter("POST", "/v1/allowance", json=ALLOWANCE)
+    await renter.send(prepared)
+    submitting = asyncio.create_task(renter("POST", "/v1/jobs", json=JOB))
+    # whichever was drawn: the other one has nothing to take
+    taking = [asyncio.create_task(node.take()) for node in (warm, cold)]
+    _, (idle,) = await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+    idle.cancel()
+    status, job, _ = await submitting
+    assert status == 201, job
+    _, told, _ = await renter("GET", f"/v1/jobs/{job['id']}/placement")
+    (choice,) = told["placements"]
+    drawn = {each["node_id"]: each for each in choice["candidates"]}
+    assert (drawn[warm.id]["image_present"], drawn[cold.id]["image_present"]) == (True, False)
+    assert drawn[warm.id]["weight"] == IMAGE_BONUS * drawn[cold.id]["weight"] > 0
+    # the choice is the draw's, by these weights
+    point = int(choice["draw"]) % sum(each["weight"] for each in choice["candidates"])
+    for each in choice["candidates"]:
+        if point < each["weight"]:
+            break
+        point -= each["weight"]
+    assert each["chosen"]
+    assert each["node_id"] == choice["node_id"]
+    for node in (warm, cold):
+        await node.close()
+
+
 def units(text):
     return int(text.replace(".", ""))
 

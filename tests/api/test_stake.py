@@ -141,6 +141,13 @@ async def test_a_delegators_life(staker, node, live_market, live_call, chain, re
         "withdrawn", "withdrawn", "unbonded", "unbonded", "claimed", "delegated",
     ]  # fmt: skip
     assert {entry["node_id"] for entry in history} == {node.id}
+    _, page, _ = await staker("GET", "/v1/events?types=stake.*")
+    assert [event["type"] for event in page["events"]] == [
+        "stake.delegated", "stake.claimed", "stake.unbonded", "stake.unbonded", "stake.withdrawn", "stake.withdrawn",
+    ]  # fmt: skip
+    withdrawn = [event["data"] for event in page["events"][-2:]]
+    assert sum(units(data["amount"]) for data in withdrawn) == 300_000_000
+    assert {data["wallet"] for data in withdrawn} == {staker.address}
     _, page, _ = await staker("GET", "/v1/stake/history?limit=2&offset=3")
     assert ([e["id"] for e in page["history"]], page["total"], page["has_more"]) == (
         [e["id"] for e in history[3:5]],
@@ -346,6 +353,9 @@ async def test_an_overclaim_costs_all_who_staked_and_all_who_were_leaving(staker
     assert sorted((e["type"], e["stake"]) for e in history[:2]) == [
         ("slashed", "60.000000"), ("slashed_unbonding", "20.000000"),
     ]  # fmt: skip
+    for wallet, kind in ((staker, "stake.slashed"), (node.operator, "node.slashed")):
+        _, page, _ = await wallet("GET", f"/v1/events?types={kind}")
+        assert [event["data"]["amount"] for event in page["events"]] == ["60.000000", "20.000000"], kind
     _, pool, _ = await staker("GET", f"/v1/nodes/{node.id}/pool")
     assert (pool["stake"], pool["unbonding"]["stake"]) == ("240.000000", "80.000000")
     assert sum(units(e["slashed"]) for e in pool["epochs"]) == 80_000_000
