@@ -172,6 +172,7 @@ class AttemptRunner:
         self._disowned = False
         self._background: set[asyncio.Task[None]] = set()
         self._notes: Path | None = None
+        self._url_asked_ms: int | None = None
         self._ready_taken_ms: int | None = None
         self._assigned_at_ms = 0
         # The last running voucher was refused for its time: the next one carries a time that the chain has reached.
@@ -395,6 +396,8 @@ class AttemptRunner:
                 await self._unless_stopped(self._until_assigned())
                 input_name = await self._unless_stopped(self._stage())
         except TimeoutError as error:
+            if self._waited_for_url_ms() * 2 > self._record.start_limit_ms:
+                raise InputUnavailable("the input's host took most of the time in which a job has to start") from error
             raise Stopped(_LATE) from error
         self._save(step=Step.STARTING)
         return await self._start(image, input_name)
@@ -417,9 +420,17 @@ class AttemptRunner:
             saved = spec.checkpoint_minutes is not None and fresh
             if saved and await transfers.restore_checkpoint(holder, staged.checkpoint):
                 _log.info("goes on from a checkpoint", action="checkpoint_restored", **self._names)
-            return None if spec.input is None else await transfers.fetch(holder, spec.input, staged.inputs)
+            if spec.input is None:
+                return None
+            if spec.input.kind == "url":
+                self._url_asked_ms = self._now_ms()
+            return await transfers.fetch(holder, spec.input, staged.inputs)
         except OutputRefused as refused:
             raise InputUnavailable(str(refused)) from refused
+
+    def _waited_for_url_ms(self) -> int:
+        """How long a host of the renter's choice was waited for; it can be slow on purpose."""
+        return 0 if self._url_asked_ms is None else self._now_ms() - self._url_asked_ms
 
     async def _start(self, image: Image, input_name: str | None) -> Container:
         """Outside the time limit: a start that is cut off half-way would leave a container behind."""

@@ -4,6 +4,7 @@ It checks what a real meter checks (signatures, order, clock) and keeps everythi
 """
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import time
@@ -295,6 +296,14 @@ class ScriptedMarket:
             return web.Response(status=404)
         if request.match_info["name"] == "loop":
             raise web.HTTPFound(str(request.rel_url))
+        if request.match_info["name"] == "slow":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError):
+                for byte in self.input * 1_000:
+                    await response.write(bytes([byte]))
+                    await asyncio.sleep(0.1)
+            return response
         return web.Response(body=self.input)
 
     async def _held(self, request: web.Request) -> web.Response:

@@ -208,6 +208,7 @@ async def test_an_input_by_url_is_fetched_by_the_node(node: Node, market: Script
         JobInput(kind="url", url="https://10.0.0.1/private"),
         JobInput(kind="url", url="https://[::ffff:169.254.169.254]/latest/meta-data"),
         JobInput(kind="url", url="ftp://example.com/x"),
+        JobInput(kind="url", url="https://a..b/x"),
     ],
 )
 async def test_an_input_that_cannot_be_had_costs_nothing(node: Node, market: ScriptedMarket, wanted: JobInput) -> None:
@@ -218,6 +219,14 @@ async def test_an_input_that_cannot_be_had_costs_nothing(node: Node, market: Scr
     assert seen.exited is not None
     assert seen.exited.voucher is None
     assert list((node.folder / "engine").iterdir()) == []
+
+
+async def test_a_renter_s_slow_host_is_not_the_node_s_fault(node: Node, market: ScriptedMarket) -> None:
+    market.input, market.start_limit_ms = b"drop by drop", 1_500
+    seen = await market.offer(spec("reading", input=JobInput(kind="url", url=f"{market.url}/elsewhere/slow")))
+    await market.until(lambda: seen.exited)
+    assert reason(seen) is Reason.INPUT_UNAVAILABLE
+    await node.until_clean()
 
 
 async def test_a_signed_url_is_in_no_log_and_no_report(
