@@ -6,7 +6,7 @@ durable together; the frame binds the key of every other call together with its 
 ended in an error (402, 503, a crash) the next one runs the use case again, which finds its intent and goes on.
 
 A kept answer that has secrets is sealed as a whole, as everything secret in the store is: who reads the store reads
-none of them.
+none of them. Why so: docs/decisions/018.
 """
 
 import re
