@@ -22,7 +22,7 @@ import structlog
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import AttemptPhase, job_of
 from marketplace.domain.buckets import MAX_KEY_BYTES, DeliveryState
-from marketplace.domain.ids import AllocationId
+from marketplace.domain.ids import AccountId, AllocationId
 from marketplace.errors import MarketError, ObjectsUnavailable, StaleLease
 from marketplace.objects.storage import ObjectStorage
 from marketplace.outgoing import Outgoing
@@ -50,10 +50,12 @@ LAST_PAUSE_S: Final = 10.0
 WAIT_MS: Final = 15_000
 """How long an answer to the node waits for the end; below the time in which a node expects one."""
 AT_ONCE: Final = 8
-"""Deliveries at a time; chosen."""
+"""Deliveries at a time; chosen. No account takes more of them than it leaves free, so a few slow buckets of one renter
+keep nobody else waiting."""
 _FILES_AT_ONCE: Final = 4
-_BUFFERS: Final = 8
-"""Parts in memory at a time, over all deliveries: 64 MiB; chosen."""
+_BUFFERS: Final = 2
+"""Parts of one delivery in memory at a time, so 128 MiB over all; chosen. They are nobody else's: a bucket that takes
+its parts byte by byte would hold up every other delivery until that one had failed."""
 _IDLE_MS: Final = 5_000
 _BEGINNINGS: Final = 3
 _HELD: Final = (AttemptPhase.READY, AttemptPhase.UPLOADING)
@@ -96,7 +98,7 @@ class BucketCourier:
         self._clock = clock
         self._tasks: dict[AllocationId, asyncio.Task[None]] = {}
         self._ended: dict[AllocationId, asyncio.Event] = {}
-        self._buffers = asyncio.Semaphore(_BUFFERS)
+        self._running: dict[AllocationId, AccountId | None] = {}
         self.duty = Duty("bucket-deliveries", store, clock, self.work)
 
     async def stop(self) -> None:
@@ -144,12 +146,21 @@ class BucketCourier:
 
     async def work(self) -> int:
         """Start what is to be delivered; in how many milliseconds to look again."""
-        for delivery in await self._store.read(lambda tx: BucketDeliveries(tx).list_begun()):
-            if delivery.allocation_id in self._tasks or len(self._tasks) >= AT_ONCE:
+        begun, accounts = await self._store.read(
+            lambda tx: (BucketDeliveries(tx).list_begun(), BucketDeliveries(tx).accounts_of_begun())
+        )
+        for delivery in begun:
+            allocation_id, account = delivery.allocation_id, accounts.get(delivery.allocation_id)
+            if allocation_id in self._tasks or not self._has_room(account):
                 continue
-            task = asyncio.create_task(self._deliver(delivery), name=f"delivery of {delivery.allocation_id}")
-            self._tasks[delivery.allocation_id] = task
+            self._running[allocation_id] = account
+            task = asyncio.create_task(self._deliver(delivery), name=f"delivery of {allocation_id}")
+            self._tasks[allocation_id] = task
         return _IDLE_MS
+
+    def _has_room(self, account: AccountId | None) -> bool:
+        """Whether one more of an account's may run: only while more are free than run for it."""
+        return list(self._running.values()).count(account) < AT_ONCE - len(self._running)
 
     async def _wait(self, delivery: BucketDelivery) -> BucketDelivery:
         """How it stands when it has ended, or after a while."""
@@ -170,8 +181,8 @@ class BucketCourier:
             if await self._store.read(lambda tx: BucketDeliveries(tx).find(allocation_id)) != delivery:
                 return
             run = _Run(
-                self._store, self._storage, self._live, self._clock, self._buffers, self._credentials, self._outgoing,
-                delivery, self.patience_ms,
+                self._store, self._storage, self._live, self._clock, self._credentials, self._outgoing, delivery,
+                self.patience_ms,
             )  # fmt: skip
             error = await run.run()
             await self._conclude(delivery, error)
@@ -183,6 +194,7 @@ class BucketCourier:
             await self._conclude(delivery, "the market's own fault")
         finally:
             self._tasks.pop(delivery.allocation_id, None)
+            self._running.pop(delivery.allocation_id, None)
             ended = self._ended.pop(delivery.allocation_id, None)
             if ended is not None:
                 ended.set()
@@ -219,7 +231,6 @@ class _Run:
         storage: ObjectStorage,
         live: Live,
         clock: Clock,
-        buffers: asyncio.Semaphore,
         credentials: CredentialService,
         outgoing: Outgoing,
         delivery: BucketDelivery,
@@ -230,7 +241,7 @@ class _Run:
         self._storage = storage
         self._live = live
         self._clock = clock
-        self._buffers = buffers
+        self._buffers = asyncio.Semaphore(_BUFFERS)
         self._credentials = credentials
         self._outgoing = outgoing
         self._delivery = delivery

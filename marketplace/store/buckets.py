@@ -123,6 +123,15 @@ class BucketDeliveries:
         rows = self._tx.rows(f"{_DELIVERY.select} WHERE state = 'delivering' ORDER BY started_at_ms, allocation_id", {})
         return [_DELIVERY.read(row) for row in rows]
 
+    def accounts_of_begun(self) -> dict[AllocationId, AccountId]:
+        """Whose those under way are."""
+        rows = self._tx.rows(
+            "SELECT d.allocation_id, a.account_id FROM bucket_deliveries d JOIN allocations a ON a.id = d.allocation_id"
+            " WHERE d.state = 'delivering'",
+            {},
+        )
+        return {AllocationId(row[0]): AccountId(row[1]) for row in rows}
+
     # files
 
     def delivered(self, allocation_id: AllocationId) -> set[str]:
