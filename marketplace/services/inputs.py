@@ -87,7 +87,11 @@ class JobInputs:
         if wanted is None or wanted.kind == "url":
             raise NotFound("this job has no input to be had here")
         if wanted.kind == "file":
-            file = await self._files.get(allocation.account_id, FileId(wanted.file_id or ""))
+            try:
+                file = await self._files.get(allocation.account_id, FileId(wanted.file_id or ""))
+            except NotFound as error:
+                # It was there when the job was submitted, and deleted in the same moment.
+                raise NotFound("the upload that this job reads was deleted") from error
             return InputContent(file.name, file.size, file.sha256, self._files.read(file, 0, file.size))
         size = wanted.size or 0
         chunks = self._storage.read(_key(allocation.account_id, wanted), 0, size)

@@ -12,6 +12,7 @@ from yarl import URL
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services import job_orders
 from marketplace.services import outputs as rules
+from marketplace.store.files import Files
 from tests.api.conftest import Renter, Wallet
 from tests.api.test_jobs import allowed, balanced, node, submit, until
 
@@ -260,6 +261,15 @@ async def test_a_text_a_value_and_a_file_reach_the_node(begin, allowed, live_cal
         balanced(job)
         assert (job["reason"], job["settlement"]["paid"]) == ("input_unavailable", "0.000000")
     assert (await allowed("DELETE", f"/v1/files/{file_id}"))[0] == 204
+
+
+async def test_a_file_that_was_deleted_in_the_moment_of_the_submission_is_named(begin, allowed, live_market):
+    _, upload, _ = await allowed("POST", "/v1/files?name=data.csv", data=b"1,2")
+    _, attempt, delivery = await begin(input=upload["file_id"])
+    await live_market.store.write(lambda tx: Files(tx).delete(upload["file_id"]))
+    status, problem, _ = await delivery("GET", "input")
+    assert (status, problem["message"]) == (404, "the upload that this job reads was deleted")
+    await attempt.report("exited", reason=14)
 
 
 @pytest.mark.parametrize(
