@@ -25,7 +25,9 @@ _SILENCE_S: Final = 60.0
 _PIECE_BYTES: Final = 256 << 10
 _BUSY: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 _CODE: Final = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
-_UPLOAD: Final = re.compile(rb"<UploadId>([^<]{1,2048})</UploadId>")
+_UPLOAD: Final = re.compile(rb"<UploadId>([\x21-\x3b\x3d-\x7e]{1,2048})</UploadId>")
+_TAG: Final = re.compile(r"[\x20-\x7e]{1,1024}")
+"""Both are kept and sent back as they came, so only what can be: a service says what it likes."""
 _PASSING: Final = frozenset({"InternalError", "SlowDown", "ServiceUnavailable", "RequestTimeout", "OperationAborted"})
 
 
@@ -58,14 +60,14 @@ class BucketClient:
         found = _UPLOAD.search(answer)
         if found is None:
             raise BucketRefused("the service began no upload in parts")
-        return html.unescape(found[1].decode())
+        return html.unescape(found[1].decode("ascii"))
 
     async def put_part(self, key: str, upload_id: str, number: int, data: bytes) -> str:
         """Send one part, from 1; its tag. Raises BucketRefused, BucketSilent, UploadGone."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         headers, _ = await self._send("PUT", key, query=query, body=data)
         tag = headers.get("ETag")
-        if not tag:
+        if not tag or not _TAG.fullmatch(tag):
             raise BucketRefused("the service took a part and named no tag for it")
         return tag
 
