@@ -247,6 +247,8 @@ class GroupService:
                     await self._advance(group)
                 except MarketError as error:
                     _log.warning("group waits", action="groups.advance", group=group.id, error=error.message)
+                except Exception:  # noqa: BLE001 - one group's outer edge: its fault is no other's
+                    _log.exception("group failed", action="groups.advance", group=group.id)
 
         await asyncio.gather(*(advance(group) for group in await self._store.read(lambda tx: Groups(tx).list_open())))
 

@@ -167,3 +167,28 @@ async def test_each_member_has_its_own_input(allowed, node, live_market):
     # a file that isn't there ends that member, and no other
     assert (done["status"], done["summary"]) == ("failed", {"completed": 2, "refused": 1})
     assert "input" in done["jobs"][2]["error"]
+
+
+async def test_a_group_that_trips_the_market_keeps_no_other_waiting(allowed, live_market, monkeypatch):
+    groups = live_market.jobs.groups
+    advance, tripped = groups._advance, []
+
+    async def tripping(group):
+        if group.name == "trips":
+            tripped.append(group.id)
+            raise UnicodeError("nobody thought of this")
+        await advance(group)
+
+    monkeypatch.setattr(groups, "_advance", tripping)
+    assert (await order(allowed, "bad", name="trips"))[0] == 201
+    _, good, _ = await order(allowed, "good")
+    await groups.work()  # and isn't begun anew after a pause that doubles to a minute
+    assert tripped
+    assert (await until(allowed, good["id"], lambda g: "waiting" not in g["summary"]))["blocked"] is None
+
+
+async def test_an_input_whose_host_is_no_name_ends_its_member(allowed, live_market):
+    _, group, _ = await order(allowed, count=None, inputs=["https://xn--a.test/", "https://a..b/"])
+    done = await until(allowed, group["id"], lambda g: g["ended_at"])
+    assert done["summary"] == {"refused": 2}
+    assert "input" in done["jobs"][0]["error"]
