@@ -75,7 +75,7 @@ def run(output: Output, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
     """
     try:
         return asyncio.run(work())
-    except (typer.Exit, KeyboardInterrupt):
+    except (typer.Exit, KeyboardInterrupt, BrokenPipeError):  # whoever read us has enough, such as `| head`
         raise
     except Exception as error:  # noqa: BLE001 - the outer edge: every error becomes an exit code here
         fail(output, error)
@@ -123,6 +123,9 @@ def _report(error: Exception) -> _Report:
     known = _of_client(error) or _of_request(error)
     if known is not None:
         return known
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _Report(Exit.INTERNAL, "local_error", f"{where}{error.strerror}")
     hint = "this is a fault of reaver itself; give the same command again, it does not pay twice"
     return _Report(Exit.INTERNAL, "internal_error", f"{type(error).__name__}: {error}", (hint,))
 

@@ -1,5 +1,6 @@
 """`reaver --help` loads nothing heavy. Start-up cost: stack.md section 14; counts are asserted, not times."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from marketplace.cli.reaver import session
 from marketplace.cli.reaver.exits import Exit
+from marketplace.cli.reaver.output import Output
 from tests.client.fake_market import FakeMarket
 
 HEAVY = (
@@ -59,6 +63,20 @@ def test_an_output_that_takes_nothing_more_is_one_line_of_error() -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (Exit.INTERNAL, "error: No space left on device\n")
+
+
+def test_what_this_machine_refuses_is_no_fault_of_reaver(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hint to give the command again would have a job that is submitted already paid twice."""
+
+    async def ends_with(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(BrokenPipeError):
+        session.run(Output(as_json=False), lambda: ends_with(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    with pytest.raises(typer.Exit) as ended:
+        session.run(Output(as_json=False), lambda: ends_with(OSError(errno.ENAMETOOLONG, "File name too long", "x")))
+    assert ended.value.exit_code == Exit.INTERNAL
+    assert capsys.readouterr().err == "error: x: File name too long\n"
 
 
 def test_every_command_teaches_by_help() -> None:
