@@ -86,20 +86,20 @@ def read_progress(notes: Path) -> int | None:
 
 def _walk(folder: int, above: str, depth: int) -> Iterator[FoundFile]:
     """Files of an open folder and of those in it. What changes or can't be opened meanwhile is left out."""
+    # One by one: names cost a program next to nothing, and there may be more than memory has room for.
     with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        path = above + entry.name
-        if not is_output_path(path):
-            continue
-        try:
-            if entry.is_file(follow_symlinks=False):
-                yield FoundFile(path, entry.stat(follow_symlinks=False).st_size)
-            elif entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
-                inner = os.open(entry.name, _FOLDER, dir_fd=folder)
-                try:
-                    yield from _walk(inner, f"{path}/", depth + 1)
-                finally:
-                    os.close(inner)
-        except OSError:
-            continue
+        for entry in entries:
+            path = above + entry.name
+            if not is_output_path(path):
+                continue
+            try:
+                if entry.is_file(follow_symlinks=False):
+                    yield FoundFile(path, entry.stat(follow_symlinks=False).st_size)
+                elif entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
+                    inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                    try:
+                        yield from _walk(inner, f"{path}/", depth + 1)
+                    finally:
+                        os.close(inner)
+            except OSError:
+                continue

@@ -1,6 +1,7 @@
 """What strangers leave on a disk is read without following where it points."""
 
 import os
+from contextlib import contextmanager
 
 import pytest
 
@@ -97,3 +98,18 @@ def test_progress_is_a_number_or_nothing(tmp_path, text, expected):
 def test_progress_that_is_a_pipe_blocks_nobody(tmp_path):
     os.mkfifo(tmp_path / "progress")
     assert read_progress(tmp_path) is None
+
+
+def test_of_names_without_end_no_more_are_read_than_show_it(folder, monkeypatch):
+    for number in range(200):
+        (folder / f"{number}").touch()
+    read, scandir = [], os.scandir
+
+    @contextmanager
+    def counting(where):
+        with scandir(where) as entries:
+            yield (read.append(entry.name) or entry for entry in entries)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    assert len(find_files(folder, most=5)) == 6
+    assert len(read) < 50
