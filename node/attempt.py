@@ -342,6 +342,12 @@ class AttemptRunner:
         except tuple(_FAILURES) as error:
             reason, final = next(end for kind, end in _FAILURES.items() if isinstance(error, kind))
             return self._ending(reason, final=final, detail=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge of an attempt; reported and logged
+            # Nobody foresaw it. The container must not run on unseen: the renter's work goes on at another node.
+            _log.exception("a fault of this node", action="attempt_fault", **self._names)
+            with contextlib.suppress(ContainerVanished):
+                await self._engine(lambda: self._tools.runtime.stop(self._record.key, grace_s=0))
+            return self._ending(Reason.NODE_QUIT, final=False, detail=f"a fault of the node: {type(error).__name__}")
 
     async def _hold_lease(self) -> bool:
         """Give the market our consent, until it takes or refuses it, or the claim is no longer live."""

@@ -54,6 +54,23 @@ async def test_a_deploy_of_the_market_touches_no_running_work(node: Node, market
     await node.until_clean()
 
 
+async def test_a_fault_of_our_own_ends_the_attempt_and_leaves_no_container(
+    node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait(_runtime: FakeRuntime, _key: AttemptKey) -> None:
+        await asyncio.sleep(0.5)
+        raise ValueError("nobody foresaw this")
+
+    monkeypatch.setattr(FakeRuntime, "wait", wait)
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: seen.exited)
+    await node.until_clean()
+    last = seen.reports[-1]
+    assert (last.reason, last.detail) == (Reason.NODE_QUIT.value, "a fault of the node: ValueError")
+    assert last.voucher is not None
+    assert VoucherMessage.from_fields(last.voucher.fields).state is VoucherState.ENDED
+
+
 async def test_a_claim_request_that_is_sent_again_is_claimed_once(node: Node, market: ScriptedMarket) -> None:
     job = spec("busy")
     seen = await market.offer(job)
