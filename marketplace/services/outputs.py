@@ -44,6 +44,7 @@ INLINE_BYTES: Final = 64 << 10
 """Specified: api.md section 5.3."""
 ORPHAN_MS: Final = 24 * 3_600_000
 """Chosen: longer than any delivery; what no row names after it was left by a crash."""
+_GB: Final = 1_000_000_000
 _AT_ONCE: Final = 200
 _SWEEP_EVERY_MS: Final = 6 * 3_600_000
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
@@ -117,14 +118,15 @@ class JobOutputs:
         if not is_output_path(path):
             raise Invalid.field("path", DetailCode.NOT_ALLOWED, "is not a path that may be delivered")
         names = (lease.allocation_id, lease.attempt)
+        limit = self._limit(lease)
         count, size = await self._store.lookup(lambda tx: Outputs(tx).usage(*names, path))
         if count >= MAX_FILES:
-            raise _too_large()
+            raise _too_large(limit)
         key = f"outputs/{lease.allocation_id}/{lease.attempt}-{self._ids.new('out')}"
         try:
-            written = await self._storage.write(key, chunks, limit_bytes=MAX_BYTES - size)
+            written = await self._storage.write(key, chunks, limit_bytes=limit - size)
         except TooLarge as error:
-            raise _too_large() from error
+            raise _too_large(limit) from error
         output = StoredOutput(
             *names, path, written.size, written.sha256, key, self._clock.now(),
             content=await self._content(path, key, written.size),
@@ -132,8 +134,8 @@ class JobOutputs:
 
         def write(tx: Transaction) -> str | None:
             others, total = Outputs(tx).usage(*names, path)
-            if others >= MAX_FILES or total + output.size > MAX_BYTES:
-                raise _too_large()
+            if others >= MAX_FILES or total + output.size > limit:
+                raise _too_large(limit)
             return Outputs(tx).put(output)
 
         try:
@@ -254,6 +256,13 @@ class JobOutputs:
             raise NotReady(REPORT_FIRST)
         return attempt
 
+    def _limit(self, lease: Lease) -> int:
+        """Bytes that an attempt may leave: what its disk holds. Files full of holes would else be kept at no price."""
+        allocation = self._live.find(lease.allocation_id)
+        if allocation is None:
+            raise StaleLease
+        return min(MAX_BYTES, allocation.disk_gb * _GB)
+
     async def _files(self, allocation: Allocation) -> list[StoredOutput]:
         return await self._store.lookup(lambda tx: Outputs(tx).list_for(allocation.id, allocation.attempt))
 
@@ -317,8 +326,8 @@ def shown_result(tx: Transaction, allocation: Allocation) -> object:
     return None
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"a job may leave {MAX_FILES} files and {MAX_BYTES >> 30} GiB", extra={"limit_bytes": MAX_BYTES})
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"this job may leave {MAX_FILES} files and {limit} bytes", extra={"limit_bytes": limit})
 
 
 async def _add(

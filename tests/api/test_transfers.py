@@ -210,9 +210,12 @@ async def test_no_path_leads_out(run, live_market, path):
     assert [found async for found in live_market.jobs.outputs._storage.list("outputs")] == []
 
 
-async def test_more_than_the_limit_is_refused_and_leaves_nothing(run, monkeypatch, live_market):
+@pytest.mark.parametrize(("name", "value"), [("MAX_BYTES", 10), ("_GB", 5)])
+async def test_more_than_the_limit_or_the_job_s_disk_is_refused_and_leaves_nothing(
+    run, monkeypatch, live_market, name, value
+):
     _, _, delivery = await run()
-    monkeypatch.setattr(rules, "MAX_BYTES", 10)
+    monkeypatch.setattr(rules, name, value)  # a job has a disk of 2 GB
     monkeypatch.setattr(rules, "MAX_FILES", 2)
     assert (await delivery.put("a", b"x" * 8))[0] == 200
     status, problem, _ = await delivery.put("b", b"x" * 3)
