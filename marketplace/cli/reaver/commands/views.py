@@ -16,7 +16,7 @@ def show_job(output: Output, job: "Job") -> None:
             ("name", job.name),
             ("status", job.status),
             ("reason", job.reason_text or job.reason),
-            ("who pays", None if job.who_pays is None else f"renter: {job.who_pays.renter}; node: {job.who_pays.node}"),
+            ("who pays", _who_pays(job)),
             ("error", None if job.error is None else job.error.message),
             ("exit code", None if job.exit_code is None else str(job.exit_code)),
             ("image", job.image),
@@ -41,6 +41,14 @@ def show_job(output: Output, job: "Job") -> None:
             "no attempt yet",
         )
     _show_settlement(output, job)
+
+
+def _who_pays(job: "Job") -> str | None:
+    """By the reason of the end; what earlier attempts were paid stands in their table."""
+    if job.who_pays is None:
+        return None
+    of = " (of the last attempt)" if len(job.attempts) > 1 else ""
+    return f"renter: {job.who_pays.renter}; node: {job.who_pays.node}{of}"
 
 
 def _show_settlement(output: Output, job: "Job") -> None:
