@@ -4,6 +4,7 @@ aiodocker's own objects hide what is needed here (which stream a log line came f
 its request layer is used directly; it is the only module that touches the driver.
 """
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -20,6 +21,8 @@ from node.runtime.port import LogStream
 
 QUICK_S = 20.0  # chosen: reads and small writes take milliseconds; beyond this the engine hangs
 SLOW_S = 120.0  # chosen: create, start and delete on a machine under load
+_RESIZE_TRIES = 20
+_RESIZE_PAUSE_S = 0.1  # chosen: a person sees nothing of it
 _STDERR = 2
 _UNREACHABLE = 900  # aiodocker's status for "cannot connect"
 
@@ -140,8 +143,16 @@ class Attached:
             response.connection.transport.write_eof()
 
     async def resize(self, rows: int, cols: int) -> None:
-        with contextlib.suppress(EngineError):  # no terminal, or it has ended
-            await self._engine.call("POST", f"exec/{self._id}/resize", params={"h": str(rows), "w": str(cols)})
+        for _ in range(_RESIZE_TRIES):
+            try:
+                await self._engine.call("POST", f"exec/{self._id}/resize", params={"h": str(rows), "w": str(cols)})
+            except EngineError:
+                # The engine says "started" a moment before there is a terminal; after its end there is none any more.
+                if await self.exit_code() is not None:
+                    return
+                await asyncio.sleep(_RESIZE_PAUSE_S)
+            else:
+                return
 
     async def exit_code(self) -> int | None:
         try:

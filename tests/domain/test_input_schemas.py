@@ -116,8 +116,9 @@ def test_a_schema_without_end_is_refused():
         check_schema(schema)
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "models").glob("*/model.toml")), ids=lambda file: file.parent.name)
-def test_the_schemas_of_our_models_are_checked_whole(file):
+@pytest.mark.parametrize("name", ["gpt2", "minilm", "rapidocr"])
+def test_the_schemas_of_our_models_are_checked_whole(name):
+    file = ROOT / "marketplace" / "runners" / name / "model.toml"
     schema = tomllib.loads(file.read_text())["entry"]["input_schema"]
     check_schema(schema)
     assert faults(schema, File.GIVEN) == (), "each of them takes a file"

@@ -61,7 +61,7 @@ def test_seed_000_s_job_runs_in_a_container_and_another_is_cancelled(stack, imag
     answer = client("POST", "/v1/jobs", body)
     has_shape(answer, SEED_000["submit_answer"])
     job = client.until(answer["id"], *TERMINAL)
-    assert (job["status"], job["exit_code"], job["region"]) == ("completed", 0, "eu")
+    assert (job["status"], job["exit_code"], job["region"]) == ("completed", 0, ["eu"])
     assert job["node_id"] in {node.id for node in stack.nodes.values()}
     assert job["id"] in [row["id"] for row in client("GET", "/v1/jobs")["jobs"]]
     ended(stack, job["id"])

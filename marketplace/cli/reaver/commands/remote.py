@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -128,7 +127,8 @@ def _pass_size(remote: "RemoteCommand") -> None:
 def _size() -> "Terminal":
     from marketplace.client.execs import Terminal
 
-    found = shutil.get_terminal_size()
+    # The terminal itself is asked: LINES and COLUMNS of an environment may be those of another one.
+    found = os.get_terminal_size(sys.stdin.fileno())
     return Terminal(max(1, min(found.lines, 1000)), max(1, min(found.columns, 1000)))
 
 
