@@ -172,6 +172,8 @@ class AttemptRunner:
         self._disowned = False
         self._background: set[asyncio.Task[None]] = set()
         self._notes: Path | None = None
+        # No time is shown to the meter before the engine has said that the work runs: it would be billed for good.
+        self._runs = False
         self._url_asked_ms: int | None = None
         self._ready_taken_ms: int | None = None
         self._assigned_at_ms = 0
@@ -266,7 +268,7 @@ class AttemptRunner:
         record = self._record
         if record.lease_token is None:
             return None
-        metering = self._metering and self._ready_taken
+        metering = self._metering and self._ready_taken and self._runs
         if metering:
             self._save(voucher=self._sign(self._showable_ms(), VoucherState.RUNNING, Reason.RUNNING))
         return AllocationBeat(
@@ -334,7 +336,7 @@ class AttemptRunner:
             self._start_pump()
             end = self._record.ending
             if end is None:
-                self._notes = await self._find_notes()
+                await self._look_at_it()
                 end = await self._until_over()
             return await self._delivered(end)
         except Stopped as error:
@@ -714,9 +716,12 @@ class AttemptRunner:
         at_ms = self._usage.series.at_ms if self._usage.runs else self._now_ms()
         return ending(reason, at_ms, final=final, detail=detail)
 
-    async def _find_notes(self) -> Path | None:
+    async def _look_at_it(self) -> None:
+        """Where it leaves its notes, and whether it runs: it may have ended while no daemon looked."""
         container = await self._engine(partial(self._tools.runtime.find, self._record.key))
-        return None if container is None else container.notes
+        if container is not None:
+            self._notes = container.notes
+            self._runs = container.outcome is None
 
     async def _delivered(self, end: Ending) -> Ending:
         """The end of the work, once what it left in /outputs is with the market. Its time was over before.
