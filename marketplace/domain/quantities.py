@@ -21,3 +21,5 @@ MAX_U128: Final = 2**128 - 1
 """Largest number of shares and largest accumulator that the chain stores; specified in program.md, section 2."""
 BPS_SCALE: Final = 10_000
 MILLIS_PER_HOUR: Final = 3_600_000
+GB: Final = 1_000_000_000
+"""Bytes of a GB, as disks and memory are asked for."""

@@ -15,6 +15,7 @@ import structlog
 from marketplace.domain.allocations import Allocation, AttemptPhase, allocation_of
 from marketplace.domain.ids import AllocationId
 from marketplace.domain.lifecycle import JobStatus
+from marketplace.domain.quantities import GB
 from marketplace.errors import DetailCode, Invalid, NotFound, NotReady, StaleLease, TooLarge
 from marketplace.objects.storage import ObjectStorage
 from marketplace.protocol.checkpoints import OVERHEAD_BYTES, Entry, MalformedCheckpoint, read_checkpoint
@@ -30,7 +31,6 @@ _log = structlog.get_logger(__name__)
 
 QUOTA_BYTES: Final = 100 << 30
 """Of one account's checkpoints; chosen, as much as its files may have."""
-_GB: Final = 1_000_000_000
 _AT_ONCE: Final = 200
 _SWEEP_EVERY_MS: Final = 6 * 3_600_000
 _PREFIX: Final = "checkpoints"
@@ -72,7 +72,7 @@ class JobCheckpoints:
         spec = JobSpec.model_validate_json(allocation.spec)
         if spec.checkpoint_minutes is None:
             raise Invalid.field("checkpoint", DetailCode.NOT_ALLOWED, "is nothing that this job asked for")
-        limit = spec.disk_gb * _GB + OVERHEAD_BYTES
+        limit = spec.disk_gb * GB + OVERHEAD_BYTES
         key = f"{_PREFIX}/{allocation.id}/{lease.attempt}-{self._ids.new('cp')}"
         used = await self._store.read(lambda tx: Checkpoints(tx).usage(allocation.account_id, allocation.id))
         room = min(limit, QUOTA_BYTES - used)

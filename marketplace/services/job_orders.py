@@ -29,7 +29,7 @@ from marketplace.domain.money import (
     parse_amount,
 )
 from marketplace.domain.pricing import Priority
-from marketplace.domain.quantities import Millis, Tokens
+from marketplace.domain.quantities import GB, Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import MAX_EXIT_CODES, RETRIED, RetryPolicy
 from marketplace.errors import Detail, DetailCode, Invalid
@@ -61,7 +61,6 @@ MIN_OPEN_FILES: Final = 64
 MAX_OPEN_FILES: Final = 1 << 20
 MIN_STACK_BYTES: Final = 64 << 10
 """Chosen: below these no program starts; above a million descriptors no kernel goes by itself."""
-_GB: Final = 1_000_000_000
 _MILLION: Final = 1_000_000
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -619,8 +618,8 @@ def _check_sandbox(fields: OrderFields, tiers: tuple[tuple[str, ...], ...], foun
         found.add("shm_gb", DetailCode.OUT_OF_RANGE, f"must lie between 0.001 and the job's memory, {ram_gb}")
     bounds = {
         "nofile": (MIN_OPEN_FILES, MAX_OPEN_FILES),
-        "memlock": (0, ram_gb * _GB),
-        "stack": (MIN_STACK_BYTES, ram_gb * _GB),
+        "memlock": (0, ram_gb * GB),
+        "stack": (MIN_STACK_BYTES, ram_gb * GB),
     }
     for name, value in fields.ulimits.items():
         least, most = bounds.get(name, (0, 0))

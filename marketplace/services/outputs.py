@@ -20,6 +20,7 @@ import structlog
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.lifecycle import JobStatus
+from marketplace.domain.quantities import GB
 from marketplace.errors import DetailCode, Gone, Invalid, NotFound, NotReady, StaleLease, TooLarge
 from marketplace.objects.storage import CHUNK_BYTES, ObjectStorage
 from marketplace.protocol.outputs import (
@@ -44,7 +45,6 @@ INLINE_BYTES: Final = 64 << 10
 """Specified: api.md section 5.3."""
 ORPHAN_MS: Final = 24 * 3_600_000
 """Chosen: longer than any delivery; what no row names after it was left by a crash."""
-_GB: Final = 1_000_000_000
 _AT_ONCE: Final = 200
 _SWEEP_EVERY_MS: Final = 6 * 3_600_000
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
@@ -261,7 +261,7 @@ class JobOutputs:
         allocation = self._live.find(lease.allocation_id)
         if allocation is None:
             raise StaleLease
-        return min(MAX_BYTES, allocation.disk_gb * _GB)
+        return min(MAX_BYTES, allocation.disk_gb * GB)
 
     async def _files(self, allocation: Allocation) -> list[StoredOutput]:
         return await self._store.lookup(lambda tx: Outputs(tx).list_for(allocation.id, allocation.attempt))

@@ -210,7 +210,7 @@ async def test_no_path_leads_out(run, live_market, path):
     assert [found async for found in live_market.jobs.outputs._storage.list("outputs")] == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("MAX_BYTES", 10), ("_GB", 5)])
+@pytest.mark.parametrize(("name", "value"), [("MAX_BYTES", 10), ("GB", 5)])
 async def test_more_than_the_limit_or_the_job_s_disk_is_refused_and_leaves_nothing(
     run, monkeypatch, live_market, name, value
 ):

@@ -4,10 +4,12 @@ import json
 import shlex
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
+from tests.api.test_seed_000 import SEED as SEED_000
+from tests.api.test_seed_002 import SEED as SEED_002
+from tests.api.test_seed_002 import has_shape
 from tests.e2e.test_faults import _quiet
 from tests.e2e.test_jobs import TERMINAL, ended
 from tests.e2e.test_models import models
@@ -15,9 +17,6 @@ from tests.runners.slow_gpt2 import continued
 
 __all__ = ["_quiet", "models"]
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(900)]
-GOLDEN = Path(__file__).parents[1] / "golden"
-SEED_000 = json.loads((GOLDEN / "seed_000.json").read_text())
-SEED_002 = json.loads((GOLDEN / "seed_002.json").read_text())
 
 
 class Client:
@@ -43,13 +42,6 @@ class Client:
                 return job
             time.sleep(1)
         raise AssertionError(f"{job_id} never became {statuses}: {job}")
-
-
-def has_shape(answer, example):
-    """The example's fields come first, in its order; each of its type, or null where it may be."""
-    assert list(answer)[: len(example)] == list(example)
-    for name, value in example.items():
-        assert value is None or answer[name] is None or type(answer[name]) is type(value), name
 
 
 def test_seed_000_s_job_runs_in_a_container_and_another_is_cancelled(stack, image_names):

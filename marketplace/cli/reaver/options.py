@@ -1,5 +1,7 @@
 """Options that many commands share, and their environment variables."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -48,3 +50,22 @@ def refuse_misplaced(context: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             shown = "--json" if name == "as_json" else f"--{name.replace('_', '-')}"
             raise typer.BadParameter(f"put it behind `{context.invoked_subcommand}`", param_hint=shown)
+
+
+def read_hidden(file: Path | None, variable: str, option: str) -> str:
+    """A secret from its file, from standard input (`-`), or else from a variable of the environment.
+
+    Never from the command line, which every process of the machine may read. Raises typer.BadParameter.
+    """
+    if file is None:
+        hidden = os.environ.get(variable, "")
+    elif str(file) == "-":
+        hidden = sys.stdin.read().strip()
+    else:
+        try:
+            hidden = file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"{file} can't be read: {error}", param_hint=option) from error
+    if not hidden:
+        raise typer.BadParameter(f"give {option}, or set {variable}", param_hint=option)
+    return hidden

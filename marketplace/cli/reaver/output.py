@@ -100,6 +100,13 @@ class Output:
         for row in cells:
             self.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
+    def deleted(self, id_: str) -> None:
+        """That something is gone."""
+        if self.as_json:
+            self.json({"id": id_, "deleted": True})
+        else:
+            self.line(f"Deleted {id_}")
+
     def note(self, text: str) -> None:
         """A remark on standard error."""
         sys.stderr.write(printable(text) + "\n")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
+from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, read_hidden, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
@@ -55,7 +55,8 @@ def create(
         str | None, typer.Option("--access-key", metavar="KEY", help=f"Who you are there; else ${_ACCESS}.")
     ] = None,
     secret_file: Annotated[
-        Path | None, typer.Option("--secret-file", metavar="FILE", help=f"Holds the secret key; else ${_SECRET}.")
+        Path | None,
+        typer.Option("--secret-file", metavar="FILE", help=f"Holds the secret key; - reads it. Else ${_SECRET}."),
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="For jobs that name a bucket and no credential.")] = False,
     api: ApiUrl = DEFAULT_API,
@@ -73,7 +74,7 @@ def create(
     access = access_key or os.environ.get(_ACCESS)
     if not access:
         raise typer.BadParameter(f"give --access-key, or set {_ACCESS}", param_hint="--access-key")
-    secret = _secret(secret_file)
+    secret = read_hidden(secret_file, _SECRET, "--secret-file")
     made = run(
         output,
         lambda: with_client(
@@ -105,21 +106,4 @@ def delete(
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     run(output, lambda: with_client(connection, lambda c: c.credentials.delete(credential)))
-    if as_json:
-        output.json({"id": credential, "deleted": True})
-    else:
-        output.line(f"Deleted {credential}")
-
-
-def _secret(file: Path | None) -> str:
-    """Never from the command line, which every process of the machine may read. Raises typer.BadParameter."""
-    if file is None:
-        secret = os.environ.get(_SECRET, "")
-    else:
-        try:
-            secret = file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"{file} can't be read: {error}", param_hint="--secret-file") from error
-    if not secret:
-        raise typer.BadParameter(f"give --secret-file, or set {_SECRET}", param_hint="--secret-file")
-    return secret
+    output.deleted(credential)

@@ -102,7 +102,4 @@ def delete(
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     run(output, lambda: with_client(connection, lambda c: c.keys.delete(key)))
-    if as_json:
-        output.json({"id": key, "deleted": True})
-    else:
-        output.line(f"Deleted {key}")
+    output.deleted(key)

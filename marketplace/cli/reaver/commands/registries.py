@@ -1,13 +1,11 @@
 """`reaver registries`: logins at container registries, for private images."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
+from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, read_hidden, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
@@ -71,7 +69,7 @@ def create(
     """
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
-    password = _password(password_file)
+    password = read_hidden(password_file, _PASSWORD, "--password-file")
     made = run(
         output,
         lambda: with_client(
@@ -101,23 +99,4 @@ def delete(
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     run(output, lambda: with_client(connection, lambda c: c.registries.delete(login)))
-    if as_json:
-        output.json({"id": login, "deleted": True})
-    else:
-        output.line(f"Deleted {login}")
-
-
-def _password(file: Path | None) -> str:
-    """Never from the command line, which every process of the machine may read. Raises typer.BadParameter."""
-    if file is None:
-        password = os.environ.get(_PASSWORD, "")
-    elif str(file) == "-":
-        password = sys.stdin.read().strip()
-    else:
-        try:
-            password = file.read_text(encoding="utf-8").strip()
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"{file} can't be read: {error}", param_hint="--password-file") from error
-    if not password:
-        raise typer.BadParameter(f"give --password-file, or set {_PASSWORD}", param_hint="--password-file")
-    return password
+    output.deleted(login)

@@ -198,10 +198,7 @@ def delete(hook: WebhookId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = No
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     run(output, lambda: with_client(connection, lambda c: c.webhooks.delete(hook)))
-    if as_json:
-        output.json({"id": hook, "deleted": True})
-    else:
-        output.line(f"Deleted {hook}")
+    output.deleted(hook)
 
 
 def _switch(hook: str, api: str, keypair: KeypairFile, *, active: bool, as_json: bool) -> None:
