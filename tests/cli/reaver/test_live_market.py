@@ -132,6 +132,8 @@ async def test_an_upload_that_was_killed_goes_on_with_the_parts_that_are_missing
             await asyncio.sleep(0.02)
     killed.kill()
     await killed.wait()
+    # What the dead had handed to its socket would still arrive, up to the rest of the part.
+    way.cut()
     way.limit, before = None, way.passed
     id_ = (await done(reaver, "files", "upload", str(file))).strip()
     assert part * 3 // 2 <= way.passed - before < part * 2
