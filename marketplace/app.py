@@ -54,6 +54,7 @@ from marketplace.services.idempotency import Idempotency
 from marketplace.services.key_ring import create_key_ring, load_key_ring
 from marketplace.services.logins import LoginService, SignInText
 from marketplace.services.outbox import StoreOutbox
+from marketplace.services.principals import Admins
 from marketplace.services.rate_limits import RateLimits, Window, per_minute
 from marketplace.services.readiness import Lifecycle, Readiness
 from marketplace.services.stored_secrets import RING_FILE, SecretKeeper
@@ -138,7 +139,8 @@ class Market:
         ring = load_key_ring(settings.market.keys / "tokens.json")
         # Deployments of before it was there get theirs here; `init` makes it with the other keys.
         keeper = SecretKeeper(create_key_ring(settings.market.keys / RING_FILE, random), random)
-        tokens = Tokens(ring, settings.api.public_url, store, clock, random)
+        admins = Admins(frozenset(settings.market.admins))
+        tokens = Tokens(ring, settings.api.public_url, store, clock, random, admins)
         logins = LoginService(
             store,
             tokens,
@@ -187,7 +189,7 @@ class Market:
             streams=streams,
             tokens=tokens,
             logins=logins,
-            api_keys=ApiKeyService(store, ring, clock, ids),
+            api_keys=ApiKeyService(store, ring, clock, ids, admins),
             keys=keys,
             rpc=rpc,
             link=link,
@@ -288,6 +290,7 @@ class Market:
         await self.store.open()
         try:
             await self.rate_limits.start()
+            await self.jobs.models.load()
             self._runner = web.AppRunner(
                 self.application(), access_log=None, shutdown_timeout=self.settings.api.shutdown_s
             )

@@ -75,6 +75,7 @@ from marketplace.services.ledger import LedgerService
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
 from marketplace.services.meter import Meter
+from marketplace.services.model_registry import ModelRegistry
 from marketplace.services.models import load_models
 from marketplace.services.node_control import NodeControl
 from marketplace.services.node_registry import NodeRegistry
@@ -128,6 +129,7 @@ class JobMarket:
     checkpoints: JobCheckpoints
     groups: GroupService
     prices: PriceService
+    models: ModelRegistry
     feed: Feed
     alerts: SpendAlerts
     store: Store
@@ -164,7 +166,7 @@ class JobMarket:
     ) -> "JobMarket":
         """Everything, constructed and not yet started. chain_kind: a stand-in, for benches."""
         currency = settings.market.currency
-        models = load_models(settings.models.file)
+        models = ModelRegistry(store, feed, clock, load_models(settings.models.file))
         chain = chain_kind(rpc, codec, sender, outbox, market, MarketKeys(keys.matcher, keys.meter), clock)
         live = Live(store, clock, ids, chain, currency)
         live.on_change(lambda allocation: feed.wake(allocation.account_id))
@@ -268,6 +270,7 @@ class JobMarket:
             checkpoints=checkpoints,
             groups=groups,
             prices=prices,
+            models=models,
             feed=feed,
             alerts=SpendAlerts(
                 store, feed, chain.find_allowance, clock, decimals=lambda: chain.terms.decimals, currency=currency

@@ -292,6 +292,12 @@ class Forbidden(RequestError):
     code = Code.FORBIDDEN
 
 
+class ReadOnly(Forbidden):
+    """It is part of this market and can't be changed here."""
+
+    code = Code.READ_ONLY
+
+
 class NotFound(RequestError):
     """There is no such thing here."""
 

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from marketplace.domain.timing import PAUSE_LIMIT_MS
 from marketplace.errors import SettingsError
+from marketplace.protocol.addresses import MalformedBase58, address_bytes
 
 DEFAULT_FILE = Path("localnet.toml")
 ENVIRONMENT_PREFIX = "REAVER_MARKET_"
@@ -80,6 +81,7 @@ class MarketSettings(_Section):
     fee_bps: the market's own fee, for `init`; the profile's where absent.
     pause_s: how long a job is held at its time limit for more time, unbilled; 0 ends it at once.
     trust_hardware: GPU classes become active without a benchmark; for tests.
+    admins: wallets whose logins have the scope `admin`; one that is taken out has lost it when the market is started.
     crank: move epochs on, close contests and dead escrows, sweep the protocol's fees; paid by the meter's key.
     """
 
@@ -93,6 +95,7 @@ class MarketSettings(_Section):
     pause_s: Annotated[int, Field(ge=0, le=PAUSE_LIMIT_MS // 1000)] = PAUSE_LIMIT_MS // 1000
     trust_hardware: bool = False
     crank: bool = True
+    admins: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -103,6 +106,15 @@ class MarketSettings(_Section):
     def keys(self) -> Path:
         """Folder of the market's keypair files."""
         return self.keys_dir or self.data_dir / "keys"
+
+    @model_validator(mode="after")
+    def _check_admins(self) -> "MarketSettings":
+        for wallet in self.admins:
+            try:
+                address_bytes(wallet)
+            except MalformedBase58 as error:
+                raise ValueError(f"admins: {wallet[:64]!r} is no wallet's address: {error}") from error
+        return self
 
 
 class ApiSettings(_Section):

@@ -26,6 +26,7 @@ from marketplace.client.keypairs import Keypair
 from marketplace.client.keys import KeyCalls
 from marketplace.client.known_markets import KnownMarkets
 from marketplace.client.logs import follow_log
+from marketplace.client.model_entries import ModelEntry
 from marketplace.client.models import (
     Account,
     AllowanceList,
@@ -448,6 +449,14 @@ class ReaverClient:
     async def get_model(self, name: str) -> Model:
         """One model."""
         return (await self._calls.get(f"/v1/models/{quote_path(name, safe='')}")).read(Model)
+
+    async def put_model(self, name: str, entry: ModelEntry) -> Model:
+        """Let jobs name a model, or another one by this name; with the scope `admin`."""
+        return (await self._calls.send("PUT", f"/v1/models/{quote_path(name, safe='')}", entry.body())).read(Model)
+
+    async def delete_model(self, name: str) -> None:
+        """Let no job name it any more; those that did go on. With the scope `admin`."""
+        await self._calls.send("DELETE", f"/v1/models/{quote_path(name, safe='')}", None)
 
     async def list_nodes(
         self,

@@ -31,7 +31,7 @@ from marketplace.errors import (
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.idempotency import SECRET_RETENTION_MS, KeyInUse
 from marketplace.services.key_ring import KeyRing
-from marketplace.services.principals import AccountPrincipal, KeyRate, Scope
+from marketplace.services.principals import NO_ADMINS, AccountPrincipal, Admins, KeyRate, Scope
 from marketplace.store.api_keys import ApiKey, ApiKeys, KeyOwner, KeySpending
 from marketplace.store.engine import Store, Transaction
 
@@ -84,7 +84,8 @@ class _Cached:
 class ApiKeyService:
     """Makes, checks, lists and deletes keys."""
 
-    def __init__(self, store: Store, ring: KeyRing, clock: Clock, ids: Ids) -> None:
+    def __init__(self, store: Store, ring: KeyRing, clock: Clock, ids: Ids, admins: Admins = NO_ADMINS) -> None:
+        self._admins = admins
         self._store = store
         self._ring = ring
         self._clock = clock
@@ -181,7 +182,7 @@ class ApiKeyService:
             owner = await self._store.lookup(lambda tx: ApiKeys(tx).find_by_hash(digest))
             if owner is None:
                 raise Unauthenticated("this API key is unknown or was deleted; make one with a login")
-            cached = self._cache[digest] = _Cached(_principal(owner), owner.key.expires_at, now)
+            cached = self._cache[digest] = _Cached(self._principal(owner), owner.key.expires_at, now)
             if len(self._cache) > _MAX_CACHED:
                 self._cache.popitem(last=False)
         if cached.expires_at is not None and cached.expires_at <= now:
@@ -206,6 +207,18 @@ class ApiKeyService:
         """Delete sums of days that count no more; how many."""
         now = self._clock.now()
         return await self._store.write(lambda tx: KeySpending(tx).forget_days(now))
+
+    def _principal(self, owner: KeyOwner) -> AccountPrincipal:
+        known = {str(entry) for entry in Scope}
+        scopes = frozenset(Scope(name) for name in owner.key.scopes.split() if name in known)
+        return AccountPrincipal(
+            account_id=owner.key.account_id,
+            wallet=owner.wallet,
+            login_id="",
+            scopes=self._admins.allowed(scopes, owner.wallet),
+            key_id=owner.key.id,
+            key_rate=KeyRate(owner.key.rate_class),
+        )
 
     async def _find_made(self, account_id: AccountId, create_key: str) -> ApiKey | None:
         return await self._store.lookup(lambda tx: ApiKeys(tx).find_by_create_key(account_id, create_key))
@@ -253,15 +266,3 @@ class KeyBudget:
 def key_hash(secret: str) -> bytes:
     """What the store has of a key."""
     return hashlib.sha256(secret.encode()).digest()
-
-
-def _principal(owner: KeyOwner) -> AccountPrincipal:
-    known = {str(entry) for entry in Scope}
-    return AccountPrincipal(
-        account_id=owner.key.account_id,
-        wallet=owner.wallet,
-        login_id="",
-        scopes=frozenset(Scope(name) for name in owner.key.scopes.split() if name in known),
-        key_id=owner.key.id,
-        key_rate=KeyRate(owner.key.rate_class),
-    )

@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 import structlog
 
-from marketplace.domain.allocations import allocation_of, job_of
+from marketplace.domain.allocations import Allocation, allocation_of, job_of
 from marketplace.domain.groups import Group, GroupStatus, Member, MemberState
 from marketplace.domain.ids import AccountId, AllocationId, GroupId, JobId, is_id
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, JobStatus
@@ -306,9 +306,7 @@ class GroupService:
             key_rate=None if group.key_id is None else KeyRate.CLIENT,
         )
         try:
-            order = self._read(group.job, own, Place(position, group.count), await self._secrets(group.id))
-            order = after_order(order, await self._after(group.id))
-            allocation = await self._jobs.submit(caller, key, order, Unsigned.REFUSE)
+            allocation = await self._submitted(group, caller, key, Place(position, group.count), own)
         except (PaymentRequired, QuotaExceeded, Unauthenticated) as error:
             return error
         except (RequestError, Refused) as error:
@@ -319,6 +317,21 @@ class GroupService:
             return error
         await self._store.write(lambda tx: Groups(tx).submitted(group.id, position, allocation.id))
         return None
+
+    async def _submitted(
+        self, group: Group, caller: AccountPrincipal, key: KeyInUse, place: Place, own: str | None
+    ) -> Allocation:
+        """The member's job. What this process was killed over, with its intent written, is not refused any more."""
+        secrets = await self._secrets(group.id)
+        try:
+            order = self._read(group.job, own, place, secrets)
+        except Invalid:
+            known = await self._jobs.resume(caller, key, secrets, Unsigned.REFUSE)
+            if known is None:
+                raise
+            return known
+        order = after_order(order, await self._after(group.id))
+        return await self._jobs.submit(caller, key, order, Unsigned.REFUSE)
 
     async def _secrets(self, group_id: GroupId) -> dict[str, str]:
         """Raises Unreadable."""

@@ -225,6 +225,23 @@ class JobService:
             return adopted
         return await self._fund_new(caller, key, draft, seal, unsigned)
 
+    async def resume(
+        self, caller: AccountPrincipal, key: KeyInUse, secrets: dict[str, str], unsigned: Unsigned = Unsigned.ASK_WALLET
+    ) -> Allocation | None:
+        """The job of a key that was used before for this very body; None where there is none. As `submit`.
+
+        For a body that was taken then and would not be now: what it meant stands in the intent. secrets: the body's.
+        """
+        self._live.require_open()
+        known = None
+        if key.given:
+            known = await self._store.lookup(lambda tx: Allocations(tx).find_by_key(caller.account_id, key.key))
+        if known is None or known.body_hash != key.body_sha256 or known.retry_of is not None:
+            return None
+        if known.state is AllocationState.REQUESTED:
+            await self._store.write(lambda tx: self._secrets.put(tx, known.id, secrets))
+        return await self._go_on(caller, key, known, unsigned)
+
     async def _repeat(
         self, caller: AccountPrincipal, key: KeyInUse, order: Order, known: Allocation, unsigned: Unsigned
     ) -> Allocation:

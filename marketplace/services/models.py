@@ -24,11 +24,11 @@ _CODES: Final = {
     FaultKind.RANGE: DetailCode.OUT_OF_RANGE,
     FaultKind.WRONG: DetailCode.NOT_ALLOWED,
 }
-_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
 
-class _Entry(BaseModel):
-    """One table of the file; the names are those of `GET /v1/models/{name}`."""
+class ModelEntry(BaseModel):
+    """What is said of a model: a table of the file, the body of its PUT; the names are those of its GET."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -44,7 +44,7 @@ class _Entry(BaseModel):
 
 
 class _Name(BaseModel):
-    name: Annotated[str, StringConstraints(pattern=_NAME)]
+    name: Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 
 
 def load_models(path: Path | None) -> ModelCatalogue:
@@ -56,7 +56,7 @@ def load_models(path: Path | None) -> ModelCatalogue:
     except (OSError, ValueError) as error:
         raise SettingsError(f"models: {path} can't be read: {error}") from error
     try:
-        return ModelCatalogue([_model(name, table) for name, table in tables.items()])
+        return ModelCatalogue([_declared(name, table) for name, table in tables.items()])
     except ValueError as error:
         raise SettingsError(f"models: {path}: {error}") from error
 
@@ -122,23 +122,24 @@ def _check_input(fields: OrderFields, model: Model, *, needed: bool) -> None:
         raise Invalid(f"{details[0].field}: {details[0].message}", details=details)
 
 
-def _model(name: str, table: object) -> Model:
+def read_model(name: str, entry: ModelEntry) -> Model:
+    """The model of this name, checked. Raises Invalid with every wrong field, within the entry."""
+    found: list[Detail] = []
+    default_class = ""
     try:
-        _Name.model_validate({"name": name})
-        entry = _Entry.model_validate(table)
         default_class = find_class(entry.default_gpu).id
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ValueError(f"[{name}] {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except UnknownName as unknown:
-        near = ", ".join(unknown.suggestions)
-        raise ValueError(f"[{name}] default_gpu: {unknown.name} is no class (near: {near or 'none'})") from unknown
+        message = f"{unknown.name} is no class (near: {', '.join(unknown.suggestions) or 'none'})"
+        found.append(Detail("default_gpu", DetailCode.UNKNOWN_GPU, message, suggestions=unknown.suggestions))
     try:
         check_schema(entry.input_schema)
     except ValueError as error:
-        raise ValueError(f"[{name}] input_schema: {error}") from error
+        found.append(Detail("input_schema", DetailCode.NOT_ALLOWED, str(error)))
     if not is_reference(entry.image):
-        raise ValueError(f"[{name}] image: {entry.image!r} is not an image reference")
+        message = f"{entry.image!r} is not an image reference such as docker.io/org/name:tag"
+        found.append(Detail("image", DetailCode.NOT_ALLOWED, message))
+    if found:
+        raise Invalid.of(found)
     return Model(
         name=name,
         image=entry.image,
@@ -151,6 +152,18 @@ def _model(name: str, table: object) -> Model:
         formats=tuple(entry.formats),
         input_schema=_json(entry.input_schema),
     )
+
+
+def _declared(name: str, table: object) -> Model:
+    """A model of the file. Raises ValueError with what is wrong where."""
+    try:
+        _Name.model_validate({"name": name})
+        return read_model(name, ModelEntry.model_validate(table))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"[{name}] {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except Invalid as wrong:
+        raise ValueError(f"[{name}] {wrong.details[0].field}: {wrong.details[0].message}") from wrong
 
 
 def _json(schema: Mapping[str, Any]) -> str:

@@ -29,6 +29,28 @@ LOGIN_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
 """A wallet login has all but `admin`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Admins:
+    """Wallets that may carry `admin`, by the settings of this process.
+
+    No stored credential is believed to have it: a login gets it with each token that it is given, a key by whose it is,
+    and both only as long as their wallet is named. So one that is named no more has lost it, whatever it still holds.
+    """
+
+    wallets: frozenset[str] = frozenset()
+
+    def login_scopes(self, wallet: str) -> frozenset[Scope]:
+        """What a login of this wallet has."""
+        return LOGIN_SCOPES | {Scope.ADMIN} if wallet in self.wallets else LOGIN_SCOPES
+
+    def allowed(self, scopes: frozenset[Scope], wallet: str) -> frozenset[Scope]:
+        """What is left of a credential's scopes, whose account or login is this wallet's."""
+        return scopes if wallet in self.wallets else scopes - {Scope.ADMIN}
+
+
+NO_ADMINS: Final = Admins()
+
+
 class KeyRate(StrEnum):
     """How an API key's requests are counted. Source: api.md sections 3 and 4.5."""
 

@@ -12,7 +12,7 @@ from marketplace.domain.quantities import Millis
 from marketplace.errors import TokenExpired, Unauthenticated
 from marketplace.services.clock import Clock, RandomSource
 from marketplace.services.key_ring import KeyRing
-from marketplace.services.principals import AccountPrincipal, NodePrincipal, Principal, Scope
+from marketplace.services.principals import NO_ADMINS, AccountPrincipal, Admins, NodePrincipal, Principal, Scope
 from marketplace.store.engine import Store
 from marketplace.store.logins import Login, Logins
 
@@ -40,7 +40,10 @@ class _Cached:
 class Tokens:
     """Issues and verifies access tokens."""
 
-    def __init__(self, ring: KeyRing, issuer: str, store: Store, clock: Clock, random: RandomSource) -> None:
+    def __init__(
+        self, ring: KeyRing, issuer: str, store: Store, clock: Clock, random: RandomSource, admins: Admins = NO_ADMINS
+    ) -> None:
+        self._admins = admins
         self._ring = ring
         self._issuer = issuer
         self._store = store
@@ -51,6 +54,9 @@ class Tokens:
     def issue(self, login: Login) -> str:
         """A token of this login, good for LIFETIME_S from now."""
         now_s = self._clock.now() // 1000
+        scope = login.scope
+        if is_id("acct", login.subject):
+            scope = " ".join(sorted(self._admins.login_scopes(login.wallet)))
         claims = {
             "iss": self._issuer,
             "aud": AUDIENCE,
@@ -58,7 +64,7 @@ class Tokens:
             "wallet": login.wallet,
             "sid": login.id,
             "amr": ["wallet"],
-            "scope": login.scope,
+            "scope": scope,
             "iat": now_s,
             "nbf": now_s,
             "exp": now_s + LIFETIME_S,
@@ -97,7 +103,7 @@ class Tokens:
             raise Unauthenticated("this token is not valid yet; check the clocks")
         if now > expires_at + LEEWAY_MS:
             raise TokenExpired
-        principal = _principal(claims)
+        principal = self._principal(claims)
         await self._check_live(principal.login_id)
         return _Cached(principal, expires_at, now)
 
@@ -126,20 +132,18 @@ class Tokens:
         if not await self._store.lookup(lambda tx: Logins(tx).is_live(login_id)):
             raise Unauthenticated("this login has ended; log in again")
 
+    def _principal(self, claims: dict[str, Any]) -> Principal:
+        subject, wallet, login_id, scope = (str(claims[name]) for name in ("sub", "wallet", "sid", "scope"))
+        if is_id("node", subject):
+            return NodePrincipal(NodeId(subject), wallet, login_id)
+        if not is_id("acct", subject):
+            raise Unauthenticated("this token is malformed")
+        known = {str(entry) for entry in Scope}
+        scopes = frozenset(Scope(name) for name in scope.split() if name in known)
+        return AccountPrincipal(AccountId(subject), wallet, login_id, self._admins.allowed(scopes, wallet))
+
 
 def _instant(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise Unauthenticated("this token is malformed")
     return value * 1000
-
-
-def _principal(claims: dict[str, Any]) -> Principal:
-    subject, wallet, login_id, scope = (str(claims[name]) for name in ("sub", "wallet", "sid", "scope"))
-    if is_id("node", subject):
-        return NodePrincipal(NodeId(subject), wallet, login_id)
-    if not is_id("acct", subject):
-        raise Unauthenticated("this token is malformed")
-    known = {str(entry) for entry in Scope}
-    return AccountPrincipal(
-        AccountId(subject), wallet, login_id, frozenset(Scope(name) for name in scope.split() if name in known)
-    )

@@ -10,8 +10,11 @@ from marketplace.client.client import ReaverClient
 from marketplace.client.errors import MalformedAnswer
 from marketplace.client.keypairs import Keypair as ClientKeypair
 from marketplace.client.requests import JobRequest
+from marketplace.domain.ids import AccountId
 from marketplace.protocol.sealing import unseal
 from marketplace.protocol.terms import JobSpec
+from marketplace.services.models import ModelEntry
+from marketplace.services.principals import AccountPrincipal, Scope
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
 from tests.api.test_job_fields import run_to_exit
@@ -176,3 +179,71 @@ async def test_a_group_names_a_model_too(allowed, node):
     body = {"job": {"model": "gpt2"}, "inputs": ["on", 5]}
     status, answer, _ = await allowed("POST", "/v1/groups", json=body)
     assert (status, answer["details"][0]["code"]) == (422, "not_allowed"), answer
+
+
+ADMIN = AccountPrincipal(AccountId("acct_admin"), "wallet", "login", frozenset({Scope.ADMIN}))
+TINY = ModelEntry(image="registry.test/models/tiny:1", description="d", default_gpu="cpu-small")
+
+
+async def test_a_model_that_is_changed_or_deleted_takes_nothing_with_it(allowed, node, live_market):
+    models = live_market.jobs.models
+    await models.put(ADMIN, "tiny", TINY)
+    _, quote, _ = await allowed("POST", "/v1/quote", json={"model": "tiny"})
+    job, key = {"model": "tiny", "maxMinutes": 2}, {"Idempotency-Key": "first"}
+    submitting = asyncio.create_task(allowed("POST", "/v1/jobs", json=job, headers=key))
+    asked = await node.next_request()
+    await node.requests.put(asked)
+    # Another image by the same name: the quote was for the first one, and nothing is spent under it.
+    await models.put(ADMIN, "tiny", TINY.model_copy(update={"image": "registry.test/models/tiny:2"}))
+    status, answer, _ = await allowed("POST", "/v1/jobs", json={"model": "tiny", "quote": quote["quote"]})
+    assert (status, answer["error"]) == (422, "quote_mismatch"), answer
+    await models.delete(ADMIN, "tiny")
+    status, answer, _ = await allowed("POST", "/v1/jobs", json={"model": "tiny", "quote": quote["quote"]})
+    assert (status, answer["details"][0]["code"]) == (422, "unknown_model")
+    # What runs goes on to its end, paid by what it ran; its own call still finds it, and it can be run again.
+    job_id = await run_to_exit(live_market, allowed, node, submitting, 0, final=True)
+    ended = await until(allowed, job_id, "completed")
+    balanced(ended)
+    assert (ended["model"], ended["image"]) == ("tiny", "registry.test/models/tiny:1")
+    status, again, _ = await allowed("POST", "/v1/jobs", json=job, headers=key)
+    assert (status, again["id"]) == (201, job_id)
+    status, retried, _ = await allowed("POST", f"/v1/jobs/{job_id}/retry")
+    assert (status, (await allowed("GET", f"/v1/jobs/{retried['id']}"))[1]["image"]) == (201, ended["image"])
+
+
+async def test_a_signed_job_of_a_deleted_model_is_found_by_its_call(renter, live_market):
+    """Its wallet pays after the model is gone: what was signed stands, and the repeated call answers it."""
+    await renter.deposit("20")
+    models = live_market.jobs.models
+    await models.put(ADMIN, "tiny", TINY)
+    job, key = {"model": "tiny", "maxMinutes": 2, "max_price_per_hour": "1"}, {"Idempotency-Key": "signed"}
+    status, needed, _ = await renter("POST", "/v1/jobs", json=job, headers=key)
+    assert (status, needed["error"]) == (402, "signature_required"), needed
+    await models.delete(ADMIN, "tiny")
+    status, same, _ = await renter("POST", "/v1/jobs", json=job, headers=key)
+    assert (status, same["transaction"]) == (402, needed["transaction"])
+    await renter.send(needed)
+    async with asyncio.timeout(20):
+        while (made := await renter("POST", "/v1/jobs", json=job, headers=key))[0] != 201:  # noqa: ASYNC110 - what a renter does
+            await asyncio.sleep(0.05)
+    assert made[1]["escrow"] == needed["escrow"]
+    # another body under that key is another matter, and so is another key
+    status, answer, _ = await renter("POST", "/v1/jobs", json=job | {"name": "x"}, headers=key)
+    assert (status, answer["error"]) in {(422, "idempotency_key_reused"), (422, "validation_error")}
+    assert (await renter("POST", "/v1/jobs", json=job))[0] == 422
+
+
+async def test_members_that_wait_for_a_deleted_model_are_refused_and_say_why(renter, live_market):
+    models = live_market.jobs.models
+    await models.put(ADMIN, "tiny", TINY)
+    body = {"job": {"model": "tiny", "max_price_per_hour": "1"}, "count": 2}
+    status, group, _ = await renter("POST", "/v1/groups", json=body)
+    assert status == 201, group
+    await models.delete(ADMIN, "tiny")
+    await live_market.jobs.groups.work()
+    async with asyncio.timeout(20):
+        while (shown := (await renter("GET", f"/v1/groups/{group['id']}"))[1])["ended_at"] is None:  # noqa: ASYNC110 - what a renter does
+            await asyncio.sleep(0.05)
+    assert shown["summary"] == {"refused": 2}
+    assert all("is no model we know" in member["error"] for member in shown["jobs"])
+    assert shown["locked"] == "0.000000"

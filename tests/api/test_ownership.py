@@ -23,8 +23,9 @@ from tests.api.conftest import Renter, Wallet, settings_in
 PUBLIC = {
     "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/earnings", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
     "GET /v1/stake/epochs/{epoch}", "GET /v1/models/{name}",
+    "PUT /v1/models/{name}", "DELETE /v1/models/{name}",
 }  # fmt: skip
-"""Routes with an id that everybody may read. Source: api.md section 5.5, column "who"."""
+"""Routes whose id names nothing of anybody's. Source: api.md sections 5.4 and 5.5; what admins change: test_admins.py."""
 BODIES = {
     "POST /v1/nodes/{node_id}/drain": {"drain": True},
     "PATCH /v1/nodes/{node_id}": {"commission_bps": 100},

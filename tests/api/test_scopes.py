@@ -23,6 +23,7 @@ OWNERS = {
 }  # fmt: skip
 """Which scope writes under a path. A new path fails this test until it stands here. Source: api.md section 4.5."""
 ANY_SCOPE = {"GET /v1/me", "POST /v1/auth/logout"}
+ADMINS = {"PUT /v1/models/{name}", "DELETE /v1/models/{name}"}
 READS_BY_POST = {"POST /v1/quote", "POST /v1/stake/simulate"}
 """Asks and changes nothing."""
 ACTS_BY_GET = {"GET /v1/jobs/{job_id}/exec"}
@@ -34,8 +35,12 @@ IDS = {
 
 
 @pytest.fixture
-async def market(settings, clock):
-    settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"wallet": 1_000_000})})
+async def market(settings, clock, wallet):
+    changes = {
+        "limits": settings.limits.model_copy(update={"wallet": 1_000_000}),
+        "market": settings.market.model_copy(update={"admins": (wallet.address,)}),
+    }
+    settings = settings.model_copy(update=changes)
     market = Market.build(settings, clock=clock)
     await market.start()
     yield market
@@ -66,6 +71,8 @@ def allowed(route) -> set[Scope]:
     (owner,) = {scope for path, scope in OWNERS.items() if f"{route.path}/".startswith(f"{path}/")}
     if owner is Scope.KEYS and route.method != "GET":
         return {owner}
+    if route.name in ADMINS:
+        return {Scope.ADMIN}
     reads = route.method == "GET" and route.name not in ACTS_BY_GET
     return {owner, Scope.READ} if reads or route.name in READS_BY_POST else {owner}
 

@@ -15,6 +15,7 @@ import pytest
 from marketplace.client import models
 from marketplace.client.account_models import Upload
 from marketplace.client.client import JobFilter, ReaverClient
+from marketplace.client.model_entries import ModelEntry
 from marketplace.client.models import Answer
 from marketplace.client.requests import JobRequest
 from marketplace.client.terms import AllowanceTerms
@@ -109,6 +110,8 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "list_nodes": lambda c: c.list_nodes(gpu="cpu", region="eu", status="active", sort="price", limit=1, offset=1),
     "list_models": lambda c: c.list_models(limit=1, offset=1),
     "get_model": lambda c: c.get_model("gpt2"),
+    "put_model": lambda c: c.put_model("gpt2", ModelEntry(*["a"] * 3, ("a",), 1, 1, 1, ("json",), {})),
+    "delete_model": lambda c: c.delete_model("gpt2"),
     "get_node": lambda c: c.get_node("node_1"),
     "usage": lambda c: c.usage("day", "2026-01-01", "2026-01-02", limit=1, offset=1),
     "vault": lambda c: c.vault(),

@@ -20,13 +20,13 @@ from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.allocations import job_of
 from marketplace.domain.groups import Group
 from marketplace.domain.ids import GroupId
-from marketplace.domain.models import ModelCatalogue
 from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
 from marketplace.errors import AlreadyTerminal, DetailCode, Invalid, NotFound, QuotaExceeded
 from marketplace.services.groups import MAX_MEMBERS, GroupDetails, GroupService, NewGroup, Place
 from marketplace.services.job_orders import Order, read_order
 from marketplace.services.jobs import JobService
+from marketplace.services.model_registry import ModelRegistry
 from marketplace.services.models import complete
 from marketplace.services.principals import Scope
 
@@ -113,13 +113,13 @@ class GroupList(ResponseModel):
 
 
 def member_order(
-    job: str, own: str | None, place: Place, secrets: dict[str, str], decimals: int, models: ModelCatalogue
+    job: str, own: str | None, place: Place, secrets: dict[str, str], decimals: int, models: ModelRegistry
 ) -> Order:
     """One member's order: the group's job and secrets with its own input, told its place. Raises Invalid."""
     body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
     fields = replace(JobRequest.model_validate_json(orjson.dumps(body)).fields(), secrets=secrets)
     try:
-        order = read_order(complete(fields, models), decimals=decimals, image_needed=True)
+        order = read_order(complete(fields, models.catalogue), decimals=decimals, image_needed=True)
     except Invalid as wrong:
         raise (wrong.within("job") if own is None else wrong) from wrong
     return order.with_env({"REAVER_GROUP_POSITION": str(place.position), "REAVER_GROUP_COUNT": str(place.count)})

@@ -12,7 +12,6 @@ from marketplace.api.native.job_lists import job_list_routes
 from marketplace.api.native.job_views import JobView, JobViews, SubmitView
 from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.ids import JobId
-from marketplace.domain.models import ModelCatalogue
 from marketplace.errors import (
     AlreadyTerminal,
     ChainUnavailable,
@@ -29,6 +28,7 @@ from marketplace.protocol.receipts import Receipt
 from marketplace.services.clock import Clock
 from marketplace.services.job_orders import read_order
 from marketplace.services.jobs import JobService
+from marketplace.services.model_registry import ModelRegistry
 from marketplace.services.models import complete
 from marketplace.services.principals import Scope
 from marketplace.services.receipts import ReceiptService
@@ -46,14 +46,22 @@ def job_routes(
     receipts: ReceiptService,
     clock: Clock,
     runtime_of: Callable[[str], str | None],
-    models: ModelCatalogue,
+    models: ModelRegistry,
 ) -> list[Route]:
     """Everything of a job. runtime_of: what a node runs work with."""
     views = JobViews(jobs, runtime_of)
 
     async def submit(call: Call, body: JobRequest) -> Reply[SubmitView]:
-        order = read_order(complete(body.fields(), models), decimals=jobs.decimals, image_needed=True)
-        allocation = await jobs.submit(call.account, call.idempotency, order)
+        try:
+            order = read_order(complete(body.fields(), models.catalogue), decimals=jobs.decimals, image_needed=True)
+        except Invalid:
+            # What was taken once stands: a model that is gone since must not hide the job that was paid for.
+            known = await jobs.resume(call.account, call.idempotency, body.secrets)
+            if known is None:
+                raise
+            allocation = known
+        else:
+            allocation = await jobs.submit(call.account, call.idempotency, order)
         return Reply(views.submitted(allocation), status=201, headers={"Location": f"/v1/jobs/{allocation.job_id}"})
 
     async def get_job(call: Call, job_id: JobIdPath) -> JobView:

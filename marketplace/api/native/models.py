@@ -1,14 +1,28 @@
-"""`GET /v1/models`, `GET /v1/models/{name}`. Source: api.md section 5.4."""
+"""`/v1/models`: read by everybody, put and deleted by admins. Source: api.md section 5.4."""
 
 import json
-from typing import Any
+from typing import Annotated, Any, Final
 
-from marketplace.api.fields import Page, ResponseModel
-from marketplace.api.routes import Call, Route, reading
+from pydantic import StringConstraints
+
+from marketplace.api.fields import Page, RequestModel, ResponseModel
+from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.catalogue import UnknownName
-from marketplace.domain.models import Model, ModelCatalogue
-from marketplace.errors import Invalid, NotFound
+from marketplace.domain.models import Model
+from marketplace.errors import Invalid, NotFound, QuotaExceeded, ReadOnly
+from marketplace.redaction import echo
+from marketplace.services.model_registry import ModelRegistry
+from marketplace.services.models import MODEL_NAME, ModelEntry
 from marketplace.services.principals import Scope
+
+MAX_MODEL_BYTES: Final = 64 << 10
+"""Chosen: the longest of ours takes 2 KB, and all of them are held in memory."""
+
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
+
+
+class ModelRequest(RequestModel, ModelEntry):
+    """A model as a table of the operator's file says it."""
 
 
 class ModelView(ResponseModel):
@@ -34,12 +48,12 @@ class ModelList(ResponseModel):
     has_more: bool
 
 
-def model_routes(models: ModelCatalogue) -> list[Route]:
-    """List and read; the entries are the operator's."""
+def model_routes(models: ModelRegistry) -> list[Route]:
+    """List, read, put, delete."""
 
     async def list_models(call: Call, query: Page) -> ModelList:
         del call
-        every = list(models)
+        every = list(models.catalogue)
         shown = every[query.offset : query.offset + query.limit]
         return ModelList(
             models=[_view(model) for model in shown],
@@ -50,15 +64,30 @@ def model_routes(models: ModelCatalogue) -> list[Route]:
     async def get_model(call: Call, name: str) -> ModelView:
         del call
         try:
-            return _view(models.get(name))
+            return _view(models.catalogue.get(name))
         except UnknownName as error:
-            raise NotFound from error
+            raise NotFound(f"there is no model {echo(name)}; GET /v1/models lists what there is") from error
 
-    access = reading(Scope.JOBS)
+    async def put_model(call: Call, name: ModelName, body: ModelRequest) -> Reply[ModelView]:
+        model, new = await models.put(call.account, name, body)
+        return Reply(_view(model), status=201 if new else 200, headers={"Location": f"/v1/models/{name}"})
+
+    async def delete_model(call: Call, name: ModelName) -> None:
+        await models.delete(call.account, name)
+
+    access, admin = reading(Scope.JOBS), scope(Scope.ADMIN)
     return [
         Route("GET", "/v1/models", list_models, "Models that a job may name", access, errors=(Invalid,)),
         Route("GET", "/v1/models/{name}", get_model, "A model", access, errors=(NotFound,)),
-    ]
+        Route(
+            "PUT", "/v1/models/{name}", put_model, "Let jobs name a model, or another one by this name", admin,
+            max_body=MAX_MODEL_BYTES, errors=(Invalid, ReadOnly, QuotaExceeded),
+        ),
+        Route(
+            "DELETE", "/v1/models/{name}", delete_model, "Let no job name it any more; those that did go on", admin,
+            status=204, errors=(NotFound, ReadOnly),
+        ),
+    ]  # fmt: skip
 
 
 def _view(model: Model) -> ModelView:

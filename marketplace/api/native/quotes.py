@@ -16,12 +16,12 @@ from marketplace.api.json_bodies import dump_model
 from marketplace.api.native.job_bodies import QuoteRequest
 from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.ids import QuoteId
-from marketplace.domain.models import ModelCatalogue
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
 from marketplace.errors import Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.job_orders import read_order
+from marketplace.services.model_registry import ModelRegistry
 from marketplace.services.models import complete
 from marketplace.services.nearest import Nearest
 from marketplace.services.obstacles import Because
@@ -90,7 +90,7 @@ class QuoteView(ResponseModel):
     nearest: NearestView | None
 
 
-def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: ModelCatalogue) -> list[Route]:
+def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: ModelRegistry) -> list[Route]:
     """Give and read."""
 
     def view(quote: Quote) -> QuoteView:
@@ -138,7 +138,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: 
         )
 
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
-        fields = complete(body.fields(seconds=body.seconds), models, input_needed=False)
+        fields = complete(body.fields(seconds=body.seconds), models.catalogue, input_needed=False)
         order = read_order(fields, decimals=chain.terms.decimals, image_needed=False)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 

@@ -96,13 +96,17 @@ async def environment(tmp_path: Path, chain: Running, way: Way) -> AsyncIterator
     port = way.target
     base = f"http://127.0.0.1:{await way.open()}"
     found = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
-    settings = Settings.model_validate(found.model_dump() | {"api": {"port": port, "base_url": base}})
+    wallet = Keypair()
+    sections = {
+        "api": {"port": port, "base_url": base},
+        "market": found.market.model_dump() | {"admins": (str(wallet.pubkey()),)},
+    }
+    settings = Settings.model_validate(found.model_dump() | sections)
     market = Market.build(settings)
     await market.start()
     async with asyncio.timeout(30):
         while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
             await asyncio.sleep(0.02)
-    wallet = Keypair()
     await asyncio.to_thread(chain.fund, wallet.pubkey())
     keypair = tmp_path / "id.json"
     keypair.write_text(json.dumps(list(bytes(wallet))))
@@ -355,3 +359,22 @@ async def test_a_market_without_models_says_so(reaver: Type) -> None:
     assert json.loads(await done(reaver, "models", "--json"))["models"] == []
     assert "jobs run any image" in (await reaver("models")).stderr
     assert (await reaver("models", "get", "no/such")).exit_code == Exit.REFUSED
+
+
+async def test_an_admin_names_models(reaver: Type, tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    table = 'image = "registry.test/m:1"\ndescription = "d"\ndefault_gpu = "cpu-small"\n'
+    file.write_text(f"[one]\n{table}[two]\n{table}command = ['run']\n")
+    assert await done(reaver, "models", "put", str(file), "two") == "two is registry.test/m:1\n"
+    made = json.loads(await done(reaver, "models", "put", str(file), "--json"))["models"]
+    assert [(model["name"], model["command"]) for model in made] == [("one", None), ("two", ["run"])]
+    assert "registry.test/m:1" in await done(reaver, "models", "get", "one")
+    assert await done(reaver, "models", "delete", "one") == "Deleted one\n"
+    gone = await reaver("models", "delete", "one")
+    assert (gone.exit_code, "there is no model one" in gone.stderr) == (Exit.REFUSED, True)
+    for text, said in (("[a", "is not TOML"), ("a = 1", "no table"), ("[a]\nimages = 1", "images"), ("", "no table")):
+        file.write_text(text)
+        wrong = await reaver("models", "put", str(file))
+        assert (wrong.exit_code, said in wrong.stderr) == (Exit.USAGE, True), wrong.stderr
+    file.write_text(f"[one]\n{table}")
+    assert "has no table three" in (await reaver("models", "put", str(file), "three")).stderr
