@@ -229,6 +229,7 @@ class Market:
             ),
             webhooks=webhooks,
         )
+        market.api_keys.on_delete(market.jobs.groups.wake)
         market.routes = market._routes()
         return market
 

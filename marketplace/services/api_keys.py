@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,6 +92,7 @@ class ApiKeyService:
         self._ids = ids
         self._cache: OrderedDict[bytes, _Cached] = OrderedDict()
         self._used: dict[KeyId, Millis] = {}
+        self._listeners: list[Callable[[], None]] = []
 
     async def create(self, caller: AccountPrincipal, call: KeyInUse, wanted: NewKey) -> tuple[ApiKey, str | None, bool]:
         """The key, its secret, and whether this call made it. A repeated call's secret is None after five minutes.
@@ -169,6 +170,12 @@ class ApiKeyService:
             raise NotFound
         for digest in [digest for digest, cached in self._cache.items() if cached.principal.key_id == key_id]:
             del self._cache[digest]
+        for listener in self._listeners:
+            listener()
+
+    def on_delete(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a key is gone, on the event loop. It must not block."""
+        self._listeners.append(listener)
 
     async def authenticate(self, text: str) -> AccountPrincipal:
         """The account behind a key. Raises Unauthenticated."""

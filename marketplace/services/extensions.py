@@ -30,6 +30,7 @@ from marketplace.errors import (
     Invalid,
     SignatureRequired,
     SpendLimitReached,
+    TransactionRejected,
 )
 from marketplace.services.api_keys import KeyBudget
 from marketplace.services.chain_port import (
@@ -48,6 +49,7 @@ from marketplace.services.live import Live
 from marketplace.services.principals import AccountPrincipal
 from marketplace.services.settlement import Absorber
 from marketplace.services.transactions import TransactionService
+from marketplace.store.allocations import Allocations
 from marketplace.store.api_keys import KeySpending
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.extensions import Extension, Extensions, ExtensionState
@@ -61,7 +63,14 @@ _RESTORED: Final = "retry "
 ASSIGNING_MS: Final = 15_000
 """Chosen: an assignment is confirmed within a second or two, or is as good as gone."""
 _TRIES: Final = 3
+ENDED_MS: Final = 3_000
+"""Chosen: how long the word of an end is waited for whose escrow is closed already; its event comes within a second."""
+_EXTENDED: Final = ("queued", "assigned", "running")
 _ENDING: Final = frozenset({AllocationState.RELEASING, AllocationState.RELEASED, AllocationState.FAILED})
+
+
+class _EscrowGone(ChainUnavailable):
+    """The chain has no such escrow any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +131,36 @@ class ExtensionService:
         self._live.require_open()
         await self._settled_on_a_node(allocation.id)
         async with self._lock(allocation.id):
-            known = await self._find(allocation.id, key)
-            if known is not None and known.state is ExtensionState.LANDED:
-                return self._live.find(allocation.id) or allocation
-            present = self._present(allocation)
-            purse = await self._purse(present)
-            if known is None:
-                known = self._intent(present, purse.escrow, added_ms, await self._next_number(present.id), key=key)
-            elif purse.escrow.max_time >= known.from_ms + known.added_ms:
-                # Landed, and its event is about to be read: another transaction would add it twice.
-                return await self._seen(known)
-            if present.opener is Opener.WALLET:
-                raise await self._wallet_signs(caller, key, present, known, purse)
-            return await self._market_signs(caller, present, known, purse, key)
+            try:
+                return await self._extend(caller, key, allocation, added_ms)
+            except _EscrowGone as error:
+                raise await self._over(allocation) from error
+            except (ActRefused, TransactionRejected) as error:
+                # It may have been there a moment ago: then what is wrong is that it ended.
+                escrow = await self._chain.find_escrow(allocation.escrow)
+                if escrow is None or escrow.state == "closing":
+                    raise await self._over(allocation) from error
+                if isinstance(error, TransactionRejected):
+                    raise
+                raise self._refused(allocation, error) from error
+
+    async def _extend(
+        self, caller: AccountPrincipal, key: KeyInUse, allocation: Allocation, added_ms: Millis
+    ) -> Allocation:
+        """As `extend`, while the job is there. Raises _EscrowGone and the chain's refusals too."""
+        known = await self._find(allocation.id, key)
+        if known is not None and known.state is ExtensionState.LANDED:
+            return self._live.find(allocation.id) or allocation
+        present = self._present(allocation)
+        purse = await self._purse(present)
+        if known is None:
+            known = self._intent(present, purse.escrow, added_ms, await self._next_number(present.id), key=key)
+        elif purse.escrow.max_time >= known.from_ms + known.added_ms:
+            # Landed, and its event is about to be read: another transaction would add it twice.
+            return await self._seen(known)
+        if present.opener is Opener.WALLET:
+            raise await self._wallet_signs(caller, key, present, known, purse)
+        return await self._market_signs(caller, present, known, purse, key)
 
     async def extend_by_itself(self, allocation: Allocation) -> bool:
         """Add the next step inside what its renter allowed; whether it was added. Raises ChainUnavailable."""
@@ -220,7 +246,10 @@ class ExtensionService:
         if present is None:
             raise AlreadyTerminal(extra={"state": allocation.status.value})
         if present.cancelling or present.state in _ENDING:
-            raise Conflict("it is ending; nothing was added", extra={"state": present.status.value})
+            raise Conflict(
+                "it is ending; nothing was added, and nothing more of the wallet's was locked",
+                extra={"state": present.status.value, "allowed_from": list(_EXTENDED)},
+            )
         return present
 
     async def _all(self, allocation_id: AllocationId) -> list[Extension]:
@@ -238,7 +267,9 @@ class ExtensionService:
             self._chain.find_vault(allocation.wallet),
             self._chain.find_allowance(allocation.wallet),
         )
-        if escrow is None or vault is None:
+        if escrow is None:
+            raise _EscrowGone
+        if vault is None:
             raise ChainUnavailable
         return _Purse(escrow, vault, allowance)
 
@@ -299,7 +330,10 @@ class ExtensionService:
         except ActPending as error:
             raise ChainUnavailable from error
         except ActRefused as refused:
-            raise self._refused(allocation, extension, purse, refused) from refused
+            blocked = REFUSALS.get(refused.name or "")
+            if blocked is None:
+                raise
+            raise self._blocked(allocation, extension, purse, blocked) from refused
         return await self._seen(extension)
 
     def _hold_for_key(self, tx: Transaction, extension: Extension) -> None:
@@ -344,10 +378,25 @@ class ExtensionService:
     async def _seen(self, extension: Extension) -> Allocation:
         """Wait until the books have it."""
         most = extension.from_ms + extension.added_ms
-        seen = await self._live.wait_for(extension.allocation_id, lambda a: a.max_ms >= most, CONFIRM_MS)
-        if seen is None:
+        if self._live.find(extension.allocation_id) is not None:
+            await self._live.wait_for(extension.allocation_id, lambda a: a.terminal or a.max_ms >= most, CONFIRM_MS)
+        # What ended meanwhile is no longer live, and had its time all the same.
+        seen = await self._store.lookup(lambda tx: Allocations(tx).find(extension.allocation_id))
+        if seen is None or seen.max_ms < most:
             raise ChainUnavailable("the extension has landed and its event is not read yet; repeat to see it")
         return seen
+
+    async def _over(self, allocation: Allocation) -> Conflict:
+        """Its escrow is closed: it ended before more time came to it. With the word of its end, once that is read."""
+        if self._live.find(allocation.id) is not None:
+            await self._live.wait_for(allocation.id, lambda a: a.terminal, ENDED_MS)
+        known = await self._store.lookup(lambda tx: Allocations(tx).find(allocation.id)) or allocation
+        kind = AlreadyTerminal if known.terminal else Conflict
+        return kind(
+            "it has ended: its escrow is closed and settled. Nothing was added to it, and nothing more of the wallet's"
+            " was locked",
+            extra={"state": known.status.value, "allowed_from": list(_EXTENDED)},
+        )
 
     async def _wallet_signs(
         self, caller: AccountPrincipal, key: KeyInUse, allocation: Allocation, extension: Extension, purse: _Purse
@@ -412,15 +461,12 @@ class ExtensionService:
             extra=extra,
         )
 
-    def _refused(self, allocation: Allocation, extension: Extension, purse: _Purse, refused: ActRefused) -> Exception:
+    def _refused(self, allocation: Allocation, refused: ActRefused) -> Conflict:
         """The program's own word, in ours. Nothing moved."""
         _log.warning(
             "extension refused", action="extensions.extend", allocation=allocation.id,
             error=refused.name or str(refused),
         )  # fmt: skip
-        blocked = REFUSALS.get(refused.name or "")
-        if blocked is not None:
-            return self._blocked(allocation, extension, purse, blocked)
         if refused.name == "ExposureExceeded":
             return ExposureExceeded("the node's stake does not cover so much more; nothing was added")
         return Conflict(f"the chain refused it ({refused.name or refused}); nothing was added")

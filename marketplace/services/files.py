@@ -12,11 +12,13 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from marketplace.domain.ids import AccountId, FileId, UploadId
+from marketplace.domain.allocations import job_of
+from marketplace.domain.ids import AccountId, FileId, JobId, UploadId
 from marketplace.errors import Conflict, DetailCode, Gone, InUse, Invalid, NotFound, QuotaExceeded, TooLarge
 from marketplace.objects.storage import ObjectMissing, ObjectStorage
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.live import Live
+from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.files import Files, Part, StoredFile, Upload, Uploads
 
@@ -36,6 +38,7 @@ GONE_MS: Final = 30 * 24 * 3_600_000
 ORPHAN_MS: Final = 24 * 3_600_000
 """Chosen: longer than any write takes; what no row names after it was left by a crash."""
 _AT_ONCE: Final = 200
+_USERS_SHOWN: Final = 10
 _SWEEP_EVERY_MS: Final = 6 * 3_600_000
 
 
@@ -98,7 +101,7 @@ class FileService:
         file = await self._store.lookup(lambda tx: Files(tx).find(file_id))
         if file is None or file.account_id != account_id:
             raise NotFound
-        if not file.stored or (file.expires_at_ms <= self._clock.now() and not self._users(file)):
+        if not file.stored or (file.expires_at_ms <= self._clock.now() and not self._is_named(file)):
             raise Gone("the file was kept for 30 days")
         return file
 
@@ -114,11 +117,22 @@ class FileService:
         """Forget a file. Raises NotFound; InUse while a job that isn't over may still read it; Starting."""
         self._live.require_open()
         file = await self.get(account_id, file_id)
-        users = self._users(file)
-        if users:
-            raise InUse("a job that is not over reads this file", extra={"used_by": users[:10]})
-        await self._store.write(lambda tx: Files(tx).delete(file.id))
+
+        def write(tx: Transaction) -> None:
+            # In the transaction that deletes: a job's is either before it, and seen, or after it, and sees no file.
+            users = _users(tx, file)
+            if users:
+                raise InUse("a job that is not over reads this file; it stays", extra={"used_by": users})
+            Files(tx).delete(file.id)
+
+        await self._store.write(write)
         await self._storage.delete([_key(file.id)])
+
+    def require_kept(self, tx: Transaction, account_id: AccountId, file_id: FileId) -> None:
+        """Raise NotFound where the file is not there any more: in the transaction of what is to name it."""
+        file = Files(tx).find(file_id)
+        if file is None or file.account_id != account_id or not file.stored:
+            raise NotFound
 
     # by parts
 
@@ -230,8 +244,7 @@ class FileService:
         files = await self._store.read(lambda tx: Files(tx).list_expired(now, _AT_ONCE))
         forgotten = 0
         for file in files:
-            if not self._users(file):
-                await self._store.write(lambda tx, file=file: Files(tx).mark_gone(file.id))  # type: ignore[misc]
+            if await self._store.write(lambda tx, file=file: _end_unused(tx, file)):  # type: ignore[misc]
                 await self._storage.delete([_key(file.id)])
                 forgotten += 1
         for upload in await self._store.read(lambda tx: Uploads(tx).list_expired(now, _AT_ONCE)):
@@ -280,9 +293,22 @@ class FileService:
             except ObjectMissing as error:
                 raise Conflict(f"part {part.number} was replaced meanwhile; complete it again") from error
 
-    def _users(self, file: StoredFile) -> list[str]:
-        """Jobs that are not over and name the file."""
-        return [a.job_id for a in self._live if a.account_id == file.account_id and file.id in a.spec]
+    def _is_named(self, file: StoredFile) -> bool:
+        """Whether a job that is not over names the file."""
+        return any(a.account_id == file.account_id and file.id in a.spec for a in self._live)
+
+
+def _users(tx: Transaction, file: StoredFile) -> list[JobId]:
+    """Jobs that are not over and name the file; the first ten."""
+    return [job_of(each) for each in Allocations(tx).list_naming(file.account_id, file.id, _USERS_SHOWN)]
+
+
+def _end_unused(tx: Transaction, file: StoredFile) -> bool:
+    """Its bytes are past their time, unless a job still reads them."""
+    if _users(tx, file):
+        return False
+    Files(tx).mark_gone(file.id)
+    return True
 
 
 def _key(file_id: FileId) -> str:

@@ -26,6 +26,8 @@ class BlockedBy(StrEnum):
     VAULT_SHORT = "vault_short"
     UNASSIGNED = "unassigned"
     """Too many escrows of the wallet wait on the market's rent: further ones the wallet pays for."""
+    OUTSTANDING = "outstanding"
+    """Nothing any more but the transaction that the wallet was given before: it can still land, and two never may."""
 
 
 REFUSALS: Final = {

@@ -45,6 +45,7 @@ from marketplace.services.live import Live
 from marketplace.services.principals import AccountPrincipal, KeyRate, Scope
 from marketplace.services.stored_secrets import SecretKeeper, StoredSecret
 from marketplace.store.allocations import Allocations
+from marketplace.store.api_keys import ApiKeys
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.groups import Groups
 from marketplace.store.idempotency import KeyScope
@@ -61,6 +62,7 @@ _AT_ONCE: Final = 8
 """Members opened, groups looked at, jobs cancelled at a time; chosen: others' submits go on beside them."""
 _POLL_S: Final = 10.0
 """How long a lost wake-up can delay a group; chosen."""
+_KEY_GONE: Final = "the API key that asked for this group was deleted; nothing was locked for this job"
 _PAUSE_S: Final = 0.2
 """Changes within it are one; chosen."""
 
@@ -226,6 +228,10 @@ class GroupService:
         await self._store.write(lambda tx: Groups(tx).note_cancelled(group_id, now))
         self._woken.set()
 
+    def wake(self) -> None:
+        """Something that groups wait for, or depend on, may have changed."""
+        self._woken.set()
+
     async def run(self) -> None:
         """Drive every open group, until cancelled."""
         self._live.on_change(lambda _allocation: self._woken.set())
@@ -256,6 +262,8 @@ class GroupService:
         if group.cancelled_at_ms is not None:
             await self._store.write(lambda tx: Groups(tx).end_waiting(group.id, MemberState.CANCELLED))
             await self._cancel_live(group)
+        elif await self._is_keyless(group):
+            await self._store.write(lambda tx: Groups(tx).end_waiting(group.id, MemberState.REFUSED, _KEY_GONE))
         elif group.ready_at_ms is None:
             turn = await self._store.read(lambda tx: _turn(tx, group))
             if turn is _Turn.COMES:
@@ -307,8 +315,11 @@ class GroupService:
         )
         try:
             allocation = await self._submitted(group, caller, key, Place(position, group.count), own)
-        except (PaymentRequired, QuotaExceeded, Unauthenticated) as error:
+        except (PaymentRequired, QuotaExceeded) as error:
             return error
+        except Unauthenticated:  # its key was deleted since the group was looked at
+            await self._store.write(lambda tx: Groups(tx).refused(group.id, position, _KEY_GONE))
+            return None
         except (RequestError, Refused) as error:
             message = error.message
             await self._store.write(lambda tx: Groups(tx).refused(group.id, position, message))
@@ -317,6 +328,11 @@ class GroupService:
             return error
         await self._store.write(lambda tx: Groups(tx).submitted(group.id, position, allocation.id))
         return None
+
+    async def _is_keyless(self, group: Group) -> bool:
+        """Whether the API key that asked for it was deleted."""
+        key_id = group.key_id
+        return key_id is not None and not await self._store.lookup(lambda tx: ApiKeys(tx).is_there(key_id))
 
     async def _submitted(
         self, group: Group, caller: AccountPrincipal, key: KeyInUse, place: Place, own: str | None

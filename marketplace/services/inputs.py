@@ -18,6 +18,7 @@ from marketplace.services.clock import Clock
 from marketplace.services.files import FileService
 from marketplace.services.job_orders import Order
 from marketplace.services.live import Live
+from marketplace.store.engine import Transaction
 
 KEPT_MS: Final = 31 * 24 * 3_600_000
 """Chosen: longer than any job lives, and as long as its record can be run again with an upload."""
@@ -54,17 +55,26 @@ class JobInputs:
             except DestinationRefused as refused:
                 raise Invalid.field("input", DetailCode.NOT_ALLOWED, str(refused)) from refused
         elif wanted.kind == "file":
+            file_id = FileId(wanted.file_id or "")
             try:
-                await self._files.get(account_id, FileId(wanted.file_id or ""))
+                await self._files.get(account_id, file_id)
             except (NotFound, Gone) as error:
-                raise Invalid.field(
-                    "input", DetailCode.FILE_MISSING, f"there is no file {wanted.file_id} of this account"
-                ) from error
+                raise _missing(file_id) from error
         else:
             content = order.input_content
             if content is None:  # a job that repeats another; written again, it is kept as long as a new one's
                 content = await self._kept(account_id, wanted)
             await self._storage.write_bytes(_key(account_id, wanted), content)
+
+    def require(self, tx: Transaction, account_id: AccountId, spec: JobSpec) -> None:
+        """Once more, in the transaction that writes the job: what is deleted meanwhile is named. Raises Invalid."""
+        if spec.input is None or spec.input.kind != "file":
+            return
+        file_id = FileId(spec.input.file_id or "")
+        try:
+            self._files.require_kept(tx, account_id, file_id)
+        except NotFound as error:
+            raise _missing(file_id) from error
 
     async def _kept(self, account_id: AccountId, wanted: JobInput) -> bytes:
         try:
@@ -90,7 +100,7 @@ class JobInputs:
             try:
                 file = await self._files.get(allocation.account_id, FileId(wanted.file_id or ""))
             except NotFound as error:
-                # It was there when the job was submitted, and deleted in the same moment.
+                # Only where somebody else writes to the database: a job and its file's end are one after the other.
                 raise NotFound("the upload that this job reads was deleted") from error
             return InputContent(file.name, file.size, file.sha256, self._files.read(file, 0, file.size))
         size = wanted.size or 0
@@ -103,6 +113,12 @@ class JobInputs:
         old = [found.key async for found in self._storage.list("inputs") if found.modified_at_ms < before]
         await self._storage.delete(old)
         return len(old)
+
+
+def _missing(file_id: FileId) -> Invalid:
+    return Invalid.field(
+        "input", DetailCode.FILE_MISSING, f"there is no file {file_id} of this account; GET /v1/files lists them"
+    )
 
 
 def _key(account_id: AccountId, wanted: JobInput) -> str:

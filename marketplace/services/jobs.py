@@ -223,7 +223,12 @@ class JobService:
         adopted = await self._adopt(draft, seal) if seen else None
         if adopted is not None:
             return adopted
-        return await self._fund_new(caller, key, draft, seal, unsigned)
+
+        def write(tx: Transaction) -> None:
+            self._inputs.require(tx, draft.account_id, order.spec)
+            seal(tx)
+
+        return await self._fund_new(caller, key, draft, write, unsigned)
 
     async def resume(
         self, caller: AccountPrincipal, key: KeyInUse, secrets: dict[str, str], unsigned: Unsigned = Unsigned.ASK_WALLET
@@ -477,7 +482,7 @@ class JobService:
             await self._let_market_open(caller, known, funds)
             return await self._opened(known.id)
         if obstacle is None:
-            obstacle = BlockedBy.NO_ALLOWANCE
+            obstacle = BlockedBy.OUTSTANDING
         self._require(funds)
         unsigned.require(obstacle)
         if known.opener is Opener.MARKET:
@@ -603,17 +608,25 @@ class JobService:
         if funds.gap:
             summary = f"deposits {self._amount(funds.gap)} {self.currency} and {summary}"
         prepared: Prepared = await self._transactions.prepare(caller, key, "open_escrow", steps, summary)
+        expires_at = instant_text(prepared.expires_at)
+        message = None
+        if obstacle is BlockedBy.OUTSTANDING:
+            message = (
+                f"the allowance covers it now, but the transaction given before can land until {expires_at}: sign and"
+                " send that one, or repeat this request with the same key once it has expired; nothing is spent before"
+            )
         return SignatureRequired(
+            message,
             extra={
                 "transaction": prepared.transaction,
                 "escrow": intent.escrow,
-                "expires_at": instant_text(prepared.expires_at),
+                "expires_at": expires_at,
                 "idempotency_key": key.key,
                 "deposit": amount,
                 "currency": self.currency,
                 "blocked_by": obstacle.value,
                 "summary": prepared.summary,
-            }
+            },
         )
 
     # reading

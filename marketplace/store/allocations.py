@@ -1,5 +1,6 @@
 """Allocations, attempts, open contests."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -116,6 +117,16 @@ class Allocations:
         """Everything that is not terminal, oldest first."""
         rows = self._tx.rows(f"{_ALLOCATION.select} WHERE state IN ({_LIVE_STATES}) ORDER BY created_at_ms, id")
         return [_ALLOCATION.read(row) for row in rows]
+
+    def list_naming(self, account_id: AccountId, text: str, limit: int) -> list[AllocationId]:
+        """Allocations of an account that are not terminal and whose specification holds this text, oldest first."""
+        escaped = re.sub(r"([\\%_])", r"\\\1", text)
+        rows = self._tx.rows(
+            f"SELECT id FROM allocations WHERE state IN ({_LIVE_STATES}) AND account_id = :account"  # noqa: S608 - ours
+            r" AND spec LIKE :pattern ESCAPE '\' ORDER BY created_at_ms, id LIMIT :limit",
+            {"account": account_id, "pattern": f"%{escaped}%", "limit": limit},
+        )
+        return [AllocationId(row[0]) for row in rows]
 
     def page(self, wanted: AllocationFilter, *, limit: int, offset: int) -> tuple[list[Allocation], int]:
         """One page, the latest first, and how many match in all. Three statements, whatever the page."""

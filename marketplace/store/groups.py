@@ -160,11 +160,11 @@ class Groups:
     def forget_secrets(self, group_id: GroupId) -> None:
         self._tx.change("DELETE FROM group_secrets WHERE group_id = :group", {"group": group_id})
 
-    def end_waiting(self, group_id: GroupId, state: MemberState) -> None:
-        """Members that wait do so no longer."""
+    def end_waiting(self, group_id: GroupId, state: MemberState, error: str | None = None) -> None:
+        """Members that wait do so no longer. error: why, where the state's own word doesn't say it."""
         self._tx.change(
-            "UPDATE job_group_members SET state = :state WHERE group_id = :group AND state = 'waiting'",
-            {"group": group_id, "state": state.value},
+            "UPDATE job_group_members SET state = :state, error = :error WHERE group_id = :group AND state = 'waiting'",
+            {"group": group_id, "state": state.value, "error": error},
         )
 
     def money(self, group_id: GroupId) -> tuple[int, int]:

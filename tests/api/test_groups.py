@@ -154,6 +154,26 @@ async def test_without_leave_nothing_is_asked_of_the_wallet_and_the_group_says_w
         assert [detail["field"] for detail in answer["details"]] == [field]
 
 
+async def test_members_of_a_deleted_key_end_at_once_and_say_so(renter, live_market, live_call):
+    await renter.deposit("1")
+    _, key, _ = await renter("POST", "/v1/api-keys", json={"name": "ci", "scopes": ["jobs"]})
+    body = {"job": JOB, "count": 2}
+    status, group, _ = await live_call("POST", "/v1/groups", token=key["key"], json=body)
+    assert status == 201, group
+    # one that still waits for its turn, behind the other
+    follows = {"job": JOB, "count": 1, "after": [group["id"]]}
+    _, later, _ = await live_call("POST", "/v1/groups", token=key["key"], json=follows)
+    await until(renter, group["id"], lambda g: g["blocked"])
+    assert (await renter("DELETE", f"/v1/api-keys/{key['id']}"))[0] == 204
+    for each, count in ((group, 2), (later, 1)):
+        ended = await until(renter, each["id"], lambda g: g["ended_at"])
+        assert (ended["status"], ended["summary"], ended["blocked"]) == ("failed", {"refused": count}, None)
+        assert {member["error"] for member in ended["jobs"]} == {
+            "the API key that asked for this group was deleted; nothing was locked for this job"
+        }
+    assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.000000"
+
+
 async def test_each_member_has_its_own_input(allowed, node, live_market):
     job = {"job": JOB | {"input": "shared"}, "count": None, "inputs": ["x"]}
     assert (await order(allowed, "no", **job))[1]["details"][0]["field"] == "job.input"

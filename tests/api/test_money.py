@@ -204,6 +204,60 @@ async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, live_
     assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
 
 
+async def test_a_402_tells_the_obstacle_of_now_and_the_market_goes_on_once_nothing_else_can(renter, live_market):
+    await renter.deposit("5")
+    job = {"image": "busybox", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
+    ask = {"json": job, "headers": {"Idempotency-Key": "one"}}
+    status, first, _ = await renter("POST", "/v1/jobs", **ask)
+    assert (status, first["blocked_by"]) == (402, "no_allowance")
+    caps = {"per_day": "5", "total": "20", "max_price_per_hour": "2.5", "expires_at": "2099-01-01T00:00:00Z"}
+    for per_job, told in (("0.01", "per_job"), ("1", "outstanding")):
+        _, prepared, _ = await renter("POST", "/v1/allowance", json=caps | {"per_job": per_job})
+        await renter.send(prepared)
+        status, again, _ = await renter("POST", "/v1/jobs", **ask)
+        assert (status, again["blocked_by"]) == (402, told)
+        # what the wallet holds may still land, so nothing else is made beside it
+        assert [again[name] for name in ("transaction", "escrow")] == [
+            first[name] for name in ("transaction", "escrow")
+        ]
+    assert first["expires_at"] in again["message"]
+    assert (await renter("GET", "/v1/vault"))[1]["escrows_open"] == 0
+    height = await live_market.rpc.get_block_height()
+    async with asyncio.timeout(60):
+        while await live_market.rpc.get_block_height() <= height + 150 + 8:  # noqa: ASYNC110 - until it can't land
+            await asyncio.sleep(0.2)
+    status, made, _ = await renter("POST", "/v1/jobs", **ask)
+    assert status == 201, made
+    assert made["escrow"] != first["escrow"]
+    _, vault, _ = await renter("GET", "/v1/vault")
+    assert (vault["locked"], vault["escrows_open"]) == ("0.100000", 1)
+
+
+async def test_more_time_for_a_job_whose_escrow_is_closed_is_refused_and_says_where_the_money_is(renter, live_market):
+    await renter.deposit("5")
+    job = {"image": "busybox", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
+    ask = {"json": job, "headers": {"Idempotency-Key": "one"}}
+    await renter.send((await renter("POST", "/v1/jobs", **ask))[1])
+    async with asyncio.timeout(20):
+        while (made := await renter("POST", "/v1/jobs", **ask))[0] != 201:  # noqa: ASYNC110 - what a renter does
+            await asyncio.sleep(0.05)
+    job_id = made[1]["id"]
+    # The wallet takes it back itself, and the market has not read of it yet.
+    (reading,) = [task for task in live_market._tasks if task.get_name() == "chain-events"]
+    reading.cancel()
+    _, prepared, _ = await renter("POST", f"/v1/escrows/{made[1]['escrow']}/cancel")
+    await renter.send(prepared)
+    more = {"json": {"additional_seconds": 60}, "headers": {"Idempotency-Key": "more"}}
+    status, answer, _ = await renter("POST", f"/v1/jobs/{job_id}/extend", **more)
+    assert (status, answer["error"], answer["state"]) == (409, "conflict", "queued"), answer
+    assert "nothing more of the wallet's was locked" in answer["message"]
+    await live_market.jobs.events.catch_up()
+    status, answer, _ = await renter("POST", f"/v1/jobs/{job_id}/extend", **more)
+    assert (status, answer["error"], answer["state"]) == (409, "already_terminal", "cancelled"), answer
+    _, vault, _ = await renter("GET", "/v1/vault")
+    assert (vault["balance"], vault["locked"]) == ("5.000000", "0.000000")
+
+
 async def test_only_what_was_built_here_is_relayed(renter, live_market, live_call):
     wallet = renter.keypair.pubkey()
     _, prepared, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1"})

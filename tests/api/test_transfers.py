@@ -266,6 +266,23 @@ async def test_a_text_a_value_and_a_file_reach_the_node(begin, allowed, live_cal
     assert (await allowed("DELETE", f"/v1/files/{file_id}"))[0] == 204
 
 
+async def test_a_file_that_is_deleted_while_a_job_is_submitted_is_missing_or_in_use(allowed, node, live_market):
+    """Whichever transaction comes first: the job that names no file any more is never written, and never paid."""
+    _, upload, _ = await allowed("POST", "/v1/files?name=data.csv", data=b"1,2")
+    # The submission has looked at its input, and waits for its turn to write.
+    turn = live_market.jobs.groups._jobs._wallet_locks.setdefault(allowed.address, asyncio.Lock())
+    async with turn:
+        submitting = asyncio.create_task(submit(allowed, input=upload["file_id"]))
+        async with asyncio.timeout(20):
+            while not turn._waiters and not submitting.done():  # noqa: ASYNC110 - the moment that is meant
+                await asyncio.sleep(0.01)
+        assert (await allowed("DELETE", f"/v1/files/{upload['file_id']}"))[0] == 204
+    status, problem, _ = await submitting
+    assert (status, problem["details"][0]["code"]) == (422, "file_missing"), problem
+    assert (await allowed("GET", "/v1/jobs"))[1]["total"] == 0
+    assert (await allowed("GET", "/v1/escrows"))[1]["escrows"] == []
+
+
 async def test_a_file_that_was_deleted_in_the_moment_of_the_submission_is_named(begin, allowed, live_market):
     _, upload, _ = await allowed("POST", "/v1/files?name=data.csv", data=b"1,2")
     _, attempt, delivery = await begin(input=upload["file_id"])
