@@ -170,6 +170,7 @@ class Allocation:
     auto_extend_ms: how much time the market may add by itself, in all. auto_extended_ms: how much of it it has added.
     warned: bits of the warnings of little time left that were given (`domain.timing`).
     expected_ms: how long it was expected to run when it was submitted; None in rows of before that was kept.
+    stop_at_chain_ms: the wallet cancelled its running escrow on chain: nothing after this chain time is billed.
     version: rises with each write; a write names the version it read.
     """
 
@@ -233,6 +234,7 @@ class Allocation:
     model: str | None = None
     registry_auth_id: RegistryAuthId | None = None
     expected_ms: Millis | None = None
+    stop_at_chain_ms: int | None = None
 
     @property
     def classes(self) -> tuple[tuple[str, ...], ...]:

@@ -129,6 +129,34 @@ JOB_REASONS: Final = frozenset(
 """Reasons for which a job, or an attempt of one, can end. The others belong to instances, workers and suppliers."""
 
 
+BEFORE_READY: Final = frozenset(
+    {
+        Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.VERIFY_FAILED,
+        Reason.INPUT_UNAVAILABLE,
+    }
+)  # fmt: skip
+"""Ends of an attempt whose meter never ran: the renter pays nothing, so nothing that was billed can end for one."""
+
+OF_NODES: Final = BEFORE_READY | frozenset(
+    {
+        Reason.COMPLETED, Reason.APP_ERROR, Reason.CANCELLED, Reason.TIMEOUT, Reason.OOM, Reason.DISK_FULL,
+        Reason.OUTPUT_DELIVERY_FAILED, Reason.OUTPUT_TOO_LARGE, Reason.OUT_OF_FUNDS, Reason.NODE_QUIT,
+        Reason.NODE_DRAINED, Reason.INTERRUPTED,
+    }
+)  # fmt: skip
+"""Ends that a node can speak of. The others are the market's to say: its own fault, a silence, a lie that is proved."""
+
+
+def believed(said: Reason, *, ready: bool, cancelling: bool) -> Reason:
+    """What counts of a node's word for the end of its attempt: a word that can't be true is a node that gave up.
+
+    ready: whether its meter ever ran. cancelling: whether the renter asked for the end.
+    """
+    if said not in OF_NODES or (said in BEFORE_READY and ready) or (said is Reason.CANCELLED and not cancelling):
+        return Reason.NODE_QUIT
+    return said
+
+
 def reasons_table() -> str:
     """Every reason with who pays what, as the Markdown table of docs/reasons.md."""
     lines = ["| n | code | meaning | renter pays | node, pool | jobs |", "| --- | --- | --- | --- | --- | --- |"]

@@ -328,6 +328,8 @@ class ChainEvents:
                 return _opened(seen, allocation, attempt)
             case EscrowExtendedEvent() as event:
                 return _extended(seen, event, allocation, attempt, _fulfilled(intents, event))
+            case EscrowStoppingEvent() as event:
+                return _stopping(seen, event, allocation, attempt)
             case AssignedEvent() as event:
                 return _assigned(seen, event, allocation, attempt)
             case SettledEvent() as event:
@@ -436,6 +438,14 @@ def _extended(
     return Change(extended, more, also=landed)
 
 
+def _stopping(seen: _Seen, event: EscrowStoppingEvent, allocation: Allocation, attempt: Attempt | None) -> Change:
+    """The wallet cancelled its running escrow itself: that is the renter's cancel, and nothing after it is paid."""
+    stopping = replace(allocation, stop_at_chain_ms=event.stop_at)
+    if not allocation.cancelling and allocation.state is not AllocationState.RELEASING:
+        stopping = replace(stopping, cancelling=True, cancelling_at_ms=seen.at_ms)
+    return Change(stopping, attempt)
+
+
 def _assigned(seen: _Seen, event: AssignedEvent, allocation: Allocation, attempt: Attempt | None) -> Change | None:
     if attempt is None or attempt.number != event.attempt or attempt.phase is not AttemptPhase.CLAIMED:
         return None
@@ -494,7 +504,7 @@ def _closed(seen: _Seen, event: EscrowClosedEvent, allocation: Allocation, attem
     reason = allocation.reason
     if reason is Reason.RUNNING:
         # Somebody else closed it: the wallet or a reaper. A reason we don't know is our own fault to explain.
-        reason = _reason(event.reason) if event.reason else Reason.CANCELLED
+        reason = _reason(event.reason) if event.reason and not allocation.cancelling else Reason.CANCELLED
     over = attempt
     if attempt is not None and attempt.phase is not AttemptPhase.ENDED:
         over = ended(attempt, reason, seen.at_ms)

@@ -112,12 +112,19 @@ def objection(
         (voucher.billed_ms - attempt.billed_ms <= voucher.at_ms - last_at, Objection.CLOCK),
         (voucher.billed_ms <= since_ready, Objection.CLOCK),
         (voucher.billed_ms <= attempt.limit_ms, Objection.TIME_LIMIT),
+        (_before_stop(allocation, voucher), Objection.TIME_LIMIT),
         (voucher.amount == _due(attempt.price_per_hour, voucher.billed_ms), Objection.AMOUNT),
         (attempt.amount <= voucher.amount <= attempt.limit_amount, Objection.AMOUNT),
         # Last: only what is right otherwise is worth waiting for. A chain under load may lag by minutes.
         (voucher.at_ms <= reading.chain_ms + market.skew, Objection.AHEAD),
     )
     return next((found for holds, found in checks if not holds), None)
+
+
+def _before_stop(allocation: Allocation, voucher: VoucherMessage) -> bool:
+    """The program: once the wallet cancelled, billed ≤ min(at, stop_at) - started. It would refuse more for ever."""
+    stop_at = allocation.stop_at_chain_ms
+    return stop_at is None or voucher.billed_ms <= max(0, stop_at - voucher.started_at_ms)
 
 
 def _state_agrees(voucher: VoucherMessage) -> bool:

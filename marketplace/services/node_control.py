@@ -18,7 +18,7 @@ from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.quantities import Millis
-from marketplace.domain.reasons import Reason
+from marketplace.domain.reasons import Reason, believed
 from marketplace.errors import AlreadyAssigned, Malformed, MarketError, NotReady, StaleLease, VoucherInvalid
 from marketplace.protocol.control import (
     AttemptState,
@@ -50,6 +50,8 @@ _log = structlog.get_logger(__name__)
 
 MISSED: Final = 3
 """Heartbeats that may be missing before a node counts as lost (api.md section 5.5)."""
+SILENT_FOR: Final = 3
+"""So many times lost_after of silence of the market make a quit no loss (program.md section 4)."""
 WATCHES_PER_BEAT: Final = 4
 ASSIGNED_WAIT_MS: Final = 15_000
 """Chosen: a node may see its assignment on chain before we do; its report waits so long for ours."""
@@ -58,9 +60,6 @@ MAX_UNACKED_MS: Final = 900_000
 AHEAD_PATIENCE_MS: Final = 15_000
 """Chosen: so long a last voucher of which only the chain's clock is short may wait for it; what it bills beyond the
 last countersigned one is worth less than a slot that stays taken."""
-_NOT_FROM_NODES: Final = frozenset(
-    {Reason.RUNNING, Reason.QUEUE_EXPIRED, Reason.NO_CAPACITY, Reason.NODE_LOST, Reason.OVERCLAIM}
-)
 
 
 @dataclass(slots=True)
@@ -327,7 +326,7 @@ class NodeControl:
                 attempt,
                 phase=AttemptPhase.UPLOADING,
                 uploading_at_ms=self._clock.now(),
-                reason=_reason_of(report),
+                reason=believed(_reason_of(report), ready=True, cancelling=allocation.cancelling),
                 report_sequence=report.sequence,
             )
             return Change(replace(allocation, uploading=True), over, ("job.uploading",), {"node_id": attempt.node_id})
@@ -343,19 +342,25 @@ class NodeControl:
             if attempt is None or attempt.number != report.attempt or not attempt.live:
                 raise StaleLease
             over, closes = attempt, False
+            ready = attempt.meter_at_ms is not None
+            booked = believed(reason, ready=ready, cancelling=allocation.cancelling)
             if report.voucher is not None:
                 judged = self._meter.judge(allocation, attempt, report.voucher)
                 if isinstance(judged, Objection):
                     found.append(judged)
                     return None
-                if judged.voucher.state is VoucherState.RUNNING or judged.voucher.reason != reason:
+                if (
+                    judged.voucher.state is VoucherState.RUNNING
+                    or not judged.voucher.reason == reason == booked
+                    or (reason is Reason.NODE_QUIT and not self._may_quit(attempt))
+                ):
                     found.append(Objection.STATE)
                     return None
                 over, closes = judged.attempt, judged.voucher.state is VoucherState.FINAL
             over = replace(over, report_sequence=report.sequence)
             change = exit_attempt(
                 report.attempt,
-                reason,
+                booked,
                 at_ms,
                 exit_code=report.exit_code,
                 detail=report.detail,
@@ -372,6 +377,16 @@ class NodeControl:
             raise self._refusal(found[0], allocation_id, report)
         attempt = self._live.attempt(allocation_id)
         return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
+
+    def _may_quit(self, attempt: Attempt) -> bool:
+        """Whether we were silent for so long that leaving is no loss: then both sides sign it.
+
+        Otherwise it is released on what was acknowledged before, and compensated as a lost one. The chain decides a
+        quit by the same rule (programs/reaver_market, `quit`).
+        """
+        voucher = None if attempt.voucher is None else VoucherMessage.from_fields(attempt.voucher)
+        heard = max(voucher.at_ms if voucher else 0, attempt.assigned_chain_ms or 0)
+        return self._chain.now() >= heard + SILENT_FOR * self._chain.terms.lost_after
 
     async def _give_up(self, attempt: Attempt) -> None:
         """End an attempt that nobody can meter any more; the node is told to forget it.
@@ -525,8 +540,8 @@ def _reason_of(report: StateReport) -> Reason:
         reason = Reason(report.reason)
     except ValueError as error:
         raise Malformed(f"{report.reason} is no reason") from error
-    if reason in _NOT_FROM_NODES:
-        raise Malformed(f"a node doesn't end an attempt for {reason.code}")
+    if reason is Reason.RUNNING:
+        raise Malformed("what runs has not ended")
     return reason
 
 

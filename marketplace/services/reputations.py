@@ -124,12 +124,17 @@ def _settled(books: Books, event: StoredEvent, fields: Mapping[str, Any]) -> str
 
 
 def _contested(books: Books, event: StoredEvent, fields: Mapping[str, Any]) -> str | None:
-    """One side ended it, and the window has passed."""
+    """One side ended it, and the window has passed. Nothing of it counts as well unless something was metered."""
     if fields["loss"]:
         return "lost"
-    released = (
-        orjson.loads(other.fields)
+    of_attempt = [
+        (other.name, orjson.loads(other.fields))
         for other in ([] if event.escrow is None else books.list_events(event.escrow))
-        if other.name == "Released" and other.attempt == event.attempt
-    )
-    return "quit" if any(each["reason"] == Reason.NODE_QUIT for each in released) else "well"
+        if other.attempt == event.attempt
+    ]
+    if any(name == "Released" and each["reason"] == Reason.NODE_QUIT for name, each in of_attempt):
+        return "quit"
+    escrow = None if event.escrow is None else books.find_escrow(event.escrow)
+    wallet = None if escrow is None else escrow.wallet
+    metered = any(name == "Settled" and each["amount"] and each["countersigner"] != wallet for name, each in of_attempt)
+    return "well" if metered else None

@@ -10,6 +10,7 @@ import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
+from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import Command, CommandType
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
@@ -38,6 +39,8 @@ _SAID_ON_CHAIN: Final = {Reason.INPUT_UNAVAILABLE: Reason.IMAGE_UNAVAILABLE}
 """The chain knows four reasons of what never started; an input is the renter's, as an image is, and no node's fault."""
 WHOLE_SECOND_MS: Final = 1_000
 TO_QUIT: Final = 4
+STOP_MARGIN_MS: Final = 2_000
+"""Chosen: what an order takes to the node, and a kill until it is done."""
 LOOK_AGAIN_MS: Final = 500
 LOOK_LATER_MS: Final = 5_000
 
@@ -73,10 +76,17 @@ class Settlement:
                 allocation_id=allocation.id,
                 attempt=attempt.number,
                 reason=int(reason),
-                grace_ms=allocation.stop_grace_ms,
+                grace_ms=self._grace_ms(allocation),
                 final=reason not in HANDED_OVER,
             )
         )
+
+    def _grace_ms(self, allocation: Allocation) -> Millis:
+        """What the renter asked for; less where the chain stops paying before that is over."""
+        if allocation.stop_at_chain_ms is None:
+            return allocation.stop_grace_ms
+        paid_for = allocation.stop_at_chain_ms - self._chain.now() - STOP_MARGIN_MS
+        return Millis(max(0, min(allocation.stop_grace_ms, paid_for)))
 
     async def finish(self, allocation: Allocation, attempt: Attempt | None) -> int:
         """An allocation that is releasing: pay its last attempt and close its escrow."""
@@ -97,7 +107,8 @@ class Settlement:
         voucher = last_voucher(attempt)
         if voucher is not None and voucher.state is not VoucherState.RUNNING:
             return await self._settle(allocation, attempt, voucher)
-        if voucher is not None:
+        gave_up = attempt.reason is Reason.NODE_QUIT and attempt.meter_at_ms is not None
+        if voucher is not None or gave_up:
             # It ran, and its end was reported without a last voucher: what is acknowledged is paid, as of a lost one.
             return await self._release_lost(allocation, attempt)
         return await self._release_unstarted(allocation, attempt)
@@ -167,7 +178,10 @@ class Settlement:
         return await self._perform(f"release:{allocation.escrow}:{attempt.number}", act)
 
     async def _release_unstarted(self, allocation: Allocation, attempt: Attempt) -> int:
-        """Nothing was ever billed. Where the job ends with it, one transaction also closes the escrow."""
+        """Nothing was ever billed. Where the job ends with it, one transaction also closes the escrow.
+
+        One that the wallet itself cancelled is closed by the release alone.
+        """
         reason = _SAID_ON_CHAIN.get(attempt.reason, attempt.reason)
         if reason not in UNSTARTED:
             reason = Reason.VERIFY_FAILED
@@ -179,7 +193,7 @@ class Settlement:
             reason=reason,
         )
         name = f"release:{allocation.escrow}:{attempt.number}"
-        if allocation.reason is not Reason.RUNNING:
+        if allocation.reason is not Reason.RUNNING and allocation.stop_at_chain_ms is None:
             return await self._perform(f"{name}:cancel", release, self._cancel(allocation))
         return await self._perform(name, release)
 

@@ -201,6 +201,62 @@ async def test_cancelled_while_it_runs_it_is_paid_to_its_end(renter, make_node, 
     assert job["settlement"]["compensation"]["amount"] == "0.000000"
 
 
+async def cancel_on_chain(renter, job_id):
+    """The wallet's own way out, past the jobs: by its signature on the escrow's cancellation."""
+    escrow = (await renter("GET", f"/v1/jobs/{job_id}"))[1]["settlement"]["escrow"]
+    status, prepared, _ = await renter("POST", f"/v1/escrows/{escrow}/cancel")
+    assert status == 200, prepared
+    await renter.send(prepared)
+
+
+async def test_a_wallet_that_stops_its_escrow_on_chain_stops_the_work_and_pays_it(renter, make_node, quick_market):
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    await billed(attempt, 300)
+    await cancel_on_chain(renter, job_id)
+    stop = await command(node, "stop")
+    assert (stop["reason"], stop["final"]) == (int(Reason.CANCELLED), True)
+    await until(renter, job_id, "cancelling")
+    assert (await ended(attempt, Reason.CANCELLED))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["reason"], job["settlement"]["billed_ms"]) == ("cancelled", "cancelled", 900)
+    assert job["settlement"]["compensation"]["amount"] == "0.000000"
+
+
+async def test_a_wallet_that_stops_its_escrow_on_chain_while_it_is_pulled_pays_nothing(renter, make_node):
+    node = await make_node()
+    submitting = asyncio.create_task(submit(renter))
+    attempt = await node.take()
+    _, answer, _ = await submitting
+    await until(renter, answer["id"], "assigned")
+    await cancel_on_chain(renter, answer["id"])
+    await command(node, "stop")
+    assert (await attempt.report("exited", reason=int(Reason.CANCELLED)))["type"] == "ack"
+    job = await closed(renter, answer["id"])
+    assert (job["status"], job["settlement"]["paid"], len(job["attempts"])) == ("cancelled", "0.000000", 1)
+
+
+async def test_what_a_node_bills_beyond_the_end_that_the_wallet_set_is_not_countersigned(
+    renter, make_node, quick_market
+):
+    """The chain would refuse such a last voucher for ever, and all that went before would be lost with it."""
+    node = await make_node()
+    job_id, attempt = await started(renter, node, quick_market)
+    await billed(attempt, 300)
+    await cancel_on_chain(renter, job_id)
+    await command(node, "stop")
+    escrow = await quick_market.jobs.chain.find_escrow(str(Pubkey.from_bytes(attempt.request.escrow)))
+    most = escrow.stop_at - attempt.started
+    async with asyncio.timeout(30):
+        while quick_market.jobs.chain.now() < escrow.stop_at + 1_500:  # noqa: ASYNC110 - a node that is late
+            await asyncio.sleep(0.1)
+    late = await ended(attempt, Reason.CANCELLED, most + 1)
+    assert (late["type"], late["body"]["code"]) == ("error", "voucher_invalid"), late
+    assert (await ended(attempt, Reason.CANCELLED, most))["type"] == "ack"
+    job = await closed(renter, job_id)
+    assert (job["status"], job["settlement"]["billed_ms"]) == ("cancelled", most)
+
+
 async def test_cancelled_at_the_moment_of_its_exit_it_ends_once(renter, make_node, quick_market):
     node = await make_node()
     job_id, attempt = await started(renter, node, quick_market)

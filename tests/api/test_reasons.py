@@ -1,12 +1,16 @@
 """Every reason for which a job can end, provoked; what each party pays or gets is what the table says.
 
-A real market, the real program, a scripted node. The table: `marketplace.domain.reasons`, docs/reasons.md.
+A real market, the real program, a scripted node. The table: `marketplace.domain.reasons`, docs/reasons.md. What the
+market says of the money is compared with each party's own account on chain: renter's vault, operator's tokens, the
+pool's and the market's fee vaults, the protocol's tokens, and the SOL of the keys that lend rent and pay fees.
 """
 
 import asyncio
+from dataclasses import asdict, dataclass
 
-import pytest
+from solders.pubkey import Pubkey
 
+from marketplace.chain.addresses import associated_token_address
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, final_status
 from marketplace.domain.money import amount_due
 from marketplace.domain.reasons import JOB_REASONS, MEANINGS, Reason
@@ -22,14 +26,14 @@ OF_THE_WORK = {
     Reason.OUT_OF_FUNDS: None, Reason.OUTPUT_DELIVERY_FAILED: 0, Reason.OUTPUT_TOO_LARGE: 0,
 }  # fmt: skip
 """Ends that a node reports with a final voucher, and the exit code with it."""
-HANDED_OVER = (Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED)
+HANDED_OVER = (Reason.NODE_DRAINED, Reason.INTERRUPTED)
 """Ends that a node reports with a voucher that leaves the escrow to another attempt."""
 UNSTARTED = (Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.INPUT_UNAVAILABLE)
 """Ends before the meter ran."""
-OF_THE_MARKET = (Reason.CANCELLED, Reason.QUEUE_EXPIRED, Reason.NODE_LOST)
+OF_THE_MARKET = (Reason.CANCELLED, Reason.QUEUE_EXPIRED, Reason.NODE_LOST, Reason.NODE_QUIT)
 ELSEWHERE = {
     Reason.MARKET_ERROR: "tests/api/test_rotations.py",
-    Reason.OVERCLAIM: "tests/program/test_overclaim.py",
+    Reason.OVERCLAIM: "tests/e2e/test_stake.py, tests/program/test_overclaim.py",
 }
 """Ends that take a lost key or a forged voucher."""
 ONE_TRY = {"max_attempts": 1}
@@ -43,6 +47,62 @@ async def over(renter, job_id):
 
 def units(text):
     return int(text.replace(".", ""))
+
+
+@dataclass(frozen=True)
+class Purses:
+    """What each party has on chain: base units of the payment token, and lamports of the matcher."""
+
+    vault: int
+    locked: int
+    operator: int
+    stakers: int
+    fees: int
+    matcher: int
+
+
+async def purses(market, renter, node=None):
+    """As of now. fees: the market's and the protocol's, wherever they lie meanwhile."""
+    link = market.link
+    addresses, reader, mint = link.calls.addresses, link.reader, link.facts.deployment.payment_mint
+
+    async def held(address):
+        found = await reader.find_token_account(address)
+        return 0 if found is None else found.amount
+
+    wallet = renter.keypair.pubkey()
+    vault = await reader.find_vault(wallet)
+    config = await reader.get_config()
+    own = Pubkey.from_string(market.jobs.chain.terms.market)
+    fees = await held(addresses.market_fees(own)) + await held(config.protocol_token)
+    operator = stakers = 0
+    if node is not None:
+        operator = await held(associated_token_address(node.operator.keypair.pubkey(), mint))
+        stakers = await held(addresses.pool_fees(addresses.pool(addresses.node(node.keypair.pubkey()))))
+    return Purses(
+        vault=await held(addresses.vault_tokens(addresses.vault(wallet))),
+        locked=vault.locked,
+        operator=operator,
+        stakers=stakers,
+        fees=fees,
+        matcher=await market.rpc.get_balance(market.keys.matcher.pubkey()),
+    )
+
+
+def the_chain_agrees(job, before, after, market):
+    """Every party's account moved by what the job's settlement says, and by nothing else."""
+    money = job["settlement"]
+    moved = {name: value - asdict(before)[name] for name, value in asdict(after).items()}
+    payer = str(market.keys.matcher.pubkey())
+    assert moved == {
+        "vault": -units(money["paid"]),
+        "locked": 0,
+        "operator": units(money["operator_received"]),
+        "stakers": units(money["fees"]["stakers"]),
+        "fees": units(money["fees"]["market"]) + units(money["fees"]["protocol"]),
+        # the escrow's rent is back; what is gone are the network's fees
+        "matcher": -sum(t["fee_lamports"] for t in money["transactions"] if t["fee_payer"] == payer),
+    }, job["reason"]
 
 
 def money_is_as_the_table_says(job, reason, billed_ms):
@@ -73,62 +133,135 @@ async def test_what_a_node_reports_is_paid_as_the_table_says(renter, make_node, 
         *((reason, None, VoucherState.ENDED) for reason in HANDED_OVER),
     ]
     for reason, code, state in cases:
+        before = await purses(quick_market, renter, node)
         job_id, attempt = await faults.started(renter, node, quick_market, key=reason.code, retry=ONE_TRY)
         await faults.billed(attempt, BILLED_MS)
         voucher = attempt.voucher(BILLED_MS, at=attempt.started + BILLED_MS, state=state, reason=reason)
         answer = await attempt.report("exited", reason=reason, exit_code=code, voucher=voucher)
         assert answer["type"] == "ack", (reason, answer)
-        money_is_as_the_table_says(await over(renter, job_id), reason, BILLED_MS)
+        job = await over(renter, job_id)
+        money_is_as_the_table_says(job, reason, BILLED_MS)
+        assert units(job["settlement"]["compensation"]["amount"]) == 0
+        the_chain_agrees(job, before, await purses(quick_market, renter, node), quick_market)
 
 
-async def test_what_never_started_costs_nothing(renter, make_node):
+async def test_what_never_started_costs_nothing(renter, make_node, quick_market):
     node = await make_node()
     for reason in UNSTARTED:
+        before = await purses(quick_market, renter, node)
         submitting = asyncio.create_task(faults.submit(renter, reason.code, retry=ONE_TRY))
         attempt = await node.take()
         _, answer, _ = await submitting
         await until(renter, answer["id"], "assigned")
         assert (await attempt.report("exited", reason=reason))["type"] == "ack"
-        money_is_as_the_table_says(await over(renter, answer["id"]), reason, 0)
+        job = await over(renter, answer["id"])
+        money_is_as_the_table_says(job, reason, 0)
+        the_chain_agrees(job, before, await purses(quick_market, renter, node), quick_market)
+    assert await counted(renter, node) == (0, 0, {None})
 
 
 async def test_what_nobody_took_in_time_comes_back_whole(renter, quick_market):
+    before = await purses(quick_market, renter)
     _, answer, _ = await faults.submit(renter, queue_seconds=0)
-    money_is_as_the_table_says(await over(renter, answer["id"]), Reason.QUEUE_EXPIRED, 0)
+    job = await over(renter, answer["id"])
+    money_is_as_the_table_says(job, Reason.QUEUE_EXPIRED, 0)
+    the_chain_agrees(job, before, await purses(quick_market, renter), quick_market)
 
 
-@pytest.mark.parametrize("stage", ["queued", "assigned", "running"])
-async def test_a_cancelled_job_pays_what_it_used(renter, make_node, quick_market, stage):
-    if stage == "queued":
-        _, answer, _ = await faults.submit(renter)
-        await renter("DELETE", f"/v1/jobs/{answer['id']}")
-        money_is_as_the_table_says(await over(renter, answer["id"]), Reason.CANCELLED, 0)
-        return
+async def test_a_cancelled_job_pays_what_it_used_at_every_stage(renter, make_node, quick_market):
+    before = await purses(quick_market, renter)
+    _, answer, _ = await faults.submit(renter, "queued")
+    await renter("DELETE", f"/v1/jobs/{answer['id']}")
+    job = await over(renter, answer["id"])
+    money_is_as_the_table_says(job, Reason.CANCELLED, 0)
+    the_chain_agrees(job, before, await purses(quick_market, renter), quick_market)
     node = await make_node()
-    if stage == "assigned":
-        submitting = asyncio.create_task(faults.submit(renter))
+    for stage in ("claimed", "assigned", "pulling", "running", "uploading"):
+        before = await purses(quick_market, renter, node)
+        submitting = asyncio.create_task(faults.submit(renter, stage))
         attempt = await node.take()
         job_id = (await submitting)[1]["id"]
-        await until(renter, job_id, "assigned")
         used, voucher = 0, None
-    else:
-        job_id, attempt = await faults.started(renter, node, quick_market)
-        await faults.billed(attempt, BILLED_MS)
-        used = BILLED_MS
-        voucher = attempt.voucher(
-            used, at=attempt.started + used, state=VoucherState.FINAL, reason=Reason.CANCELLED
-        )  # fmt: skip
-    await renter("DELETE", f"/v1/jobs/{job_id}")
-    await faults.command_of(node, attempt, "stop")
-    assert (await attempt.report("exited", reason=Reason.CANCELLED, voucher=voucher))["type"] == "ack"
-    money_is_as_the_table_says(await over(renter, job_id), Reason.CANCELLED, used)
+        if stage != "claimed":
+            await until(renter, job_id, "assigned")
+            await faults.command_of(node, attempt, "assigned")
+        if stage == "pulling":
+            assert (await attempt.report("pulling"))["type"] == "ack"
+        if stage in {"running", "uploading"}:
+            await attempt.ready(quick_market.jobs.chain.now())
+            await faults.billed(attempt, BILLED_MS)
+            used = BILLED_MS
+        if stage == "uploading":
+            assert (await attempt.report("uploading", reason=Reason.COMPLETED))["type"] == "ack"
+            await until(renter, job_id, "uploading")
+        await renter("DELETE", f"/v1/jobs/{job_id}")
+        await faults.command_of(node, attempt, "stop")
+        if used:
+            voucher = attempt.voucher(
+                used, at=attempt.started + used, state=VoucherState.FINAL, reason=Reason.CANCELLED
+            )  # fmt: skip
+        assert (await attempt.report("exited", reason=Reason.CANCELLED, voucher=voucher))["type"] == "ack", stage
+        job = await over(renter, job_id)
+        money_is_as_the_table_says(job, Reason.CANCELLED, used)
+        the_chain_agrees(job, before, await purses(quick_market, renter, node), quick_market)
 
 
 async def test_a_lost_job_pays_to_the_last_acknowledged_voucher_and_is_compensated(renter, make_node, quick_market):
     node = await make_node()
+    before = await purses(quick_market, renter, node)
     job_id, attempt = await faults.started(renter, node, quick_market, retry=ONE_TRY)
     await faults.billed(attempt, BILLED_MS)
     await node.die()
     job = await over(renter, job_id)
     money_is_as_the_table_says(job, Reason.NODE_LOST, BILLED_MS)
-    assert units(job["settlement"]["compensation"]["amount"]) > 0
+    the_chain_agrees(job, before, await purses(quick_market, renter, node), quick_market)
+    await compensated(renter, job, quick_market)
+
+
+async def compensated(renter, job, market):
+    """The published part of what the attempt cost, out of the bond, into the vault; and the receipt says so."""
+    part = market.jobs.chain.terms.compensation_bps
+    # one unit of stake for one of payment on this chain
+    due = units(job["settlement"]["paid"]) * part // 10_000
+    assert due > 0
+    assert units(job["settlement"]["compensation"]["amount"]) == due
+    assert units((await renter("GET", "/v1/vault"))[1]["compensation_owed"]) == due
+
+
+async def test_a_node_that_gives_up_is_paid_what_was_acknowledged_and_compensates(renter, make_node, quick_market):
+    """A last voucher of both sides would have made a good end of it: no loss, and nothing for the renter."""
+    node = await make_node()
+    before = await purses(quick_market, renter, node)
+    job_id, attempt = await faults.started(renter, node, quick_market, retry=ONE_TRY)
+    await faults.billed(attempt, BILLED_MS)
+    voucher = attempt.voucher(BILLED_MS + 100, state=VoucherState.ENDED, reason=Reason.NODE_QUIT)
+    refused = await attempt.report("exited", reason=Reason.NODE_QUIT, voucher=voucher)
+    assert (refused["type"], refused["body"]["code"]) == ("error", "voucher_invalid")
+    assert (await attempt.report("exited", reason=Reason.NODE_QUIT))["type"] == "ack"
+    job = await over(renter, job_id)
+    money_is_as_the_table_says(job, Reason.NODE_QUIT, BILLED_MS)
+    the_chain_agrees(job, before, await purses(quick_market, renter, node), quick_market)
+    await compensated(renter, job, quick_market)
+    assert await counted(renter, node) == (0, 1, {None, "lost"})
+
+
+async def test_work_that_was_billed_does_not_end_for_a_reason_that_costs_nothing(renter, make_node, quick_market):
+    """Nor by a cancel that nobody asked for, nor by the market's fault on a node's word (domain/reasons.believed)."""
+    node = await make_node()
+    reason = Reason.IMAGE_UNAVAILABLE
+    job_id, attempt = await faults.started(renter, node, quick_market, retry=ONE_TRY)
+    await faults.billed(attempt, BILLED_MS)
+    voucher = attempt.voucher(BILLED_MS + 100, state=VoucherState.FINAL, reason=reason)
+    refused = await attempt.report("exited", reason=reason, voucher=voucher)
+    assert (refused["type"], refused["body"]["code"]) == ("error", "voucher_invalid")
+    assert (await attempt.report("exited", reason=reason))["type"] == "ack"
+    job = await over(renter, job_id)
+    money_is_as_the_table_says(job, Reason.NODE_QUIT, BILLED_MS)
+    await compensated(renter, job, quick_market)
+
+
+async def counted(renter, node):
+    """How many attempts of the node's record ended well and were lost, and what its events say that they count as."""
+    _, record, _ = await renter("GET", f"/v1/nodes/{node.id}/reputation")
+    said = {event["counts"] for event in record["events"]}
+    return record["well"]["attempts"], record["lost"]["attempts"], said

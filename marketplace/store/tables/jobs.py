@@ -93,6 +93,7 @@ class AllocationRow(SQLModel, table=True):
     auto_extended_ms: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     warned: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
     expected_ms: int | None = Field(default=None, sa_type=BigInteger)
+    stop_at_chain_ms: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class JobCountRow(SQLModel, table=True):
