@@ -51,7 +51,9 @@ async def form_file(request: web.Request) -> FormFile:
         form = await request.multipart()
         while (part := await _next(form)) is not None:
             if part.name == "file":
-                return FormFile(part.filename, media_type(part.headers.get("Content-Type", "")), fields, _pieces(part))
+                return FormFile(
+                    part.filename, media_type(part.headers.get("Content-Type", "")), fields, _pieces(form, part)
+                )
             raw = await part.read_chunk(_MAX_FIELD_BYTES)
             if not part.at_eof() and await part.read_chunk(1):
                 raise Invalid.field(part.name or "form", DetailCode.OUT_OF_RANGE, "is too long")
@@ -74,7 +76,8 @@ async def _next(form: MultipartReader) -> BodyPartReader | None:
     raise Malformed("the form holds a form")
 
 
-async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
+async def _pieces(form: MultipartReader, part: BodyPartReader) -> AsyncIterator[bytes]:
+    """The file's bytes. Raises Invalid at their end where more follows: nobody would check a digest that comes then."""
     while True:
         try:
             async with asyncio.timeout(SILENCE_S):
@@ -86,4 +89,15 @@ async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
         if piece:
             yield bytes(piece)
         elif part.at_eof():
-            return
+            break
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            after = await _next(form)
+    except TimeoutError as error:
+        raise Malformed("the body did not arrive in time") from error
+    except (web.RequestPayloadError, ConnectionError, ValueError, AssertionError, HttpProcessingError) as error:
+        raise Malformed("the body broke off") from error
+    if after is not None:
+        name = (after.name or "")[:64] or "form"
+        said = "comes twice; send one file a request" if name == "file" else "comes after the file; send it before"
+        raise Invalid.field(name, DetailCode.NOT_ALLOWED, f"{said}; nothing was kept")

@@ -139,6 +139,18 @@ async def test_a_form_without_its_file_is_refused(call, token):
     assert (status, problem["details"][0]["field"]) == (422, "file")
 
 
+@pytest.mark.parametrize(("name", "said"), [("sha256", "before"), ("file", "one file"), ("other", "before")])
+async def test_what_follows_the_file_of_a_form_is_not_ignored(call, token, market, name, said):
+    form = FormData(quote_fields=False)
+    form.add_field("file", b"content", filename="photo.png")
+    form.add_field(name, "0" * 64)
+    status, problem, _ = await call("POST", "/v1/files", token=token, data=form)
+    assert (status, problem["details"][0]["field"]) == (422, name)
+    assert said in problem["message"]
+    assert (await call("GET", "/v1/files", token=token))[1]["total"] == 0
+    assert [found async for found in market.jobs.files._storage.list("files")] == []
+
+
 async def test_the_same_key_uploads_once(call, token):
     headers = {"Idempotency-Key": "one"}
     answers = [await call("POST", "/v1/files?name=a", token=token, data=b"once", headers=headers) for _ in range(2)]
