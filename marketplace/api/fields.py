@@ -54,11 +54,11 @@ class Page(QueryModel):
 
 
 def _comma_list(value: object) -> object:
-    """`?status=a,b&status=c` is [a, b, c]."""
+    """`?status=a,b&status=c` is [a, b, c]. An empty word stays, to be refused as an unknown one is."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
-        return [part.strip() for text in value for part in str(text).split(",") if part.strip()]
+        return [part.strip() for text in value for part in str(text).split(",")]
     return value
 
 

@@ -18,7 +18,7 @@ from marketplace.domain.catalogue import (
     UnknownName,
     cuda_version,
     find_class,
-    find_region,
+    find_place,
 )
 from marketplace.domain.ids import JobId, NodeId
 from marketplace.domain.money import (
@@ -32,7 +32,7 @@ from marketplace.domain.pricing import Priority
 from marketplace.domain.quantities import GB, Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import MAX_EXIT_CODES, RETRIED, RetryPolicy
-from marketplace.errors import Detail, DetailCode, Invalid
+from marketplace.errors import Detail, DetailCode, Invalid, TooLarge
 from marketplace.protocol.inputs import MAX_INLINE_BYTES, ReadInput, read_input
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms, canonical_json
 
@@ -252,7 +252,7 @@ def repeat_order(
 
 
 def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Order:
-    """Check everything, before any row exists. Raises Invalid with every wrong field."""
+    """Check everything, before any row exists. Raises Invalid with every wrong field, TooLarge."""
     found = _Findings()
     tiers = _tiers(fields, found)
     class_id = tiers[0][0] if len(tiers) == 1 and len(tiers[0]) == 1 else ANY
@@ -279,6 +279,7 @@ def read_order(fields: OrderFields, *, decimals: int, image_needed: bool) -> Ord
     if fields.quote is not None and price is not None:
         found.add("quote", DetailCode.CONFLICT, "a quote fixes the price; give it or a max_price, not both")
     found.raise_any()
+    _require_sizes(fields, given)
     spec = JobSpec(
         image=fields.image or "",
         entrypoint=fields.entrypoint,
@@ -354,10 +355,22 @@ def _input(fields: OrderFields, found: "_Findings") -> ReadInput | None:
     except (ValueError, TypeError, RecursionError):
         found.add("input", DetailCode.NOT_ALLOWED, "is not text or JSON")
         return None
-    if given is not None and given.content is not None and len(given.content) > MAX_INLINE_BYTES:
-        found.add("input", DetailCode.OUT_OF_RANGE, "takes more than 1 MiB; upload it and name its file_id")
-        return None
     return given
+
+
+def _require_sizes(fields: OrderFields, given: ReadInput | None) -> None:
+    """Raises TooLarge for what would fit the body but not a job."""
+    if given is not None and given.content is not None and len(given.content) > MAX_INLINE_BYTES:
+        raise TooLarge(
+            "input takes more than 1 MiB; nothing was created, upload it (POST /v1/files) and name its file_id",
+            extra={"limit_bytes": MAX_INLINE_BYTES},
+        )
+    both = (*fields.env.items(), *fields.secrets.items())
+    if sum(len(name.encode()) + len(value.encode()) for name, value in both) > MAX_ENV_BYTES:
+        raise TooLarge(
+            "env and secrets take more than 64 KiB together; nothing was created, send what is large as input",
+            extra={"limit_bytes": MAX_ENV_BYTES},
+        )
 
 
 def _check_output(output: OutputFields, found: "_Findings") -> None:
@@ -528,10 +541,10 @@ def _regions(fields: OrderFields, found: _Findings) -> tuple[str, ...]:
         if name.casefold() == "any":
             continue
         try:
-            codes.append(find_region(name))
+            codes.append(find_place(name))
         except UnknownName as unknown:
             found.add(
-                where, DetailCode.UNKNOWN_REGION, "is no region we know",
+                where, DetailCode.UNKNOWN_REGION, "is no place we know",
                 allowed=tuple(REGIONS), suggestions=unknown.suggestions,
             )  # fmt: skip
     return tuple(sorted(set(codes)))
@@ -606,9 +619,6 @@ def _check_env(fields: OrderFields, found: _Findings) -> None:
             found.add(where, DetailCode.NOT_ALLOWED, "holds a value with a zero byte")
     if fields.env.keys() & fields.secrets.keys():
         found.add("secrets", DetailCode.CONFLICT, "names a variable that env names too")
-    both = (*fields.env.items(), *fields.secrets.items())
-    if sum(len(name.encode()) + len(value.encode()) for name, value in both) > MAX_ENV_BYTES:
-        found.add("secrets" if fields.secrets else "env", DetailCode.OUT_OF_RANGE, "takes more than 64 KiB")
 
 
 def _check_sandbox(fields: OrderFields, tiers: tuple[tuple[str, ...], ...], found: _Findings) -> None:

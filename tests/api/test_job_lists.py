@@ -92,7 +92,8 @@ async def test_lists_and_history_over_http(live_market, live_call, wallet):
     ]  # fmt: skip
     # refused by name
     for path, field in (
-        ("/v1/jobs?status=finished", "status"), ("/v1/jobs/history?status=running", "status"),
+        ("/v1/jobs?status=finished", "status"), ("/v1/jobs?status=", "status"),
+        ("/v1/jobs?status=queued,,running", "status"), ("/v1/jobs/history?status=running", "status"),
         ("/v1/jobs?gpu=z9", "gpu"), ("/v1/jobs?label=x", "label"), ("/v1/jobs?limit=0", "limit"),
         ("/v1/jobs?offset=-1", "offset"), ("/v1/jobs/history?from=2026-02-01&to=2026-01-01", "from"),
         ("/v1/jobs/history?from=2020-01-01&to=2026-01-01", "from"), ("/v1/jobs/history?to=tomorrow", "to"),

@@ -67,6 +67,12 @@ async def test_a_price_that_no_chain_could_hold_is_refused(renter, node, price):
     assert (status, answer["details"][0]["field"]) == (422, "max_price_per_hour")
 
 
+@pytest.mark.parametrize("name", ["quote", "quote_id"])
+async def test_a_quote_of_a_quote_is_refused(renter, name):
+    status, answer, _ = await renter("POST", "/v1/quote", json={**JOB, name: "quote_1"})
+    assert (status, answer["details"][0]["field"]) == (422, name)
+
+
 async def test_a_quote_is_named_by_the_job_it_was_given_for(allowed, node):
     """By its id or by its token alike; the deposit is at least the chain's, the estimate what it would cost."""
     body, quote = await quoted(allowed, max_price_per_hour="0.01")

@@ -18,7 +18,7 @@ from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.ids import QuoteId
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
-from marketplace.errors import Invalid, NotFound
+from marketplace.errors import DetailCode, Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.job_orders import read_order
 from marketplace.services.model_registry import ModelRegistry
@@ -138,6 +138,9 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: 
         )
 
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
+        for name, given in (("quote", body.quote), ("quote_id", body.quote_id)):
+            if given is not None:
+                raise Invalid.field(name, DetailCode.NOT_ALLOWED, "is for a submission; a quote takes none")
         fields = complete(body.fields(seconds=body.seconds), models.catalogue, input_needed=False)
         order = read_order(fields, decimals=chain.terms.decimals, image_needed=False)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
