@@ -17,7 +17,7 @@ import platformdirs
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from marketplace.domain.catalogue import UnknownName, find_class, find_region
+from marketplace.domain.catalogue import UnknownName, find_class, find_place
 from marketplace.domain.money import MalformedAmount, hourly_from_gpu_second
 from node.errors import ConfigUnusable
 from node.metering import Identity
@@ -93,9 +93,9 @@ class NodeSettings(_Section):
     @classmethod
     def _check_region(cls, value: str) -> str:
         try:
-            return find_region(value)
+            return find_place(value)
         except UnknownName as error:
-            raise ValueError(f"no such region; nearest: {', '.join(error.suggestions)}") from error
+            raise ValueError(f"no such region or country; nearest: {', '.join(error.suggestions)}") from error
 
 
 class ProcessImageSettings(_Section):
@@ -272,7 +272,11 @@ def _sections(market_url: str, rpc_url: str, region: str, class_id: str, slots: 
         "node": [
             ("id", "", "given by the market at registration"),
             ("name", "", "shown to renters"),
-            ("region", region, "eu, na, sa, as, oc, af"),
+            (
+                "region",
+                region,
+                "eu, na, sa, as, oc, af; or your country, such as de, and jobs that ask for it find you",
+            ),
             ("class_id", class_id, "hardware class that is offered"),
             ("slots", slots, "how many of that class at the same time"),
             ("price_floor_per_gpu_second", "0.000001", "in tokens; below it nothing is claimed"),

@@ -19,7 +19,7 @@ import yaml
 
 from marketplace.client.errors import ClientError
 from marketplace.client.requests import JobRequest, Requirements, Retry
-from marketplace.domain.catalogue import ANY, UnknownName, find_class, find_region
+from marketplace.domain.catalogue import ANY, UnknownName, find_class, find_place
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Chosen: the most that a job body may have; api.md section 1.2."""
@@ -208,14 +208,14 @@ def _classes(reader: _Reader, node: yaml.Node, field: str) -> tuple[str, ...] | 
 
 def _region(reader: _Reader, node: yaml.Node, field: str) -> str | None:
     text = reader.text(node, field)
-    _known(reader, node, field, text, find_region)
+    _known(reader, node, field, text, find_place)
     return text
 
 
 def _regions(reader: _Reader, node: yaml.Node, field: str) -> tuple[str, ...] | None:
     names = reader.items(node, field)
     for name in names or ():
-        _known(reader, node, field, name, find_region)
+        _known(reader, node, field, name, find_place)
     return names
 
 

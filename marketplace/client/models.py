@@ -366,6 +366,7 @@ class Node(Answer):
     id: str
     class_: str = Field(alias="class")
     region: str | None = None
+    country: str | None = None
     reputation: Decimal | None = None
     uptime: Decimal | None = None
     name: str | None = None

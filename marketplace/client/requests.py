@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from marketplace.client.account_models import Model
-from marketplace.domain.catalogue import ANY, CLASSES, HardwareClass, find_class, find_region
+from marketplace.domain.catalogue import ANY, CLASSES, HardwareClass, find_class, find_place
 from marketplace.domain.retries import DEFAULT_ATTEMPTS
 from marketplace.protocol.inputs import read_input
 from marketplace.protocol.terms import DEFAULT_DISK_GB, JobSpec, RetryTerms
@@ -285,7 +285,7 @@ class JobRequest:
 
     def _regions(self) -> tuple[str, ...]:
         given = (*((self.region,) if self.region is not None else ()), *(self.regions or ()))
-        return tuple(sorted({find_region(name) for name in given if name.casefold() != ANY}))
+        return tuple(sorted({find_place(name) for name in given if name.casefold() != ANY}))
 
 
 def _given(fields: dict[str, object]) -> dict[str, object]:

@@ -4,6 +4,7 @@ Names are compared without case, spaces, hyphens and vendor words; an unknown na
 """
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,7 +44,8 @@ REGIONS: Final[dict[str, frozenset[str]]] = {
     "oc": frozenset({"au", "nz"}),
     "af": frozenset({"za"}),
 }
-"""Region codes and the countries in them."""
+"""Region codes and the countries in them. No country has the code of a region."""
+_REGION_OF: Final = {country: region for region, countries in REGIONS.items() for country in countries}
 
 ANY: Final = "any"
 _VENDOR_WORDS: Final = ("nvidia", "geforce", "tesla")
@@ -96,16 +98,26 @@ def cuda_version(text: str) -> int:
     return int(major) * 100 + int(minor or "0")
 
 
-def find_region(name: str) -> str:
-    """Canonical region of a region or country code. Raises UnknownName with suggestions."""
+def find_place(name: str) -> str:
+    """Canonical code of a region or of a country. Raises UnknownName with suggestions."""
     text = name.casefold().strip()
-    if text in REGIONS:
+    if text in REGIONS or text in _REGION_OF:
         return text
-    for region, countries in REGIONS.items():
-        if text in countries:
-            return region
     near = difflib.get_close_matches(text, REGIONS, n=3, cutoff=0.3)
     raise UnknownName(name, tuple(near) or tuple(REGIONS))
+
+
+def region_of(place: str) -> str:
+    """The region that a place lies in; a region lies in itself."""
+    return _REGION_OF.get(place, place)
+
+
+def lies_in(place: str, wanted: Collection[str]) -> bool:
+    """Whether a place is in one of these. A node that names only its region is in no country.
+
+    place, wanted: canonical codes, as `find_place` gives them.
+    """
+    return place in wanted or region_of(place) in wanted
 
 
 def class_bytes(class_id: str) -> bytes:

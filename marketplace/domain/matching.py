@@ -6,6 +6,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
+from marketplace.domain.catalogue import lies_in
 from marketplace.domain.ids import NodeId
 from marketplace.domain.pricing import Priority, band_limit, with_priority
 from marketplace.domain.quantities import Tokens
@@ -34,7 +35,7 @@ class Request:
     tiers: hardware classes that will do, those that are preferred first; within a tier the price decides.
     max_price_per_hour: the escrow's ceiling, None while it is being quoted without one.
     exposure: payment units that the assignment would add to the node's exposure.
-    regions: canonical codes; empty means anywhere. min_cuda: as `catalogue.cuda_version`, 0 for any.
+    regions: codes of regions and countries; empty means anywhere. min_cuda: as `catalogue.cuda_version`, 0 for any.
     """
 
     tiers: tuple[tuple[str, ...], ...]
@@ -59,6 +60,7 @@ class Request:
 class Candidate:
     """A node as the scheduler knows it now.
 
+    region: its place, a region's code or that of a country in one.
     free_slots: GPUs, or slots of a CPU class, not promised to anyone.
     exposure_room: payment units that its stake still covers.
     """
@@ -85,7 +87,7 @@ def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
     """The first reason why this node can't take it, None when it can. Hard facts come before price."""
     checks = (
         (candidate.class_id in request.classes, Constraint.CLASS),
-        (not request.regions or candidate.region in request.regions, Constraint.REGION),
+        (not request.regions or lies_in(candidate.region, request.regions), Constraint.REGION),
         (candidate.node_id not in request.excluded, Constraint.EXCLUDED),
         (candidate.accepts_work, Constraint.STATUS),
         (candidate.can_egress or not request.egress, Constraint.NETWORK),

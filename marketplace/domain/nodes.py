@@ -34,6 +34,7 @@ class NodeStatus(StrEnum):
 class Node:
     """A machine with its own key.
 
+    region: its place, a region's code or that of a country in one (`catalogue.find_place`).
     address: its Node account. operator: wallet that owns it and is paid. floor_per_hour: per GPU or slot.
     declared: canonical JSON of the hardware as registered. hardware, capabilities: JSON as last measured by the node.
     register_key, body_hash: the registering request's Idempotency-Key and the body it is bound to.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from marketplace.domain.catalogue import find_class
+from marketplace.domain.catalogue import find_class, region_of
 from marketplace.domain.matching import Candidate
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.pricing import firm_price
@@ -72,7 +72,7 @@ def _steps(order: Order, look: Look, decimals: int) -> Iterator[_Step]:
         yield lambda o: _with_price(o, look, decimals)
     yield lambda o: _with_time(o, look)
     if order.regions:
-        for region in sorted({c.region for c in own} - set(order.regions)):
+        for region in sorted({region_of(c.region) for c in own} - set(order.regions)):
             yield lambda o, region=region: (replace(o, regions=(region,)), (("region", region),))  # type: ignore[misc]
     if order.only_nodes:
         yield lambda o: (replace(o, only_nodes=()), (("nodes", ()),))

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Final, Literal
 
 import base58
 
-from marketplace.domain.catalogue import UnknownName, find_class, find_region
+from marketplace.domain.catalogue import UnknownName, cuda_version, find_class, find_place, lies_in
 from marketplace.domain.ids import NodeId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.money import (
@@ -45,6 +45,7 @@ from marketplace.store.engine import Store, Transaction
 from marketplace.store.nodes import Nodes
 
 SortBy = Literal["price", "reputation", "uptime"]
+_GIB: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,33 @@ class NodeDetails:
     chain: NodeView | None
     connected: bool
 
+    @property
+    def hardware(self) -> Hardware:
+        """As the node last measured it, before that as it was registered."""
+        return Hardware.model_validate_json(self.node.hardware or self.node.declared)
+
+    @property
+    def vram_gb(self) -> int:
+        """Memory of one GPU, which its class fixes."""
+        return find_class(self.node.class_id).vram_gb
+
+    @property
+    def ram_gb(self) -> int:
+        """Of the machine: the nearest whole number, for firmware keeps a little of what is built in."""
+        return round(self.hardware.ram_bytes / _GIB)
+
+    @property
+    def disk_gb(self) -> int:
+        """Of the machine; one job gets at most what its node's settings say."""
+        return self.hardware.disk_bytes // _GIB
+
 
 @dataclass(frozen=True, slots=True)
 class NodeQuery:
-    """What a list of nodes is narrowed to. status None and available None: active nodes with free capacity."""
+    """What a list of nodes is narrowed to. status None and available None: active nodes with free capacity.
+
+    min_cuda: as `catalogue.cuda_version`, 0 for any.
+    """
 
     class_id: str | None = None
     region: str | None = None
@@ -91,6 +115,10 @@ class NodeQuery:
     available: bool | None = None
     min_reputation: Fraction | None = None
     max_price_per_hour: Tokens | None = None
+    min_vram_gb: int = 0
+    min_ram_gb: int = 0
+    min_disk_gb: int = 0
+    min_cuda: int = 0
     sort: SortBy = "price"
 
 
@@ -195,10 +223,10 @@ class NodeService:
 
     def _draft(self, caller: AccountPrincipal, key: KeyInUse, registration: Registration) -> Node:
         try:
-            region = find_region(registration.region)
+            place = find_place(registration.region)
         except UnknownName as unknown:
             raise Invalid.field(
-                "region", DetailCode.UNKNOWN_REGION, "is no region we know", suggestions=unknown.suggestions
+                "region", DetailCode.UNKNOWN_REGION, "is no place we know", suggestions=unknown.suggestions
             ) from unknown
         try:
             wanted = find_class(registration.class_name or "cpu-small")
@@ -218,7 +246,7 @@ class NodeService:
             operator=caller.wallet,
             account_id=caller.account_id,
             class_id=wanted.id,
-            region=region,
+            region=place,
             floor_per_hour=floor,
             low_floor_per_hour=low,
             status=NodeStatus.PENDING,
@@ -309,9 +337,20 @@ def _passes(details: NodeDetails, wanted: NodeQuery) -> bool:
         wanted.status is None or details.status is wanted.status,
         wanted.available is None or details.available is wanted.available,
         wanted.class_id is None or node.class_id == wanted.class_id,
-        wanted.region is None or node.region == wanted.region,
+        wanted.region is None or lies_in(node.region, (wanted.region,)),
         wanted.min_reputation is None or details.reputation >= wanted.min_reputation,
         wanted.max_price_per_hour is None or node.floor_per_hour <= wanted.max_price_per_hour,
+    )
+    return all(checks) and _has(details, wanted)
+
+
+def _has(details: NodeDetails, wanted: NodeQuery) -> bool:
+    """Whether the machine has so much; what isn't asked for needn't be read from its row."""
+    checks = (
+        wanted.min_vram_gb == 0 or details.vram_gb >= wanted.min_vram_gb,
+        wanted.min_ram_gb == 0 or details.ram_gb >= wanted.min_ram_gb,
+        wanted.min_disk_gb == 0 or details.disk_gb >= wanted.min_disk_gb,
+        wanted.min_cuda == 0 or cuda_version(details.hardware.cuda_version or "0") >= wanted.min_cuda,
     )
     return all(checks)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from marketplace.domain.catalogue import region_of
 from marketplace.services.clock import Clock
 from marketplace.services.node_registry import NodeRegistry
 from marketplace.store.engine import Store, Transaction
@@ -29,7 +30,7 @@ class PriceService:
         for presence in self._registry:
             if not self._registry.accepts_work(presence):
                 continue
-            place = (today, presence.node.class_id, presence.node.region)
+            place = (today, presence.node.class_id, region_of(presence.node.region))
             floor = presence.node.floor_per_hour
             known = lower.get(place, self._noted.get(place))
             if known is None or floor < known:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from marketplace.domain.catalogue import region_of
 from marketplace.domain.ids import AccountId, NodeId, QuoteId
 from marketplace.domain.matching import Candidate, Request, band, obstacle
 from marketplace.domain.money import deposit_for
@@ -213,7 +214,8 @@ class QuoteService:
             lamports_rent=self._chain.terms.escrow_rent,
             nodes_now=len(fitting),
             sample=tuple(
-                SampleNode(c.node_id, c.region, four_places(c.reputation), image in c.images) for c in in_band[:_SAMPLE]
+                SampleNode(c.node_id, region_of(c.region), four_places(c.reputation), image in c.images)
+                for c in in_band[:_SAMPLE]
             ),
             expires_at_ms=expires,
             because=() if fitting else explain(request, candidates),

@@ -22,6 +22,7 @@ import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase, Opener
+from marketplace.domain.catalogue import region_of
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.lifecycle import AllocationState
 from marketplace.domain.matching import Candidate, Request, band, choose, obstacle, weight
@@ -389,7 +390,7 @@ class Scheduler:
         Placements(tx).put(allocation.id, offer.attempt, reasons)
         price = -(-offer.price_per_hour // allocation.gpu_count)
         waited = max(0, reasons.at_ms - allocation.waiting_since_ms)
-        PriceDays(tx).note_choice(reasons.at_ms, chosen.class_id, chosen.region, price, waited)
+        PriceDays(tx).note_choice(reasons.at_ms, chosen.class_id, region_of(chosen.region), price, waited)
 
     def _comes_later(self, allocation: Allocation, chosen: Candidate) -> bool:
         """Whether more urgent allocations wait for all that this node has free. They are woken: it is theirs now."""

@@ -16,6 +16,7 @@ from marketplace.chain.accounts import EpochAccount, EpochSlot, NodeStatus
 from marketplace.chain.addresses import parse_address
 from marketplace.chain.errors import NotCanonical
 from marketplace.chain.stakes import StakeReader
+from marketplace.domain.catalogue import region_of
 from marketplace.domain.ids import NodeId, is_id
 from marketplace.domain.money import AmountOverflow
 from marketplace.domain.nodes import uptime
@@ -377,7 +378,7 @@ class StakeService:
             pool=pool,
             name=node.name,
             class_id=node.class_id,
-            region=node.region,
+            region=region_of(node.region),
             operator=node.operator,
             status=chain.status,
             stake=chain.stake,

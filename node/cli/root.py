@@ -44,7 +44,7 @@ def init(
     config: ConfigOption = None,
     market: Annotated[str, typer.Option(help="The market's URL.")] = "http://127.0.0.1:8787",
     rpc: Annotated[str, typer.Option(help="RPC of the chain, to check the market's word.")] = "",
-    region: Annotated[str, typer.Option(help="Where this machine stands.")] = "eu",
+    region: Annotated[str, typer.Option(help="Where this machine stands: eu, na, …, or a country such as de.")] = "eu",
     class_id: Annotated[str, typer.Option("--class", help="Hardware class to offer.")] = "cpu-small",
     slots: Annotated[int, typer.Option(help="How many of it at once; 0: as many as fit.", min=0)] = 0,
     runtime: Annotated[str, typer.Option(help="docker, or process (development only).")] = "docker",

@@ -225,9 +225,36 @@ async def test_a_quote_is_firm_or_says_what_would_match(renter, node):
     assert (status, answer["error"]) == (422, "quote_mismatch")
 
 
+async def test_a_job_for_a_country_waits_for_a_node_that_says_it_is_there(node, renter):
+    """Not a place of the same region, nor a machine that names only the region."""
+    status, quote, _ = await renter("POST", "/v1/quote", json={**JOB, "region": "FR"})
+    assert (status, quote["regions"], quote["match"]) == (200, ["fr"], False)
+    assert quote["because"][0] == {"constraint": "region", "wanted": "fr", "best": "eu", "nodes_excluded": 1}
+    assert quote["nearest"]["change"] == {"region": "eu"}
+    french = ScriptedNode(node.operator)
+    await french.register(region="FR")
+    _, shown, _ = await renter("GET", f"/v1/nodes/{french.id}")
+    assert (shown["region"], shown["country"]) == ("eu", "fr")
+    await french.connect(renter.call)
+    try:
+        for place, found in (("fr", [french.id]), ("de", []), ("eu", [french.id, node.id])):
+            _, quote, _ = await renter("POST", "/v1/quote", json={**JOB, "region": place})
+            assert sorted(n["node_id"] for n in quote["sample"]) == sorted(found)
+            assert {n["region"] for n in quote["sample"]} <= {"eu"}
+    finally:
+        await french.close()
+
+
 async def test_nodes_are_listed_drained_and_owned(live_call, node, renter):
     _, listed, _ = await renter("GET", "/v1/nodes?gpu=cpu-small&region=eu")
     shown = next(n for n in listed["nodes"] if n["id"] == node.id)
+    for query, total in [
+        ("min_ram_gb=8&min_disk_gb=100&min_vram_gb=0", 1), ("min_ram_gb=9", 0), ("min_disk_gb=101", 0),
+        ("min_vram_gb=1", 0), ("min_cuda=11", 0), ("region=de", 0), ("class=cpu", 1),
+    ]:  # fmt: skip
+        assert (query, (await renter("GET", f"/v1/nodes?{query}"))[1]["total"]) == (query, total)
+    for query in ("min_ram_gb=-1", "min_cuda=new", "min_net_mbps=1", "region=moon"):
+        assert (await renter("GET", f"/v1/nodes?{query}"))[0] == 422
     assert (shown["available"], shown["status"], shown["free_gpus"]) == (True, "active", 2)
     assert shown["reputation"] == 0.5
     assert (await renter("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True}))[0] == 404

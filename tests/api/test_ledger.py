@@ -148,12 +148,12 @@ async def test_what_is_told_of_a_paid_job(renter, nodes, live_market, live_call)
 
     # prices: what was agreed, and the lowest floor on offer
     await live_market.jobs.prices.note_floors()
-    _, prices, _ = await renter("GET", "/v1/prices?gpu=cpu&region=de&days=1")
+    _, prices, _ = await renter("GET", "/v1/prices?gpu=cpu&region=eu&days=1")
     (today,) = prices["prices"]
     assert (today["gpu"], today["region"], today["floor"]) == ("cpu-small", "eu", "0.072000")
     assert {today["clearing_low"], today["clearing_mean"], today["clearing_high"]} == {"0.072000"}
     assert today["attempts"] == 1
     assert 0 <= today["wait_mean_ms"] == today["wait_longest_ms"] < 60_000
     assert (await renter("GET", "/v1/prices?gpu=h100"))[1]["total"] == 0
-    for query in ("gpu=z9", "region=moon", "days=91", "days=0"):
+    for query in ("gpu=z9", "region=moon", "region=de", "days=91", "days=0"):
         assert (await renter("GET", f"/v1/prices?{query}"))[0] == 422

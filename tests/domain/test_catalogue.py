@@ -1,6 +1,15 @@
 import pytest
 
-from marketplace.domain.catalogue import CLASSES, UnknownName, class_bytes, find_class, find_region
+from marketplace.domain.catalogue import (
+    CLASSES,
+    REGIONS,
+    UnknownName,
+    class_bytes,
+    find_class,
+    find_place,
+    lies_in,
+    region_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,14 +38,32 @@ def test_an_unknown_class_unlike_any_is_answered_with_all():
     assert set(caught.value.suggestions) == {c.id for c in CLASSES}
 
 
-@pytest.mark.parametrize(("name", "found"), [("eu", "eu"), ("EU", "eu"), ("de", "eu"), ("US", "na")])
-def test_a_country_stands_for_its_region(name, found):
-    assert find_region(name) == found
+@pytest.mark.parametrize(("name", "found"), [("eu", "eu"), ("EU", "eu"), ("de", "de"), (" US ", "us")])
+def test_regions_and_countries_are_places(name, found):
+    assert find_place(name) == found
+
+
+@pytest.mark.parametrize(
+    ("place", "wanted", "lies"),
+    [
+        ("de", {"de"}, True), ("de", {"eu"}, True), ("de", {"fr"}, False), ("de", {"fr", "eu"}, True),
+        ("eu", {"eu"}, True), ("eu", {"de"}, False), ("us", {"eu"}, False),
+    ],
+)  # fmt: skip
+def test_a_country_is_no_wider_than_itself(place, wanted, lies):
+    assert lies_in(place, wanted) is lies
+
+
+def test_no_country_has_the_code_of_a_region():
+    countries = [country for region in REGIONS.values() for country in region]
+    assert len(countries) == len(set(countries))
+    assert not set(countries) & set(REGIONS)
+    assert {region_of(country) for country in countries} == set(REGIONS)
 
 
 def test_an_unknown_region_is_refused():
     with pytest.raises(UnknownName):
-        find_region("atlantis")
+        find_place("atlantis")
 
 
 def test_a_class_id_is_padded_to_its_width_on_chain():

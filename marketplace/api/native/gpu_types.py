@@ -2,7 +2,7 @@
 
 from marketplace.api.fields import DecimalText, ResponseModel
 from marketplace.api.routes import Call, Route, reading_or_node
-from marketplace.domain.catalogue import CLASSES, HardwareClass
+from marketplace.domain.catalogue import CLASSES, HardwareClass, region_of
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.errors import Starting
 from marketplace.services.chain_port import ChainPort
@@ -54,7 +54,7 @@ def gpu_type_routes(registry: NodeRegistry, chain: ChainPort, currency: str) -> 
             ram_gb=entry.ram_gb,
             nodes=len(able),
             free=sum(registry.free_slots(p) for p in able),
-            regions=sorted({p.node.region for p in able}),
+            regions=sorted({region_of(p.node.region) for p in able}),
             price_per_gpu_second=None if floor is None else per_gpu_second(floor, 1, decimals),
             price_per_hour=None if floor is None else format_amount(floor, decimals),
             currency=currency,

@@ -28,7 +28,7 @@ from marketplace.api.native.stake_bodies import (
     StakeShapes,
 )
 from marketplace.api.routes import Call, Reply, Route, reading_or_node, scope, scope_or_node
-from marketplace.domain.catalogue import UnknownName, find_class, find_region
+from marketplace.domain.catalogue import UnknownName, cuda_version, find_class, find_place, region_of
 from marketplace.domain.ids import NodeId
 from marketplace.domain.money import (
     AmountOverflow,
@@ -85,6 +85,7 @@ class NodeView(ResponseModel):
     ram_gb: int
     disk_gb: int
     cuda_version: str | None = None
+    country: str | None
     data_center: str | None
     price_floor_per_gpu_second: DecimalText
     price_floor_per_hour: DecimalText
@@ -121,6 +122,11 @@ class NodesQuery(Page):
     available: Flag | None = None
     min_reputation: Annotated[str, StringConstraints(pattern=r"^(0(\.\d{1,6})?|1(\.0{1,6})?)$")] | None = None
     max_price_per_gpu_second: str | None = None
+    min_vram_gb: int = Field(default=0, ge=0)
+    min_ram_gb: int = Field(default=0, ge=0)
+    min_disk_gb: int = Field(default=0, ge=0)
+    min_cuda: str | None = None
+    min_net_mbps: int | None = Field(default=None, ge=0)
     sort: Literal["price", "reputation", "uptime"] = "price"
 
 
@@ -292,6 +298,11 @@ def node_routes(nodes: NodeService, records: ReputationService, actions: StakeAc
 
 
 def _wanted(query: NodesQuery, decimals: int) -> NodeQuery:
+    if query.min_net_mbps is not None:
+        # Accepted without effect it would list machines that nobody knows to be so fast.
+        raise Invalid.field(
+            "min_net_mbps", DetailCode.NOT_ALLOWED, "can't be asked for: no node's network is measured yet"
+        )
     name = query.class_ or query.gpu
     try:
         class_id = None if name is None else find_class(name).id
@@ -300,10 +311,10 @@ def _wanted(query: NodesQuery, decimals: int) -> NodeQuery:
             "class", DetailCode.UNKNOWN_GPU, "is no class we know", suggestions=unknown.suggestions
         ) from unknown
     try:
-        region = None if query.region is None else find_region(query.region)
+        region = None if query.region is None else find_place(query.region)
     except UnknownName as unknown:
         raise Invalid.field(
-            "region", DetailCode.UNKNOWN_REGION, "is no region we know", suggestions=unknown.suggestions
+            "region", DetailCode.UNKNOWN_REGION, "is no place we know", suggestions=unknown.suggestions
         ) from unknown
     price: Tokens | None = None
     if query.max_price_per_gpu_second is not None:
@@ -320,32 +331,41 @@ def _wanted(query: NodesQuery, decimals: int) -> NodeQuery:
         available=query.available,
         min_reputation=None if query.min_reputation is None else Fraction(query.min_reputation),
         max_price_per_hour=price,
+        min_vram_gb=query.min_vram_gb,
+        min_ram_gb=query.min_ram_gb,
+        min_disk_gb=query.min_disk_gb,
+        min_cuda=0 if query.min_cuda is None else _cuda(query.min_cuda),
         sort=query.sort,
     )
 
 
+def _cuda(text: str) -> int:
+    try:
+        return cuda_version(text)
+    except ValueError as error:
+        raise Invalid.field("min_cuda", DetailCode.NOT_ALLOWED, "must be a version as text, such as 12.4") from error
+
+
 def _view(details: NodeDetails, decimals: int, stake_decimals: int) -> NodeView:
-    node, chain = details.node, details.chain
-    measured = Hardware.model_validate_json(node.hardware or node.declared)
-    vram = find_class(node.class_id).vram_gb
+    node, chain, measured = details.node, details.chain, details.hardware
     capabilities = orjson.loads(node.capabilities) if node.capabilities is not None else {}
-    gib = 1 << 30
     return NodeView(
         id=node.id,
         class_=node.class_id,
-        region=node.region,
+        region=region_of(node.region),
+        country=None if node.region == region_of(node.region) else node.region,
         cuda_version=measured.cuda_version,
         reputation=_ratio(details.reputation),
         uptime=_ratio(details.uptime),
         name=node.name,
         status=details.status.value,
         available=details.available,
-        gpus=[GpuView(model=name, uuid_hash=None, vram_gb=vram) for name in measured.gpus],
+        gpus=[GpuView(model=name, uuid_hash=None, vram_gb=details.vram_gb) for name in measured.gpus],
         gpu_count=node.slots,
         free_gpus=details.free_slots,
         vcpu=measured.vcpu,
-        ram_gb=round(measured.ram_bytes / gib),
-        disk_gb=measured.disk_bytes // gib,
+        ram_gb=details.ram_gb,
+        disk_gb=details.disk_gb,
         data_center=node.data_center,
         price_floor_per_gpu_second=per_gpu_second(node.floor_per_hour, 1, decimals),
         price_floor_per_hour=format_amount(node.floor_per_hour, decimals),

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from marketplace.api.fields import DecimalText, Page, ResponseModel, millis_text
 from marketplace.api.routes import Call, Route, reading_or_node
-from marketplace.domain.catalogue import REGIONS, UnknownName, find_class, find_region
+from marketplace.domain.catalogue import REGIONS, UnknownName, find_class, find_place, region_of
 from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
 from marketplace.errors import DetailCode, Invalid, Starting
@@ -98,10 +98,19 @@ def _class(name: str | None) -> str | None:
 
 
 def _region(name: str | None) -> str | None:
+    """Prices are kept by region. Raises Invalid for a country: its region's prices are not its own."""
+    if name is None:
+        return None
     try:
-        return None if name is None else find_region(name)
+        place = find_place(name)
     except UnknownName as unknown:
         raise Invalid.field(
             "region", DetailCode.UNKNOWN_REGION, "is no region we know",
             allowed=tuple(REGIONS), suggestions=unknown.suggestions,
         ) from unknown  # fmt: skip
+    if place not in REGIONS:
+        raise Invalid.field(
+            "region", DetailCode.NOT_ALLOWED, "is a country; prices are kept by region",
+            allowed=tuple(REGIONS), suggestions=(region_of(place),),
+        )  # fmt: skip
+    return place

@@ -125,6 +125,7 @@ def show_node(output: Output, node: "Node") -> None:
             ("status", node.status),
             ("class", node.class_),
             ("region", node.region),
+            ("country", node.country),
             ("free slots", None if node.free_gpus is None else f"{node.free_gpus} of {node.gpu_count}"),
             ("floor an hour", node.price_floor_per_hour),
             ("reputation", None if node.reputation is None else str(node.reputation)),
