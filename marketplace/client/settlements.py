@@ -12,11 +12,11 @@ from solders.pubkey import Pubkey
 from marketplace.chain.addresses import Addresses, parse_address, parse_signature
 from marketplace.chain.answers import LandedTransaction
 from marketplace.chain.errors import NotCanonical
-from marketplace.chain.events import EscrowClosedEvent, SettledEvent
+from marketplace.chain.events import ContestClosedEvent, EscrowClosedEvent, SettledEvent
 from marketplace.chain.logs import EventLog, read_events
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
-from marketplace.protocol.receipts import Check, Receipt, ReceiptSettlement
+from marketplace.protocol.receipts import Check, Receipt, ReceiptCompensation, ReceiptSettlement
 
 _AMOUNTS: Final = ("paid", "operator", "stakers", "market", "protocol")
 
@@ -31,24 +31,28 @@ async def compare_with_chain(receipt: Receipt, rpc: RpcClient) -> tuple[Check, .
     try:
         program = parse_address(receipt.program_id)
         escrow = parse_address(receipt.escrow)
-        names = list(dict.fromkeys(payment.transaction for payment in receipt.settlements))
+        acts: list[ReceiptSettlement | ReceiptCompensation] = [*receipt.settlements, *receipt.compensations]
+        names = list(dict.fromkeys(act.transaction for act in acts))
         wanted = [parse_signature(name) for name in names]
     except NotCanonical as error:
         return (*checks, Check("addresses and transactions can be read", passed=False, detail=error.message))
     codec = AnchorCodec(program)
     settled: list[tuple[str, SettledEvent]] = []
     closed: list[EscrowClosedEvent] = []
+    contests: list[tuple[str, ContestClosedEvent]] = []
     for name, signature in zip(names, wanted, strict=True):
         landed = await rpc.find_transaction(signature)
         checks.append(_landed(name, landed))
         if landed is None or landed.failure is not None:
             continue
         log = read_events(landed.logs, codec)
-        checks += _slots(name, landed, receipt.settlements)
+        checks += _slots(name, landed, acts)
         settled += [(name, e) for e in log.events if isinstance(e, SettledEvent) and e.escrow == escrow]
         closed += [e for e in log.events if isinstance(e, EscrowClosedEvent) and e.escrow == escrow]
+        contests += [(name, e) for e in log.events if isinstance(e, ContestClosedEvent) and e.escrow == escrow]
         checks += _whole(name, log)
     checks += _payments(receipt, settled)
+    checks += _compensations(receipt, contests)
     checks += [_refund(receipt, event) for event in closed]
     return tuple(checks)
 
@@ -75,7 +79,9 @@ def _landed(name: str, landed: LandedTransaction | None) -> Check:
     return Check(f"transaction {name} is on chain", passed=True, detail=f"slot {landed.slot}")
 
 
-def _slots(name: str, landed: LandedTransaction, payments: Sequence[ReceiptSettlement]) -> list[Check]:
+def _slots(
+    name: str, landed: LandedTransaction, payments: Sequence[ReceiptSettlement | ReceiptCompensation]
+) -> list[Check]:
     return [
         Check(f"transaction {name}: slot", passed=False, detail=f"{payment.slot}, on chain {landed.slot}")
         for payment in payments
@@ -125,6 +131,19 @@ def _payments(receipt: Receipt, settled: Sequence[tuple[str, SettledEvent]]) -> 
         if event.paid
     ]
     return checks
+
+
+def _compensations(receipt: Receipt, contests: Sequence[tuple[str, ContestClosedEvent]]) -> list[Check]:
+    """Each is what the end of its attempt's contest took of the operator's bond."""
+    took = {(name, e.attempt, str(e.node)): e.compensation for name, e in contests}
+    return [
+        _equal(
+            f"compensation {index} is on chain as the receipt says",
+            str(took.get((entry.transaction, entry.attempt, entry.node))),
+            entry.amount,
+        )
+        for index, entry in enumerate(receipt.compensations)
+    ]
 
 
 def _is_of(entry: tuple[str, SettledEvent], payment: ReceiptSettlement) -> bool:

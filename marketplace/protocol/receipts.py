@@ -74,12 +74,24 @@ class ReceiptSettlement(_Part):
     amounts: SettledAmounts
 
 
+class ReceiptCompensation(_Part):
+    """What the operator's bond owes the renter for a lost attempt: base units of the stake token, in the vault."""
+
+    transaction: str
+    slot: int
+    attempt: int = Field(ge=1)
+    node: str
+    amount: Units
+    decimals: int = Field(ge=0, le=18)
+    currency: Literal["STAKE"] = "STAKE"
+
+
 class Receipt(_Part):
     """What `GET /v1/jobs/{id}/receipt` answers; amounts in base units. Source: api.md section 5.3.
 
     provider, client: the Node account of the last attempt, and the wallet. units: GPU-seconds (slot-seconds), decimal.
     unit_price: base units per GPU-second, decimal, for the last attempt. deposit = price + refunded.
-    vouchers: base64 of their fields.
+    vouchers: base64 of their fields. compensations: none in receipts of before they were told.
     """
 
     receipt_id: str
@@ -108,6 +120,7 @@ class Receipt(_Part):
     settlements: list[ReceiptSettlement]
     refunded: Units
     output_digest: str | None
+    compensations: list[ReceiptCompensation] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,7 @@ def verify_receipt(receipt: Receipt, *, meter_key: str | None = None) -> Verific
     for index, voucher in enumerate(vouchers):
         checks += _voucher_checks(receipt, index, voucher, meter_key)
     checks += _payment_checks(receipt, vouchers)
+    checks += _compensation_checks(receipt)
     if receipt.output_digest is not None:
         checks.append(_digest_check(receipt.output_digest, vouchers))
     checks += _unit_checks(receipt, vouchers)
@@ -246,6 +260,19 @@ def _payment_checks(receipt: Receipt, vouchers: Sequence[VoucherMessage]) -> lis
     for voucher in finals:
         code = Reason(voucher.reason).code if voucher.reason in set(Reason) else str(voucher.reason)
         checks.append(Check("the final voucher's reason is the receipt's", passed=code == receipt.reason, detail=code))
+    return checks
+
+
+def _compensation_checks(receipt: Receipt) -> list[Check]:
+    """Each is of another attempt that was paid something, by the node that was paid. The amount is the chain's word."""
+    paid = {(payment.attempt, payment.node) for payment in receipt.settlements if int(payment.amounts.paid)}
+    seen: set[int] = set()
+    checks = []
+    for index, entry in enumerate(receipt.compensations):
+        fits = (entry.attempt, entry.node) in paid and entry.attempt not in seen and int(entry.amount) > 0
+        seen.add(entry.attempt)
+        detail = f"{format_amount(int(entry.amount), entry.decimals)} {entry.currency} for attempt {entry.attempt}"
+        checks.append(Check(f"compensation {index} is of an attempt that was paid", passed=fits, detail=detail))
     return checks
 
 

@@ -53,6 +53,8 @@ MISSED: Final = 3
 SILENT_FOR: Final = 3
 """So many times lost_after of silence of the market make a quit no loss (program.md section 4)."""
 WATCHES_PER_BEAT: Final = 4
+FINEST_WATCH_MS: Final = 500
+"""Chosen: of the 2 s beyond three intervals in which lost work goes on, a quarter. Each look goes over all nodes."""
 ASSIGNED_WAIT_MS: Final = 15_000
 """Chosen: a node may see its assignment on chain before we do; its report waits so long for ours."""
 MAX_UNACKED_MS: Final = 900_000
@@ -102,6 +104,7 @@ class NodeControl:
         self._told: dict[AllocationId, _Told] = {}
         self._ahead_since_ms: dict[AllocationId, tuple[int, int]] = {}
         self._watched_ms: int | None = None
+        self._watch_pause_ms = 0
         self._pushes: set[asyncio.Task[None]] = set()
         live.on_change(self._changed)
 
@@ -206,15 +209,17 @@ class NodeControl:
 
         While this process itself stood still it read nobody's heartbeat: that time is no node's silence.
         """
-        now = self._clock.monotonic_ms()
+        now, most = self._clock.monotonic_ms(), MISSED * self._heartbeat_ms
         pause = self._heartbeat_ms // WATCHES_PER_BEAT
-        stood_still = max(0, now - (self._watched_ms if self._watched_ms is not None else now) - pause)
+        stood_still = max(0, now - (self._watched_ms if self._watched_ms is not None else now) - self._watch_pause_ms)
         self._watched_ms = now
         if stood_still > pause:
             self._registry.excuse(stood_still)
+        soonest = pause
         for presence in self._registry:
             silent = now - presence.last_beat_ms if presence.last_beat_ms is not None else 0
-            if silent < MISSED * self._heartbeat_ms:
+            if silent < most:
+                soonest = min(soonest, most - silent)
                 continue
             node_id = presence.node.id
             if not presence.lost:
@@ -223,7 +228,9 @@ class NodeControl:
             for attempt in self._live.attempts_of(node_id):
                 if attempt.live and attempt.phase is not AttemptPhase.CLAIMED:
                     await self._live.change(attempt.allocation_id, lose_attempt(attempt.number, self._clock.now()))
-        return max(50, pause)
+        # Whoever would be lost before the next look is looked at in time: a quarter of a long heartbeat is too late.
+        self._watch_pause_ms = max(50, min(pause, FINEST_WATCH_MS), soonest)
+        return self._watch_pause_ms
 
     async def close(self) -> None:
         """Wait for pushes that are on their way."""

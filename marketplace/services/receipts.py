@@ -10,7 +10,13 @@ from marketplace.domain.instants import instant_text
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Tokens
 from marketplace.errors import NotReady
-from marketplace.protocol.receipts import Receipt, ReceiptSettlement, ReceiptSignature, SettledAmounts
+from marketplace.protocol.receipts import (
+    Receipt,
+    ReceiptCompensation,
+    ReceiptSettlement,
+    ReceiptSignature,
+    SettledAmounts,
+)
 from marketplace.protocol.vouchers import VoucherMessage
 from marketplace.services.chain_port import ChainPort
 from marketplace.store.allocations import Attempts
@@ -101,6 +107,25 @@ class ReceiptService:
             settlements=settlements,
             refunded=str(escrow.refunded),
             output_digest=_output_digest(last),
+            compensations=[
+                found
+                for event in events
+                if event.name == "ContestClosed" and (found := self._compensation(event)) is not None
+            ],
+        )
+
+    def _compensation(self, event: StoredEvent) -> ReceiptCompensation | None:
+        """What the end of a contest took of the operator's bond for the renter; None where it took nothing."""
+        fields = orjson.loads(event.fields)
+        if not fields["compensation"]:
+            return None
+        return ReceiptCompensation(
+            transaction=event.signature,
+            slot=event.slot,
+            attempt=fields["attempt"],
+            node=fields["node"],
+            amount=str(fields["compensation"]),
+            decimals=self._chain.terms.stake_decimals,
         )
 
     def _payment(

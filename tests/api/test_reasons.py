@@ -14,6 +14,7 @@ from marketplace.chain.addresses import associated_token_address
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, final_status
 from marketplace.domain.money import amount_due
 from marketplace.domain.reasons import JOB_REASONS, MEANINGS, Reason
+from marketplace.protocol.receipts import Receipt, verify_receipt
 from marketplace.protocol.vouchers import VoucherState
 from tests.api import test_job_faults as faults
 from tests.api.test_jobs import until
@@ -226,6 +227,12 @@ async def compensated(renter, job, market):
     assert due > 0
     assert units(job["settlement"]["compensation"]["amount"]) == due
     assert units((await renter("GET", "/v1/vault"))[1]["compensation_owed"]) == due
+    _, receipt, _ = await renter("GET", f"/v1/jobs/{job['id']}/receipt")
+    (told,) = receipt["compensations"]
+    closing = [t["signature"] for t in job["settlement"]["transactions"] if t["kind"] == "close_contest"]
+    assert (told["amount"], told["attempt"], [told["transaction"]]) == (str(due), 1, closing)
+    found = verify_receipt(Receipt.model_validate(receipt), meter_key=str(market.keys.meter.pubkey()))
+    assert found.passed, [c for c in found.checks if not c.passed]
 
 
 async def test_a_node_that_gives_up_is_paid_what_was_acknowledged_and_compensates(renter, make_node, quick_market):

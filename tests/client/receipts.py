@@ -155,6 +155,22 @@ def closed_event(receipt: dict[str, Any], **changes: Any) -> bytes:
     return hashlib.sha256(b"event:EscrowClosed").digest()[:8] + body
 
 
+def contest_closed_event(**changes: Any) -> bytes:
+    values: dict[str, Any] = {"escrow": ESCROW, "attempt": 1, "node": NODE, "compensation": 7} | changes
+    body = struct.pack(
+        "<32sI32sBQBQ16s",
+        bytes(values["escrow"]),
+        values["attempt"],
+        bytes(values["node"]),
+        1,
+        0,
+        1,
+        values["compensation"],
+        values["compensation"].to_bytes(16, "little"),
+    )
+    return hashlib.sha256(b"event:ContestClosed").digest()[:8] + body
+
+
 def landed(*events: bytes, err: object = None, slot: int = SLOT, by: Pubkey = PROGRAM) -> dict[str, object]:
     """`getTransaction`'s answer."""
     data = [f"Program data: {base64.b64encode(event).decode()}" for event in events]

@@ -11,7 +11,17 @@ from marketplace.client.settlements import compare_with_chain, key_checks
 from marketplace.protocol.receipts import Receipt, verify_receipt
 from tests.chain.rpc_server import ScriptedServer, scripted_server
 from tests.client.fake_market import key
-from tests.client.receipts import GENESIS, closed_event, good_receipt, landed, settled_event
+from tests.client.receipts import (
+    GENESIS,
+    NODE,
+    SIGNATURE,
+    SLOT,
+    closed_event,
+    contest_closed_event,
+    good_receipt,
+    landed,
+    settled_event,
+)
 
 
 @pytest.fixture
@@ -76,6 +86,24 @@ async def test_a_contested_close_still_holds_a_reserve(chain: ScriptedServer) ->
     good = good_receipt()
     chain.replies["getTransaction"] = lambda _: landed(settled_event(good), closed_event(good, contested=1, refunded=5))
     assert await failures(chain, good) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (contest_closed_event(), ""),
+        (contest_closed_event(compensation=6), "6, expected 7"),
+        (contest_closed_event(attempt=2), "None, expected 7"),
+        (contest_closed_event(node=key("x").pubkey()), "None, expected 7"),
+        (contest_closed_event(escrow=key("x").pubkey()), "None, expected 7"),
+    ],
+)
+async def test_a_compensation_is_what_the_contest_took(chain: ScriptedServer, event: bytes, said: str) -> None:
+    told = {"transaction": str(SIGNATURE), "slot": SLOT, "attempt": 1, "node": str(NODE), "amount": "7", "decimals": 6}
+    good = good_receipt() | {"compensations": [told]}
+    chain.replies["getTransaction"] = lambda _: landed(settled_event(good), closed_event(good), event)
+    found = await failures(chain, good)
+    assert [said in line for line in found] == ([True] if said else [])
 
 
 def test_a_signature_of_another_node_is_named() -> None:

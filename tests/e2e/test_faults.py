@@ -1,13 +1,16 @@
 """Kill -9 of each process at the worst moment; the job ends right, once, and the books agree with the chain."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from scripts.job_money import units
 from scripts.local_stack import Stack, StackError
+from tests.e2e.conftest import HEARTBEAT_S
 from tests.e2e.test_jobs import TERMINAL, ended, run
 
 pytestmark = [
@@ -251,12 +254,13 @@ def test_a_chain_killed_before_settling_is_waited_for(stack, image_names):
 
 def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on(stack, image_names):
     job_id = run(stack, image_names["busybox"], *WORK)
-    stack.wait_job(job_id, ["running"])
+    escrow = stack.wait_job(job_id, ["running"])["settlement"]["escrow"]
     job = stack.wait_until(
         "vouchers", lambda: (j := stack.try_job(job_id)) and j["attempts"][-1]["billed_ms"] >= 2_000 and j
     )
     node = next(n for n in stack.nodes.values() if n.id == job["node_id"])
     node.process.kill()
+    died_at = datetime.now(UTC)
     stack.remove_containers(node)
     try:
         stack.wait_job(job_id, TERMINAL, 120)
@@ -267,4 +271,13 @@ def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on
     first, second = job["attempts"]
     assert first["end_reason"] == "node_lost"
     assert second["node_id"] != first["node_id"]
-    assert float(job["settlement"]["compensation"]["amount"]) > 0
+    assert job["settlement"]["escrow"] == escrow
+    gone_s = (datetime.fromisoformat(second["assigned_at"]) - died_at).total_seconds()
+    assert gone_s <= 3 * HEARTBEAT_S + 2, "it goes on elsewhere within three intervals and 2 s"
+    amount = job["settlement"]["compensation"]["amount"]
+    assert units(amount) == units(first["paid"]) * 2_000 // 10_000 > 0
+    receipt = stack.home / "lost.json"
+    receipt.write_text(json.dumps(stack.reaver("jobs", "receipt", job_id)))
+    (told,) = json.loads(receipt.read_text())["compensations"]
+    assert (int(told["amount"]), told["attempt"]) == (units(amount), 1)
+    assert stack.reaver("receipt", "verify", str(receipt), "--rpc", stack.rpc_url)["valid"]

@@ -12,6 +12,7 @@ from marketplace.domain.quantities import Bps, Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.receipts import (
     Receipt,
+    ReceiptCompensation,
     ReceiptSettlement,
     ReceiptSignature,
     SettledAmounts,
@@ -115,9 +116,25 @@ def with_amounts(**fields: str) -> Receipt:
     return with_payment(amounts=amounts)
 
 
+def compensation(**fields: object) -> ReceiptCompensation:
+    told = {"transaction": "c", "slot": 2, "attempt": 1, "node": b58(ACCOUNT), "amount": "7", "decimals": 6}
+    return ReceiptCompensation.model_validate(told | fields)
+
+
+def test_a_compensation_of_a_paid_attempt_is_a_part_of_the_receipt():
+    found = verify_receipt(changed(compensations=[compensation()]))
+    assert found.passed
+    (check,) = [c for c in found.checks if "compensation" in c.name]
+    assert check.detail == "0.000007 STAKE for attempt 1"
+
+
 @pytest.mark.parametrize(
     "lie",
     [
+        changed(compensations=[compensation(attempt=2)]),
+        changed(compensations=[compensation(node=b58(WALLET))]),
+        changed(compensations=[compensation(amount="0")]),
+        changed(compensations=[compensation(), compensation(transaction="d")]),
         changed(price=str(DUE + 1)),
         changed(refunded=str(DEPOSIT)),
         changed(deposit=str(DEPOSIT + 1)),

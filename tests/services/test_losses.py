@@ -140,6 +140,21 @@ async def test_three_missing_heartbeats_are_a_lost_node(watched):
     assert presence.lost
 
 
+async def test_of_long_heartbeats_three_missing_ones_are_noticed_within_half_a_second():
+    clock = ManualClock()
+    registry = Registry(clock)
+    control = NodeControl(
+        None, None, NothingLive(), registry, None, None, clock, heartbeat_ms=15_000, pause_ms=0, usage=None
+    )
+    clock.advance(3_700)
+    while True:
+        pause = await control.watch()
+        if registry.presence.lost:
+            break
+        clock.advance(pause)
+    assert 45_000 <= clock.monotonic_ms() - registry.presence.last_beat_ms <= 45_500
+
+
 async def test_a_market_that_stood_still_loses_nobody_for_it(watched):
     clock, presence, control = watched
     await control.watch()

@@ -112,6 +112,8 @@ async def _on_chain(receipt: "Receipt", url: str) -> "tuple[Check, ...]":
 def _show(
     output: Output, receipt: "Receipt", verification: "Verification", checks: "list[Check]", *, pinned: bool
 ) -> None:
+    from marketplace.domain.money import format_amount
+
     valid = all(check.passed for check in checks)
     if output.as_json:
         output.json(
@@ -137,6 +139,10 @@ def _show(
             ("program", receipt.program_id),
             ("price", _amount(receipt.price, receipt)),
             ("came back", _amount(receipt.refunded, receipt)),
+            *(
+                ("compensation", f"{format_amount(int(c.amount), c.decimals)} {c.currency} for attempt {c.attempt}")
+                for c in receipt.compensations
+            ),
             ("reason", receipt.reason),
         ],
     )
