@@ -37,7 +37,8 @@ from marketplace.protocol.control import (
     Welcome,
 )
 from node.acceptance import ClaimRefused, Policy, RefuseCode, consent, examine, open_spec
-from node.attempt import AttemptRunner, Terms, Tools
+from node.attempt.runner import AttemptRunner
+from node.attempt.work import Terms, Tools
 from node.chain import Chain, ChainRefused, ChainSilent, Standing, Windows
 from node.clock import Anchor, ChainClock, Clock
 from node.control import Connector, ControlChannel

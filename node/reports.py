@@ -13,20 +13,10 @@ from node.runtime.port import AttemptKey
 class Reports:
     """The reports of one attempt. `deliver` is a task of the attempt's own."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        channel: ControlChannel,
-        key: AttemptKey,
-        *,
-        on_taken: Callable[[StateReport, StateAck], None],
-        on_refused: Callable[[StateReport, MarketRefused], None],
-    ) -> None:
+    def __init__(self, journal: Journal, channel: ControlChannel, key: AttemptKey) -> None:
         self._journal = journal
         self._channel = channel
         self._key = key
-        self._on_taken = on_taken
-        self._on_refused = on_refused
         self._added = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -39,7 +29,12 @@ class Reports:
         self._journal.save_with_report(record, report)
         self._added.set()
 
-    async def deliver(self) -> None:
+    async def deliver(
+        self,
+        *,
+        on_taken: Callable[[StateReport, StateAck], None],
+        on_refused: Callable[[StateReport, MarketRefused], None],
+    ) -> None:
         """Send every report in order; each waits for its answer. Until cancelled."""
         while True:
             self._added.clear()
@@ -47,9 +42,9 @@ class Reports:
                 try:
                     ack = await self._channel.insist(FrameType.STATE, report, StateAck, names=self._names)
                 except MarketRefused as error:
-                    self._on_refused(report, error)
+                    on_refused(report, error)
                 else:
-                    self._on_taken(report, ack)
+                    on_taken(report, ack)
                 self._journal.drop_report(self._key, report.sequence)
             self._taken.set()
             await self._added.wait()

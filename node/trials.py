@@ -67,7 +67,7 @@ _FAILURES: Final[dict[type[Exception], Reason]] = {
     CapabilityMissing: Reason.START_TIMEOUT,
     ContainerVanished: Reason.NODE_QUIT,
 }
-"""As an attempt's (node/attempt.py)."""
+"""As an attempt's (node/attempt/runner.py)."""
 
 Tell = Callable[[LocalEvent], None]
 _T = TypeVar("_T")

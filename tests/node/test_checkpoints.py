@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from marketplace.protocol.checkpoints import Entry, EntryKind, MalformedCheckpoint, closing, header, opening
-from node import attempt as attempts
 from node import checkpoints, transfers
+from node.attempt import checkpointing
 from node.checkpoints import CheckpointChanged, TooMuch, is_empty, pack, unpack
 from node.runtime.fake import FakeProgram
 from tests.node.conftest import Node
@@ -141,8 +141,8 @@ async def test_a_file_that_changes_meanwhile_makes_it_none(folder: Path) -> None
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "_MINUTE_S", 0.2)
-    monkeypatch.setattr(attempts, "_CHECKPOINT_PAUSE_S", 0.01)
+    monkeypatch.setattr(checkpointing, "_MINUTE_S", 0.2)
+    monkeypatch.setattr(checkpointing, "_PAUSE_S", 0.01)
     monkeypatch.setattr(transfers, "_RETRY_S", 0.01)
 
 
