@@ -180,9 +180,10 @@ class JobMarket:
         settlement = Settlement(store, chain, registry, events)
         secrets = SecretService(store, keeper, clock, ids)
         extensions = ExtensionService(store, chain, live, events, transactions, clock, currency)
+        checkpoints = JobCheckpoints(store, storage, live, clock, ids)
         pause_ms = settings.market.pause_s * 1000
         scheduler = Scheduler(
-            live, chain, registry, Claims(chain, registry, secrets), settlement, clock, random, extensions,
+            live, chain, registry, Claims(chain, registry, secrets), settlement, clock, random, extensions, checkpoints,
             pause_ms=pause_ms,
         )  # fmt: skip
         meters = MeterKeys(keys.meter, load_retired_meters(settings.market.keys))
@@ -221,7 +222,6 @@ class JobMarket:
         credentials = CredentialService(store, keeper, clock, ids, buckets)
         guarded = Outgoing(buckets, connections=8 * AT_ONCE, connections_per_host=8)
         artifacts = JobArtifacts(store, storage, live, clock)
-        checkpoints = JobCheckpoints(store, storage, live, clock, ids)
         courier = BucketCourier(
             store,
             storage,

@@ -21,7 +21,7 @@ from marketplace.protocol.vouchers import VoucherMessage
 from node.clock import Anchor
 from node.runtime.port import AttemptKey
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE attempt (
@@ -53,6 +53,8 @@ CREATE TABLE attempt (
     extended_deposit INTEGER NOT NULL DEFAULT 0,
     paused_ms INTEGER NOT NULL DEFAULT 0,
     paused_at_ms INTEGER,
+    restoring_at_ms INTEGER,
+    restored_at_ms INTEGER,
     PRIMARY KEY (allocation_id, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE report (
@@ -71,6 +73,10 @@ _UPGRADES: Final = {
         "ALTER TABLE attempt ADD COLUMN extended_deposit INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempt ADD COLUMN paused_ms INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE attempt ADD COLUMN paused_at_ms INTEGER",
+    ),
+    2: (
+        "ALTER TABLE attempt ADD COLUMN restoring_at_ms INTEGER",
+        "ALTER TABLE attempt ADD COLUMN restored_at_ms INTEGER",
     ),
 }
 """What brings a journal of a version to the next one."""
@@ -146,6 +152,7 @@ class Attempt:
     log_next_seq: number of the first line that the market does not have.
     extended_ms, extended_deposit: what was added to the escrow since the claim.
     paused_at_ms: chain time at which it reached its limit, while it is held there. paused_ms: held before, in all.
+    restoring_at_ms, restored_at_ms: chain time at which an earlier attempt's checkpoint began to arrive, and was here.
     """
 
     request: ClaimRequest
@@ -171,6 +178,8 @@ class Attempt:
     extended_deposit: int = 0
     paused_ms: int = 0
     paused_at_ms: int | None = None
+    restoring_at_ms: int | None = None
+    restored_at_ms: int | None = None
     key: AttemptKey = field(init=False)
 
     def __post_init__(self) -> None:
@@ -330,6 +339,8 @@ def _to_row(record: Attempt) -> dict[str, object]:
         "extended_deposit": record.extended_deposit,
         "paused_ms": record.paused_ms,
         "paused_at_ms": record.paused_at_ms,
+        "restoring_at_ms": record.restoring_at_ms,
+        "restored_at_ms": record.restored_at_ms,
     }
 
 
@@ -337,7 +348,7 @@ _COLUMNS: Final = (
     "request, request_frame, claim_at_ms, claim_signature, anchor, start_limit_ms, step, lease_token, assigned, "
     "meter_key, image_digest, started_at_ms, conceded_ms, voucher_fields, voucher_signature, accepted_fields, "
     "accepted_signature, accepted_countersignature, report_sequence, log_next_seq, stop, ending, "
-    "extended_ms, extended_deposit, paused_ms, paused_at_ms"
+    "extended_ms, extended_deposit, paused_ms, paused_at_ms, restoring_at_ms, restored_at_ms"
 )
 
 
@@ -381,6 +392,8 @@ def _from_row(row: sqlite3.Row) -> Attempt:
         extended_deposit=row["extended_deposit"],
         paused_ms=row["paused_ms"],
         paused_at_ms=row["paused_at_ms"],
+        restoring_at_ms=row["restoring_at_ms"],
+        restored_at_ms=row["restored_at_ms"],
     )
 
 

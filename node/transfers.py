@@ -91,8 +91,8 @@ class Transfers(Protocol):
         """
         ...
 
-    async def restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
-        """Make the folder what the job's latest checkpoint says; False where there is none.
+    async def restore_checkpoint(self, holder: Holder, folder: Path, *, on_bytes: Callable[[], None]) -> bool:
+        """Make the folder what the job's latest checkpoint says; False where there is none. on_bytes: more arrived.
 
         Raises InputUnavailable, OutputRefused, LeaseLost.
         """
@@ -157,8 +157,8 @@ class HttpTransfers:
     async def save_checkpoint(self, holder: Holder, folder: Path) -> None:
         await _until_answered(lambda: self._save_checkpoint(holder, folder), "checkpoint", holder)
 
-    async def restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
-        return await _until_answered(lambda: self._restore_checkpoint(holder, folder), "checkpoint", holder)
+    async def restore_checkpoint(self, holder: Holder, folder: Path, *, on_bytes: Callable[[], None]) -> bool:
+        return await _until_answered(lambda: self._restore_checkpoint(holder, folder, on_bytes), "checkpoint", holder)
 
     async def _artifacts(self, holder: Holder) -> list[OutputFile]:
         headers = {LEASE_HEADER: holder.lease_token}
@@ -212,7 +212,7 @@ class HttpTransfers:
                 raise found[0] from None
             raise
 
-    async def _restore_checkpoint(self, holder: Holder, folder: Path) -> bool:
+    async def _restore_checkpoint(self, holder: Holder, folder: Path, on_bytes: Callable[[], None]) -> bool:
         headers, digest = {LEASE_HEADER: holder.lease_token}, hashlib.sha256()
         try:
             async with self._http.stream("GET", self._path(holder, "checkpoint"), headers=headers) as response:
@@ -220,6 +220,7 @@ class HttpTransfers:
 
                 async def pieces() -> AsyncIterator[bytes]:
                     async for piece in response.content.iter_chunked(CHUNK_BYTES):
+                        on_bytes()
                         digest.update(piece)
                         yield piece
 

@@ -75,7 +75,9 @@ MEANINGS: Final[dict[Reason, Meaning]] = {
     Reason.NO_CAPACITY: Meaning("refused at creation", "0", "-"),
     Reason.IMAGE_UNAVAILABLE: Meaning("the image is unknown, denied or too large", "0", "no penalty"),
     Reason.PULL_FAILED: Meaning("the node could not pull what others can", "0", "counted; requeued"),
-    Reason.START_TIMEOUT: Meaning("not ready within the limit", "0", "counted; requeued"),
+    Reason.START_TIMEOUT: Meaning(
+        "not ready within the limit, or its checkpoint not restored within its own", "0", "counted; requeued"
+    ),
     Reason.VERIFY_FAILED: Meaning("the readiness check never passed", "0", "counted"),
     Reason.OOM: Meaning("memory limit", _USED, _PAID),
     Reason.DISK_FULL: Meaning("disk limit", _USED, _PAID),

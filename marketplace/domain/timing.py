@@ -7,6 +7,11 @@ from marketplace.domain.quantities import Millis
 
 PAUSE_LIMIT_MS: Final = 120_000
 """How long at most an allocation is held at its limit for more time. Specified: docs/renter.md, "Time"."""
+RESTORE_LIMIT_MS: Final = 1_200_000
+"""How long restoring a checkpoint may take beside the start limit, unbilled. Chosen: 20 GiB at 17 MiB/s; with a pause
+and the longest delivery it stays below the hour after which strangers may reap an escrow that nobody ended."""
+RESTORE_SILENCE_MS: Final = 120_000
+"""Restoring ends when so long nothing of the checkpoint arrived. Chosen: longer than any restart of the market."""
 MAX_TOTAL_MS: Final = 30 * 86_400_000
 """Chosen: an allocation with all its extensions lasts at most 30 days; the program's own bound is ten years."""
 MAX_AUTO_STEP_MS: Final = 3_600_000

@@ -111,6 +111,12 @@ class JobCheckpoints:
             raise NotFound("the job has no checkpoint")
         return SavedCheckpoint(found, self._storage.read(found.object, 0, found.size))
 
+    async def begins_with_one(self, allocation: Allocation) -> bool:
+        """Whether its next attempt has something to go on from."""
+        if JobSpec.model_validate_json(allocation.spec).checkpoint_minutes is None:
+            return False
+        return await self._store.read(lambda tx: _latest(tx, allocation)) is not None
+
     async def clean(self) -> int:
         """Forget what is past its time; how many."""
         before = self._clock.now() - RETENTION_MS

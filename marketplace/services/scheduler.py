@@ -31,7 +31,7 @@ from marketplace.domain.pricing import with_priority
 from marketplace.domain.quantities import Millis, Tokens
 from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import RETRIED
-from marketplace.domain.timing import TimeWarning, due_warnings, extension_lead_ms, next_warning_ms
+from marketplace.domain.timing import RESTORE_LIMIT_MS, TimeWarning, due_warnings, extension_lead_ms, next_warning_ms
 from marketplace.errors import MarketError, StaleLease
 from marketplace.services.chain_port import ActPending, ActRefused, Assign, ChainPort, Landed, OpenEscrow
 from marketplace.services.claims import Claims, SignedClaim, Terms, claim_message
@@ -81,6 +81,12 @@ class Extender(Protocol):
     async def restore(self, allocation: Allocation) -> bool: ...
 
 
+class HandsOn(Protocol):
+    """Knows what one attempt hands to the next; `JobCheckpoints` is it."""
+
+    async def begins_with_one(self, allocation: Allocation) -> bool: ...
+
+
 class Scheduler:
     """Drives every live allocation."""
 
@@ -94,10 +100,12 @@ class Scheduler:
         clock: Clock,
         random: RandomSource,
         extender: Extender,
+        checkpoints: HandsOn,
         *,
         pause_ms: int,
     ) -> None:
         self._extender = extender
+        self._checkpoints = checkpoints
         self._pause_ms = pause_ms
         self._live = live
         self._chain = chain
@@ -518,6 +526,8 @@ class Scheduler:
         now = self._clock.now()
         if attempt.phase not in (AttemptPhase.READY, AttemptPhase.UPLOADING):
             limit = (attempt.assigned_at_ms or now) + self._chain.terms.ready_limit
+            if now >= limit and await self._checkpoints.begins_with_one(allocation):
+                limit += RESTORE_LIMIT_MS  # the node keeps to both, and ends a transfer that stalls
             if now >= limit:
                 await self._settlement.command_stop(allocation, attempt, Reason.START_TIMEOUT)
                 await self._exit_unstarted(allocation.id, attempt.number, Reason.START_TIMEOUT)

@@ -8,6 +8,7 @@ it never starts a second container, never opens a second voucher series, and nev
     runner       the life itself, in the order above; what the agent calls
     claiming     whose the attempt is: the lease from the market, the assignment on the chain
     preparing    what has to be here before the work runs: image, inputs, checkpoint; the start
+    restoring    an earlier attempt's checkpoint on its way here
     running      the work's time: its limit, the hold at the limit, what is looked at meanwhile
     checkpointing  /checkpoint on its way to the market, while it runs and at its end
     delivering   the end of the work, and what it left in /outputs

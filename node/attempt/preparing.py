@@ -1,13 +1,12 @@
 """What has to be here before the work runs: the image, what it reads, what an earlier attempt handed on; the start.
 
-Nothing of it is paid. All but the start itself ends with the start limit.
+Nothing of it is paid. All but the start itself ends with the start limit, which stands still while a checkpoint is
+restored.
 """
 
 import asyncio
 from functools import partial
 from typing import Final
-
-import structlog
 
 from marketplace.crash import crash_point
 from marketplace.domain.reasons import Reason
@@ -15,6 +14,7 @@ from marketplace.protocol.control import AttemptState
 from node.acceptance import container_limits
 from node.attempt.claiming import Claiming
 from node.attempt.orders import Orders, Stopped
+from node.attempt.restoring import Restoring
 from node.attempt.telling import Telling
 from node.attempt.work import ENGINE_RETRY_S, Work
 from node.errors import InputUnavailable
@@ -26,8 +26,6 @@ from node.transfers import OutputRefused
 
 _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready within the limit")
 
-_log = structlog.get_logger("node.attempt")
-
 
 class Preparing:
     """From the lease to the started container."""
@@ -37,21 +35,21 @@ class Preparing:
         self._orders = orders
         self._claiming = claiming
         self._telling = telling
+        self._restoring = Restoring(work)
         self._url_asked_ms: int | None = None
 
     async def until_started(self) -> Container:
         """Pull while the chain confirms, then start. Raises Stopped and the engine's errors."""
         work, orders = self._work, self._orders
-        limit_s = max(0, self._start_by_ms() - work.now_ms()) / 1000
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(self._left_s()) as limit:
                 self._telling.tell(AttemptState.PULLING)
                 image = await orders.unless_stopped(work.engine(self._pull))
                 if image.digest != work.record.image_digest:
                     work.save(image_digest=image.digest)
                 crash_point("node.pulling")
                 await orders.unless_stopped(self._claiming.until_assigned())
-                input_name = await orders.unless_stopped(self._stage())
+                input_name = await orders.unless_stopped(self._stage(limit))
         except TimeoutError as error:
             if self._waited_for_url_ms() * 2 > work.record.start_limit_ms:
                 raise InputUnavailable("the input's host took most of the time in which a job has to start") from error
@@ -68,8 +66,11 @@ class Preparing:
             login=None if asks is None else Login(asks.username, asks.password, asks.registry),
         )
 
-    async def _stage(self) -> str | None:
-        """Put what the job reads where it will find it; its name there. Raises InputUnavailable, CapabilityMissing."""
+    async def _stage(self, limit: asyncio.Timeout) -> str | None:
+        """Put what the job reads where it will find it; its name there. limit: of the start.
+
+        Raises InputUnavailable, CapabilityMissing; Stopped where its checkpoint does not arrive.
+        """
         work, spec = self._work, self._work.spec
         if spec.input is None and not spec.after and spec.checkpoint_minutes is None:
             return None
@@ -82,9 +83,10 @@ class Preparing:
         try:
             if spec.after and fresh:
                 await transfers.fetch_artifacts(holder, staged.inputs)
-            saved = spec.checkpoint_minutes is not None and fresh
-            if saved and await transfers.restore_checkpoint(holder, staged.checkpoint):
-                _log.info("goes on from a checkpoint", action="checkpoint_restored", **work.names)
+            if spec.checkpoint_minutes is not None and fresh:
+                limit.reschedule(None)
+                await self._restoring.restore(staged.checkpoint)
+                limit.reschedule(asyncio.get_running_loop().time() + self._left_s())
             if spec.input is None:
                 return None
             if spec.input.kind == "url":
@@ -111,7 +113,12 @@ class Preparing:
                 await asyncio.sleep(ENGINE_RETRY_S)
 
     def _start_by_ms(self) -> int:
-        return self._work.record.claim_at_ms + self._work.record.start_limit_ms
+        """Chain time until which it has to start; a checkpoint on its way moves it."""
+        record = self._work.record
+        return record.claim_at_ms + record.start_limit_ms + self._restoring.spent_ms()
+
+    def _left_s(self) -> float:
+        return max(0, self._start_by_ms() - self._work.now_ms()) / 1000
 
     def _container_spec(self, image: Image, input_name: str | None) -> ContainerSpec:
         spec = self._work.spec

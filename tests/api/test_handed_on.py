@@ -70,14 +70,47 @@ async def test_a_checkpoint_is_whole_or_the_one_before_stays(run, allowed, live_
 
 
 class Later:
-    def __init__(self, clock):
+    def __init__(self, clock, by_ms=rules.RETENTION_MS + DAY_MS):
         self.clock = clock
+        self.by_ms = by_ms
 
     def now(self):
-        return self.clock.now() + rules.RETENTION_MS + DAY_MS
+        return self.clock.now() + self.by_ms
 
     def monotonic_ms(self):
         return self.clock.monotonic_ms()
+
+
+async def test_an_attempt_that_goes_on_from_a_checkpoint_has_time_to_get_it(run, allowed, live_market, node):
+    job_id, attempt, delivery = await run(checkpoint={"minutes": 5}, retry={"max_attempts": 2, "exit_codes": [75]})
+    assert (await delivery("PUT", "checkpoint", data=checkpoint()))[0] == 200
+    voucher = attempt.voucher(0, state=VoucherState.ENDED, reason=2)
+    assert (await attempt.report("exited", reason=2, exit_code=75, voucher=voucher))["type"] == "ack"
+    async with asyncio.timeout(40):
+        following = await node.take()
+    await following.report("pulling")
+    scheduler, allocation_id = live_market.jobs.scheduler, following.request.allocation_id
+    await until(allowed, job_id, "assigned", "starting")
+    real, limits = scheduler._clock, (await allowed("GET", "/v1/constants"))[1]["timing"]
+    assert (limits["restore_s"], limits["restore_silence_s"]) == (1200, 120)
+    seen = []
+    watched = scheduler._checkpoints.begins_with_one
+
+    async def begins_with_one(allocation):
+        seen.append(await watched(allocation))
+        return seen[-1]
+
+    scheduler._checkpoints.begins_with_one = begins_with_one
+    scheduler._clock = Later(real, int(limits["start_limit_s"] * 1000))
+    scheduler.wake(allocation_id)
+    async with asyncio.timeout(10):
+        while not seen:  # noqa: ASYNC110 - the scheduler's own task
+            await asyncio.sleep(0.02)
+    assert live_market.jobs.live.attempt(allocation_id).live, "its start limit is over, its checkpoint's is not"
+    scheduler._clock = Later(real, int((limits["start_limit_s"] + limits["restore_s"]) * 1000))
+    scheduler.wake(allocation_id)
+    job = await until(allowed, job_id, "failed")
+    assert (job["reason"], seen) == ("start_timeout", [True, True])
 
 
 async def test_a_job_that_is_repeated_goes_on_from_the_checkpoint_of_the_first(

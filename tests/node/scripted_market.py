@@ -154,6 +154,8 @@ class ScriptedMarket:
         self.put_faults: list[int] = []
         self.checkpoints: list[bytes] = []
         self.checkpoint_faults: list[int] = []
+        self.checkpoint_pace: tuple[int, float] | None = None
+        """How a checkpoint is sent: so many bytes, then so many seconds of nothing; None in one piece."""
         self.artifacts: dict[str, bytes] = {}
         self.artifact_reads: Counter[str] = Counter()
         self.hand_overs: list[str] = []
@@ -348,12 +350,20 @@ class ScriptedMarket:
         self.artifact_reads[request.match_info["path"]] += 1
         return web.Response(body=self.artifacts[request.match_info["path"]])
 
-    async def _checkpoint(self, request: web.Request) -> web.Response:
+    async def _checkpoint(self, request: web.Request) -> web.StreamResponse:
         assert request.headers["X-Lease-Token"] == LEASE
         if not self.checkpoints:
             return web.json_response({"error": "not_found", "message": "none", "status": 404}, status=404)
         digest = hashlib.sha256(self.checkpoints[-1]).hexdigest()
-        return web.Response(body=self.checkpoints[-1], headers={"ETag": f'"{digest}"'})
+        if self.checkpoint_pace is None:
+            return web.Response(body=self.checkpoints[-1], headers={"ETag": f'"{digest}"'})
+        size, pause_s = self.checkpoint_pace
+        response = web.StreamResponse(headers={"ETag": f'"{digest}"'})
+        await response.prepare(request)
+        for start in range(0, len(self.checkpoints[-1]), size):
+            await response.write(self.checkpoints[-1][start : start + size])
+            await asyncio.sleep(pause_s)
+        return response
 
     async def _take_checkpoint(self, request: web.Request) -> web.Response:
         assert request.headers["X-Lease-Token"] == LEASE

@@ -1,5 +1,6 @@
 """A checkpoint packs what lies in a folder and unpacks to the same; nothing in either leads anywhere else."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,11 +9,11 @@ import pytest
 
 from marketplace.protocol.checkpoints import Entry, EntryKind, MalformedCheckpoint, closing, header, opening
 from node import checkpoints, transfers
-from node.attempt import checkpointing
+from node.attempt import checkpointing, restoring
 from node.checkpoints import CheckpointChanged, TooMuch, is_empty, pack, unpack
 from node.runtime.fake import FakeProgram
 from tests.node.conftest import Node
-from tests.node.scripted_market import ScriptedMarket, spec
+from tests.node.scripted_market import ScriptedMarket, Seen, spec
 
 
 async def packed(folder: Path) -> bytes:
@@ -186,6 +187,85 @@ async def test_one_that_can_not_be_saved_costs_the_job_nothing(node: Node, marke
     await market.until(lambda: seen.exited)
     assert seen.exited is not None
     assert (seen.exited.exit_code, len(market.checkpoints) >= 1) == (0, True)
+
+
+async def begin_with(
+    market: ScriptedMarket, data: bytes, pace: tuple[int, float], allocation_id: str = "alloc_1"
+) -> Seen:
+    """An attempt that goes on from a checkpoint, which arrives at this pace."""
+    entry = header(Entry(EntryKind.FILE, "a", 0o644, size=len(data)))
+    market.checkpoints = [opening() + entry + data + closing(1)]
+    market.checkpoint_pace = pace
+    return await market.offer(spec("ending", checkpoint_minutes=100), allocation_id=allocation_id)
+
+
+def arriving(node: Node, allocation_id: str) -> bool:
+    return any(r.restoring_at_ms for r in node.journal.attempts() if r.key.allocation == allocation_id)
+
+
+async def test_one_that_arrives_slowly_takes_nothing_of_the_time_to_start(
+    node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoring, "RESTORE_SILENCE_MS", 600)
+    node.engine.programs["ending"] = FakeProgram(runs_for_s=0.1)
+    market.start_limit_ms = 1_000
+    await node.restart()  # the limit comes with the welcome
+    seen = await begin_with(market, b"x" * 100, (12, 0.2))
+    await market.until(lambda: seen.exited)
+    assert [report.state.value for report in seen.reports][:2] == ["pulling", "ready"]
+    assert seen.exited is not None
+    assert seen.exited.reason == 1, "it took longer than the start limit, and its time was not billed"
+    assert seen.final is not None
+    assert seen.final.billed_ms < 1_000
+
+
+@pytest.mark.parametrize(
+    ("limit", "pace", "detail"),
+    [
+        ("RESTORE_SILENCE_MS", (12, 30), "the checkpoint stopped arriving"),
+        ("RESTORE_LIMIT_MS", (2, 0.1), "the checkpoint did not arrive within"),
+    ],
+)
+async def test_one_that_stalls_or_takes_too_long_ends_the_attempt(
+    node: Node,
+    market: ScriptedMarket,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    pace: tuple[int, float],
+    detail: str,
+) -> None:
+    monkeypatch.setattr(restoring, limit, 500)
+    node.engine.programs["ending"] = FakeProgram(runs_for_s=0.1)
+    seen = await begin_with(market, b"x" * 100, pace)
+    await market.until(lambda: seen.exited)
+    assert seen.exited is not None
+    assert (seen.exited.reason, seen.exited.voucher) == (9, None)
+    assert (seen.exited.detail or "").startswith(detail)
+
+
+async def test_a_daemon_that_dies_while_it_arrives_goes_on_within_the_same_limit(
+    node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.engine.programs["ending"] = FakeProgram(runs_for_s=0.1)
+    market.start_limit_ms = 1_000
+    await node.restart()
+    seen = await begin_with(market, b"x" * 100, (12, 30))
+    await market.until(lambda: arriving(node, "alloc_1"))
+    await node.kill()
+    await asyncio.sleep(1.1)  # longer than the start limit
+    market.checkpoint_pace = None
+    await node.start()
+    await market.until(lambda: seen.exited)
+    assert seen.exited is not None
+    assert seen.exited.reason == 1
+    # and one whose own limit is over by then is ended
+    seen = await begin_with(market, b"x" * 100, (12, 30), "alloc_next")
+    await market.until(lambda: arriving(node, "alloc_next"))
+    await node.kill()
+    monkeypatch.setattr(restoring, "RESTORE_LIMIT_MS", 1)
+    await node.start()
+    await market.until(lambda: seen.exited)
+    assert (seen.exited.reason, "did not arrive" in (seen.exited.detail or "")) == (9, True)
 
 
 async def test_what_earlier_jobs_left_lies_in_inputs(node: Node, market: ScriptedMarket) -> None:

@@ -18,7 +18,7 @@ from marketplace.domain.pricing import FACTORS, Priority
 from marketplace.domain.quantities import Millis
 from marketplace.domain.retries import DEFAULT_ATTEMPTS, FIRST_PAUSE_MS, LAST_PAUSE_MS, MAX_EXIT_CODES
 from marketplace.domain.retries import MAX_ATTEMPTS as MAX_JOB_ATTEMPTS
-from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, warnings_of
+from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, RESTORE_LIMIT_MS, RESTORE_SILENCE_MS, warnings_of
 from marketplace.domain.webhook_retries import MAX_ATTEMPTS
 from marketplace.errors import Starting
 from marketplace.protocol.checkpoints import MAX_ENTRIES
@@ -83,6 +83,10 @@ class ClassConstants(ResponseModel):
 
 
 class TimingConstants(ResponseModel):
+    """restore_s: for a checkpoint on its way to the next attempt, beside start_limit_s; restore_silence_s: it may stand
+    still for so long.
+    """
+
     heartbeat_s: int
     missed: int
     max_unacked_s: int
@@ -99,6 +103,8 @@ class TimingConstants(ResponseModel):
     epoch_s: ExactNumber
     quote_s: int
     pause_s: int
+    restore_s: int
+    restore_silence_s: int
 
 
 class RateConstants(ResponseModel):
@@ -336,6 +342,8 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             epoch_s=_seconds(all_of.epoch_ms),
             quote_s=QUOTE_S,
             pause_s=all_of.pause_s,
+            restore_s=RESTORE_LIMIT_MS // 1000,
+            restore_silence_s=RESTORE_SILENCE_MS // 1000,
         ),
         limits=LimitConstants(
             requests_per_minute=RateConstants(
