@@ -36,6 +36,7 @@ from marketplace.protocol.control import (
     Refuse,
     Welcome,
 )
+from marketplace.protocol.terms import SPEC_VERSION
 from node.acceptance import ClaimRefused, Policy, RefuseCode, consent, examine, open_spec
 from node.attempt.runner import AttemptRunner
 from node.attempt.work import Terms, Tools
@@ -188,6 +189,7 @@ class Agent:
             free_slots=self.free_slots,
             images=tuple(self._images),
             draining=self.draining,
+            spec_version=SPEC_VERSION,
             holding=tuple(
                 Holding(allocation_id=key.allocation, attempt=key.attempt, state=runner.state)
                 for key, runner in self._runners.items()

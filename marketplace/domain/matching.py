@@ -22,6 +22,7 @@ class Constraint(StrEnum):
     EXPOSURE = "exposure"
     STATUS = "status"
     EXCLUDED = "excluded"
+    VERSION = "version"
     NETWORK = "network"
     DISK = "disk"
     CUDA = "cuda"
@@ -36,6 +37,7 @@ class Request:
     max_price_per_hour: the escrow's ceiling, None while it is being quoted without one.
     exposure: payment units that the assignment would add to the node's exposure.
     regions: codes of regions and countries; empty means anywhere. min_cuda: as `catalogue.cuda_version`, 0 for any.
+    spec_version: the lowest that a node has to know to read it.
     """
 
     tiers: tuple[tuple[str, ...], ...]
@@ -48,6 +50,7 @@ class Request:
     disk_gb: int = 0
     min_cuda: int = 0
     min_reputation: Fraction = Fraction(0)
+    spec_version: int = 1
     excluded: frozenset[NodeId] = field(default_factory=frozenset)
     classes: frozenset[str] = field(init=False)
     """Those of all tiers; kept, for each decision asks every node."""
@@ -76,6 +79,7 @@ class Candidate:
     can_egress: bool
     max_disk_gb: int = 0
     cuda: int = 0
+    spec_version: int = 1
     images: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -90,6 +94,7 @@ def obstacle(request: Request, candidate: Candidate) -> Constraint | None:
         (not request.regions or lies_in(candidate.region, request.regions), Constraint.REGION),
         (candidate.node_id not in request.excluded, Constraint.EXCLUDED),
         (candidate.accepts_work, Constraint.STATUS),
+        (candidate.spec_version >= request.spec_version, Constraint.VERSION),
         (candidate.can_egress or not request.egress, Constraint.NETWORK),
         (candidate.max_disk_gb >= request.disk_gb, Constraint.DISK),
         (candidate.cuda >= request.min_cuda, Constraint.CUDA),

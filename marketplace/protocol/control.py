@@ -132,6 +132,7 @@ class Hello(Message):
     """First frame of the node after each connect.
 
     holding: attempts that it runs or has not been told to forget.
+    spec_version: newest form of a job that it can read (`terms.SPEC_VERSION`); nodes of before that was told know 1.
     """
 
     version: str
@@ -141,6 +142,7 @@ class Hello(Message):
     free_slots: int = Field(ge=0)
     images: tuple[str, ...] = Field(default=(), strict=False)
     draining: bool = False
+    spec_version: int = Field(default=1, ge=1)
     holding: tuple["Holding", ...] = Field(default=(), strict=False)
 
 

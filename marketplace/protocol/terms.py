@@ -7,6 +7,7 @@ The spec itself stays private: chain and strangers see the hash only.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,34 @@ free could take no job at all; who needs more says so."""
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+FIELDS: Final[dict[int, frozenset[str]]] = {
+    1: frozenset(
+        {
+            "kind", "image", "image_digest", "entrypoint", "command", "workdir", "env", "class_id", "gpu_count",
+            "regions", "disk_gb", "limit_ms", "network", "stop_grace_s",
+        }
+    ),
+    2: frozenset(
+        {
+            "tiers", "min_vram_gb", "min_ram_gb", "min_vcpu", "min_cuda", "min_reputation", "retry", "shm_mb",
+            "ulimits", "secret_names", "registry_auth_id", "secrets", "registry_login", "input",
+            "checkpoint_minutes", "after",
+        }
+    ),
+}  # fmt: skip
+"""Fields of a JobSpec by the version that brought them. A node refuses a field that it doesn't know, so it is offered
+only what its version covers: a new field, or a new member or value of an old one, is a new version. Every field of
+version 2 is None where it isn't asked for, and then isn't sent."""
+SPEC_VERSION: Final = max(FIELDS)
+"""The newest that this code knows. A node that tells none knows 1."""
+_SINCE: Final = {name: version for version, names in FIELDS.items() for name in names}
+
+
+def version_of(asked: Iterable[str]) -> int:
+    """The lowest version that knows all of these fields."""
+    return max((_SINCE[name] for name in asked), default=1)
 
 
 class JobInput(BaseModel):
@@ -107,6 +136,11 @@ class JobSpec(BaseModel):
     input: JobInput | None = None
     checkpoint_minutes: int | None = None
     after: tuple[str, ...] | None = Field(default=None, strict=False)
+
+    @property
+    def version(self) -> int:
+        """The lowest version of a node that knows every field that is asked for."""
+        return version_of(name for name, value in self if value is not None)
 
     def spec_hash(self) -> bytes:
         """sha256 over the canonical JSON: sorted keys, no spaces, UTF-8, without what is not asked for, the digest,

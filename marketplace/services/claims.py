@@ -113,7 +113,8 @@ class Claims:
             terms_hash=allocation.terms_hash,
             fee_bps=market.fee_bps,
             chain_time_ms=self._chain.now(),
-            sealed_spec=seal(base58.b58decode(node.node_key), spec.model_dump_json().encode()),
+            # What isn't asked for isn't sent: a node that is older than a field would refuse its name alone.
+            sealed_spec=seal(base58.b58decode(node.node_key), spec.model_dump_json(exclude_none=True).encode()),
             answer_by_ms=ANSWER_MS,
         )
 

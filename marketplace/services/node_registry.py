@@ -80,6 +80,7 @@ class Presence:
     exec: bool = False
     max_disk_gb: int = 0
     cuda: int = 0
+    spec_version: int = 1
     link: NodeLink | None = None
     last_beat_ms: int | None = None
     images: frozenset[str] = frozenset()
@@ -198,6 +199,7 @@ class NodeRegistry:
         older, presence.link = presence.link, link
         presence.last_beat_ms = self._clock.monotonic_ms()
         presence.images = frozenset(hello.images)
+        presence.spec_version = hello.spec_version
         presence.acknowledged.clear()
         await self._measure(presence, hello.hardware, hello.capabilities, hello.slots, hello.version)
         if older is not None and older is not link:
@@ -308,6 +310,7 @@ class NodeRegistry:
             can_egress=presence.egress,
             max_disk_gb=presence.max_disk_gb,
             cuda=presence.cuda,
+            spec_version=presence.spec_version,
             images=presence.images,
         )
 

@@ -54,6 +54,7 @@ def _wanted(found: Constraint, request: Request) -> str:
         Constraint.EXPOSURE: str(request.exposure),
         Constraint.STATUS: "active",
         Constraint.EXCLUDED: "not excluded",
+        Constraint.VERSION: str(request.spec_version),
         Constraint.NETWORK: "egress",
         Constraint.DISK: str(request.disk_gb),
         Constraint.CUDA: _cuda(request.min_cuda),
@@ -69,6 +70,8 @@ def _best(found: Constraint, nodes: list[Candidate]) -> str | None:  # noqa: PLR
             return str(max(c.free_slots for c in nodes))
         case Constraint.DISK:
             return str(max(c.max_disk_gb for c in nodes))
+        case Constraint.VERSION:
+            return str(max(c.spec_version for c in nodes))
         case Constraint.CUDA:
             return _cuda(max(c.cuda for c in nodes)) if any(c.cuda for c in nodes) else None
         case Constraint.REPUTATION:

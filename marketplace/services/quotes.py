@@ -278,5 +278,6 @@ class QuoteService:
             disk_gb=order.spec.disk_gb,
             min_cuda=order.min_cuda,
             min_reputation=Fraction(order.min_reputation_millionths, 1_000_000),
+            spec_version=order.spec.version,
             excluded=frozenset(barred),
         )

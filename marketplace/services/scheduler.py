@@ -18,6 +18,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final, Protocol
 
+import orjson
 import structlog
 
 from marketplace.crash import crash_point
@@ -33,6 +34,7 @@ from marketplace.domain.reasons import Reason
 from marketplace.domain.retries import RETRIED
 from marketplace.domain.timing import RESTORE_LIMIT_MS, TimeWarning, due_warnings, extension_lead_ms, next_warning_ms
 from marketplace.errors import MarketError, StaleLease
+from marketplace.protocol.terms import version_of
 from marketplace.services.chain_port import ActPending, ActRefused, Assign, ChainPort, Landed, OpenEscrow
 from marketplace.services.claims import Claims, SignedClaim, Terms, claim_message
 from marketplace.services.clock import Clock, RandomSource
@@ -489,6 +491,7 @@ class Scheduler:
             disk_gb=allocation.disk_gb,
             min_cuda=allocation.min_cuda,
             min_reputation=Fraction(allocation.min_reputation_millionths, 1_000_000),
+            spec_version=version_of(n for n, v in orjson.loads(allocation.spec).items() if v is not None),
             excluded=frozenset(barred),
         )
 

@@ -3,9 +3,13 @@
 import asyncio
 
 from marketplace.protocol.control import ClaimRequest
+from marketplace.protocol.terms import SPEC_VERSION
 from tests.api.scripted_node import CAPABILITIES, HARDWARE, ScriptedNode
 
-HELLO = {"version": "test", "hardware": HARDWARE, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2}
+HELLO = {
+    "version": "test", "hardware": HARDWARE, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2,
+    "spec_version": SPEC_VERSION,
+}  # fmt: skip
 
 
 class PollingNode(ScriptedNode):

@@ -18,7 +18,7 @@ from marketplace.domain.quantities import Millis, Tokens
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.control import SUBPROTOCOL, ClaimRequest, SignedVoucher
 from marketplace.protocol.sealing import unseal
-from marketplace.protocol.terms import JobSpec, canonical_json
+from marketplace.protocol.terms import SPEC_VERSION, JobSpec, canonical_json
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from tests.api.conftest import Renter, Wallet
 
@@ -37,6 +37,8 @@ class ScriptedNode(Wallet):
         self.constants: dict = {}
         self.images: tuple[str, ...] = ()
         self.hardware = HARDWARE
+        self.spec_version: int | None = SPEC_VERSION
+        """What it says that it can read; None says nothing, as nodes of before that was told."""
         self.requests: asyncio.Queue[tuple[str, ClaimRequest]] = asyncio.Queue()
         self.commands: list[dict] = []
         self.execs: asyncio.Queue[tuple[str, dict]] = asyncio.Queue()
@@ -87,6 +89,8 @@ class ScriptedNode(Wallet):
             "version": "test", "hardware": self.hardware, "capabilities": CAPABILITIES, "slots": 2, "free_slots": 2,
             "holding": list(holding), "images": list(self.images),
         }  # fmt: skip
+        if self.spec_version is not None:
+            hello["spec_version"] = self.spec_version
         return await self.ask("hello", hello)
 
     async def close(self):

@@ -1,6 +1,7 @@
 """Fields of the job body over HTTP, each with its effect: a real market, the real program, scripted nodes."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,6 +9,8 @@ import pytest
 
 from marketplace.app import Market
 from marketplace.chain.constants import LOCALNET
+from marketplace.protocol.sealing import unseal
+from marketplace.protocol.terms import FIELDS, SPEC_VERSION
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.clock import SystemClock
 from tests.api.conftest import Renter, Wallet, settings_in
@@ -62,8 +65,9 @@ async def add_node(chain, live_market, live_call):
     """Registers and connects a scripted node of a class."""
     nodes = []
 
-    async def add(class_id, floor="0.00002", cuda=None):
+    async def add(class_id, floor="0.00002", cuda=None, spec_version=SPEC_VERSION):
         node = ScriptedNode(await Renter.funded(Wallet(), chain, live_market, live_call))
+        node.spec_version = spec_version
         node.hardware = {**HARDWARE, "gpus": [] if class_id == "cpu-small" else [class_id] * 2, "cuda_version": cuda}
         await node.register(floor, **{"class": class_id, "hardware": node.hardware})
         assert (await node.connect(live_call))["type"] == "hello"
@@ -159,6 +163,33 @@ async def test_what_no_node_has_is_said_with_what_would_do(allowed, add_node):
     _, job, _ = await allowed("GET", f"/v1/jobs/{answer['id']}")
     assert job["queue"]["because"] == quote["because"]
     assert job["requirements"]["min_reputation"] == 0.9
+
+
+async def test_a_node_that_is_older_than_a_job_s_fields_is_not_offered_it(allowed, add_node, live_call):
+    node = await add_node("cpu-small", spec_version=None)
+    body = {"maxMinutes": 5, "shm_gb": 0.5}
+    status, newer, _ = await submit(allowed, "newer", **body)
+    assert (status, newer["status"]) == (201, "queued"), newer
+    because = [{"constraint": "version", "wanted": "2", "best": "1", "nodes_excluded": 1}]
+    assert (await allowed("GET", f"/v1/jobs/{newer['id']}"))[1]["queue"]["because"] == because
+    # what uses old fields only is read by it, to the last name that is sent
+    submitting = asyncio.create_task(submit(allowed, "older", command=["x"], env={"A": "b"}, maxMinutes=5))
+    attempt = await node.take()
+    status, older, _ = await submitting
+    assert (status, attempt.request.allocation_id) == (201, older["id"].replace("job_", "alloc_"))
+    sent = json.loads(unseal(bytes(node.key), attempt.request.sealed_spec))
+    assert (sent["command"], set(sent) <= FIELDS[1]) == (["x"], True)
+    assert node.requests.empty(), "the other was never offered"
+    # updated, it takes the other one
+    await until(allowed, older["id"], "assigned")
+    await node.close()
+    node.spec_version = SPEC_VERSION
+    holding = [{"allocation_id": attempt.request.allocation_id, "attempt": 1, "state": "pulling"}]
+    assert (await node.connect(live_call, holding))["type"] == "hello"
+    attempt = await node.take()
+    assert (attempt.request.allocation_id, attempt.spec.shm_mb) == (newer["id"].replace("job_", "alloc_"), 500)
+    _, placement, _ = await allowed("GET", f"/v1/jobs/{newer['id']}/placement")
+    assert placement["placements"][-1]["node_id"] == node.id
 
 
 async def test_jobs_are_found_by_whose_they_are(allowed, add_node):

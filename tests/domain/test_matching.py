@@ -47,14 +47,15 @@ def candidate(name="n1", **changes):
         ({"free_slots": 0}, Constraint.CAPACITY),
         ({"exposure_room": Tokens(499)}, Constraint.EXPOSURE),
         ({"floor_per_hour": Tokens(1_001)}, Constraint.PRICE),
+        ({"spec_version": 1}, Constraint.VERSION),
         ({"cuda": 1203}, Constraint.CUDA),
         ({"reputation": Fraction(2, 5)}, Constraint.REPUTATION),
         ({}, None),
     ],
 )
 def test_each_obstacle_is_named(change, constraint):
-    asked = request(min_cuda=1204, min_reputation=Fraction(1, 2))
-    assert obstacle(asked, candidate(**{"cuda": 1204, **change})) is constraint
+    asked = request(min_cuda=1204, min_reputation=Fraction(1, 2), spec_version=2)
+    assert obstacle(asked, candidate(**{"cuda": 1204, "spec_version": 2, **change})) is constraint
 
 
 def test_a_preferred_class_goes_before_a_cheaper_one_while_any_of_it_fits():
