@@ -1,8 +1,10 @@
 """One suite for every place of objects: memory, a folder, and a real S3 server."""
 
 import hashlib
+import os
 import secrets
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +50,49 @@ async def test_what_is_written_is_read_whole_and_by_ranges(storage):
 async def test_an_empty_object_is_an_object(storage):
     written = await storage.write("files/empty", pieces())
     assert (written.size, await storage.read_bytes("files/empty")) == (0, b"")
+
+
+class Disk:
+    """What a power cut leaves of a folder: bytes that were synced, under names that their folders were synced with."""
+
+    def __init__(self):
+        self.files = {}
+        self.folders = {}
+        self._sync = os.fsync
+
+    def fsync(self, descriptor):
+        self._sync(descriptor)
+        place, found = Path(f"/proc/self/fd/{descriptor}").readlink(), os.fstat(descriptor)
+        if place.is_dir():
+            self.folders[found.st_ino] = {e.name: e.inode() for e in os.scandir(place)}
+        else:
+            self.files[found.st_ino] = place.read_bytes()
+
+    def left(self, folder):
+        """Contents by path, beginning at a folder that was there before."""
+        left = {}
+        for name, inode in self.folders.get(folder.stat().st_ino, {}).items():
+            if (folder / name).is_dir():
+                left |= {f"{name}/{path}": data for path, data in self.left(folder / name).items()}
+            else:
+                left[name] = self.files.get(inode, b"")
+        return left
+
+
+async def test_what_was_stored_is_there_after_a_power_cut(tmp_path, monkeypatch):
+    disk = Disk()
+    storage = ObjectStorage.in_folder(tmp_path)
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    objects = {"files/a": b"a" * 10, "outputs/job/1/deep/b.bin": b"b" * 3 * CHUNK_BYTES, "outputs/job/2/c": b""}
+    for key, data in objects.items():
+        await storage.write_bytes(key, data)
+    assert disk.left(tmp_path) == objects
+    await storage.write_bytes("files/a", b"another")
+    assert disk.left(tmp_path) == objects | {"files/a": b"another"}
+    # a folder that goes with its last object is a new one when it comes again
+    await storage.delete(["outputs/job/2/c"])
+    await storage.write_bytes("outputs/job/2/c", b"again")
+    assert disk.left(tmp_path)["outputs/job/2/c"] == b"again"
 
 
 async def test_a_write_that_fails_leaves_what_was_there(storage):
