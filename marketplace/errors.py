@@ -78,6 +78,7 @@ class Code(Enum):
     CURSOR_EXPIRED = ("cursor_expired", 410, False)
     PAYLOAD_TOO_LARGE = ("payload_too_large", 413, False)
     UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415, False)
+    PRECONDITION_FAILED = ("precondition_failed", 412, False)
     RANGE_NOT_SATISFIABLE = ("range_not_satisfiable", 416, False)
     RATE_LIMITED = ("rate_limited", 429, True)
     QUOTA_EXCEEDED = ("quota_exceeded", 429, True)
@@ -439,6 +440,12 @@ class UnsupportedMedia(RequestError):
     """Send the body as `Content-Type: application/json`."""
 
     code = Code.UNSUPPORTED_MEDIA_TYPE
+
+
+class PreconditionFailed(RequestError):
+    """What is there now is not what `If-Match` names; nothing was sent."""
+
+    code = Code.PRECONDITION_FAILED
 
 
 class RangeNotSatisfiable(RequestError):

@@ -1,12 +1,12 @@
 """Answers that are bytes: whole or one range of them, with the digests that let a reader check what it has.
 
-RFC 9110 (Range, If-Range, If-None-Match) and RFC 9530 (Repr-Digest). Several ranges are answered with the whole, as
-the standard allows.
+RFC 9110 (Range, If-Range, If-Match, If-None-Match) and RFC 9530 (Repr-Digest). Several ranges are answered with the
+whole, as the standard allows.
 """
 
 import base64
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from marketplace.api.routes import Call
-from marketplace.errors import RangeNotSatisfiable
+from marketplace.errors import PreconditionFailed, RangeNotSatisfiable
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
@@ -32,7 +32,10 @@ class Download:
 
 
 async def serve_download(call: Call, download: Download, *, whole: bool = False) -> web.StreamResponse:
-    """The bytes, or as many of them as were asked for. whole: never a part. Raises RangeNotSatisfiable."""
+    """The bytes, or as many of them as were asked for. whole: never a part.
+
+    Raises PreconditionFailed, RangeNotSatisfiable.
+    """
     etag = f'"{download.sha256}"'
     digest = base64.b64encode(bytes.fromhex(download.sha256)).decode()
     headers = {
@@ -44,7 +47,11 @@ async def serve_download(call: Call, download: Download, *, whole: bool = False)
         "Cache-Control": "private, no-cache",
     }
     asked = call.http.headers
-    if etag in (tag.strip() for tag in asked.get("If-None-Match", "").split(",")):
+    # In this order: RFC 9110, section 13.2.2. A weak tag never equals ours here, and does for If-None-Match.
+    if "If-Match" in asked and not _names(asked.getall("If-Match"), etag):
+        raise PreconditionFailed(extra={"etag": etag})
+    weakly = [text.replace('W/"', '"') for text in asked.getall("If-None-Match", [])]
+    if _names(weakly, etag):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
     start, end, status = 0, download.size, HTTPStatus.OK
     wanted = asked.get("Range") if not whole and asked.get("If-Range", etag) == etag else None
@@ -67,6 +74,12 @@ async def serve_download(call: Call, download: Download, *, whole: bool = False)
         await response.write(piece)
     await response.write_eof()
     return response
+
+
+def _names(given: Sequence[str], etag: str) -> bool:
+    """Whether a header of entity tags, which may stand there several times, holds this one, or `*` for any."""
+    tags = [tag.strip() for text in given for tag in text.split(",")]
+    return etag in tags or tags == ["*"]
 
 
 def _span(text: str, size: int) -> tuple[int, int] | None:

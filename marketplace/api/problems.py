@@ -112,7 +112,7 @@ def framework_error(error: web.HTTPException) -> MarketError:
         allowed = sorted(error.allowed_methods)
         return MethodNotAllowed(f"this path takes {', '.join(allowed)}", extra={"allowed": allowed})
     if isinstance(error, web.HTTPNotFound):
-        return NotFound("there is no such route")
+        return NotFound("there is no such route; GET /openapi.json lists those there are")
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         return TooLarge()
     if isinstance(error, web.HTTPUnsupportedMediaType):

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from marketplace.api.fields import NoBody, RequestModel
 from marketplace.api.json_bodies import canonical_hash, dump_model, parse_json
+from marketplace.api.missing import Sought, is_bare, sought_by
 from marketplace.api.problems import family_of, framework_error, invalid, invalid_path, problem_of, render
 from marketplace.api.routes import Call, Family, RateClass, Reply, Route
 from marketplace.errors import (
@@ -83,6 +84,7 @@ class Exchange:
     label: str = "unknown"
     rate: RateState | None = None
     principal: Principal | None = None
+    sought: Sought | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,7 @@ class _Server:
     async def _serve(self, route: Route, request: web.Request) -> web.StreamResponse:
         exchange = request[EXCHANGE]
         principal = await self._admit(route, request, exchange)
+        exchange.sought = sought_by(request.match_info)
         arguments = self._path_arguments(route, request)
         # What any account may read of a node, a node may too; to act, its key is good for its own node only, and
         # another one is, to it, not there.
@@ -344,6 +347,9 @@ class _Server:
     # Ends.
 
     def _refuse(self, exchange: Exchange, error: MarketError, headers: Mapping[str, str] | None = None) -> web.Response:
+        if exchange.sought is not None and is_bare(error):
+            # The same words whether nobody or somebody else has it.
+            error = exchange.sought.not_found()
         if error.code is Code.INTERNAL_ERROR:
             self._frame.metrics.faults.labels(exchange.label).inc()
             if type(error) is not InternalError:

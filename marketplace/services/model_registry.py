@@ -85,7 +85,9 @@ class ModelRegistry:
 
             def write(tx: Transaction) -> None:
                 if not StoredModels(tx).delete(name):
-                    raise NotFound(f"there is no model {name}; GET /v1/models lists what there is")
+                    raise NotFound(
+                        f"there is no model {name}; GET /v1/models lists what there is", extra={"resource": "model"}
+                    )
                 self._tell(tx, caller, EventType.MODEL_DELETED, name, {})
 
             await self._store.write(write)

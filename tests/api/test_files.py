@@ -99,10 +99,28 @@ async def test_a_reader_who_has_it_is_told_so(call, token):
     path, etag = f"/v1/files/{file['file_id']}/content", f'"{file["sha256"]}"'
     status, body, _ = await call("GET", path, token=token, headers={"If-None-Match": etag})
     assert (status, body) == (304, b"")
+    for wanted in ("*", f"W/{etag}", f'"another", {etag}'):
+        assert (await call("GET", path, token=token, headers={"If-None-Match": wanted}))[0] == 304
+    assert (await call("GET", path, token=token, headers={"If-None-Match": '"another"'}))[0] == 200
     both = {"Range": "bytes=0-1", "If-Range": '"another"'}
     assert (await call("GET", path, token=token, headers=both))[0] == 200
     status, body, headers = await call("HEAD", path, token=token)
     assert (status, body, headers["Content-Length"]) == (200, b"", "10")
+
+
+async def test_who_wants_another_version_gets_none(call, token):
+    """RFC 9110, section 13.1.1: compared strongly, before ranges and before If-None-Match."""
+    _, file, _ = await upload(call, token, b"0123456789")
+    path, etag = f"/v1/files/{file['file_id']}/content", f'"{file["sha256"]}"'
+    for wanted in (etag, "*", f'"another", {etag}'):
+        status, body, _ = await call("GET", path, token=token, headers={"If-Match": wanted, "Range": "bytes=0-1"})
+        assert (status, body) == (206, b"01")
+    for wanted in ('"another"', f"W/{etag}", ""):
+        for more in ({}, {"Range": "bytes=99-"}, {"If-None-Match": etag}):
+            status, answer, _ = await call("GET", path, token=token, headers={"If-Match": wanted, **more})
+            assert (status, answer["error"], answer["etag"]) == (412, "precondition_failed", etag)
+    assert (await call("HEAD", path, token=token, headers={"If-Match": '"another"'}))[0] == 412
+    assert (await call("GET", path, token=token, headers={"If-Match": etag, "If-None-Match": etag}))[0] == 304
 
 
 async def test_a_form_works_as_well(call, token):

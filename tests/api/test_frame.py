@@ -144,7 +144,24 @@ async def test_seed_000s_error_shape(call):
 
 async def test_the_code_table_has_one_status_for_each_code():
     assert len({code.public for code in Code}) == len(Code)
-    assert {code.status for code in Code} <= {400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 416, 422, 429, 500, 503}
+    assert {code.status for code in Code} <= {
+        400,
+        401,
+        402,
+        403,
+        404,
+        405,
+        409,
+        410,
+        412,
+        413,
+        415,
+        416,
+        422,
+        429,
+        500,
+        503,
+    }
 
 
 async def test_a_503_says_when_to_come_back(call):

@@ -11,6 +11,7 @@ import base58
 import pytest
 from nacl.signing import SigningKey
 
+from marketplace.api.routes import Family
 from marketplace.app import Market
 from marketplace.domain.ids import AccountId, NodeId, new_id
 from marketplace.domain.nodes import Node, NodeStatus
@@ -48,6 +49,7 @@ def owner():
 async def live_market(tmp_path, chain, owner):
     """A market that knew the owner's account and node before it started."""
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
+    settings = settings.model_copy(update={"limits": settings.limits.model_copy(update={"wallet": 1_000_000})})
     store = Store(settings.database)
     await store.open()
     account_id = AccountId(new_id("acct", 1, 1))
@@ -155,6 +157,16 @@ async def test_a_strangers_id_is_not_found(owner, live_market, live_call, chain)
             else:
                 code = answer["error"] if isinstance(answer["error"], str) else answer["error"]["reason"]
                 assert (status, code) == (404, "not_found"), route.name
+                # The same words for an id that nobody has, and for what can't be one. Nodes are everybody's to see.
+                placeholder = re.findall(r"{(\w+)}", route.path)[-1]
+                if placeholder == "node_id" or route.family is not Family.NATIVE:
+                    continue
+                for other in (own[placeholder][:-4] + "1111", "nothing"):
+                    path = route.path.format(**{**own, placeholder: other}) + QUERIES.get(route.name, "")
+                    status, unknown, _ = await live_call(route.method, path, token=token, json=BODIES.get(route.name))
+                    if status == 404:  # an address that is none is told as such
+                        said = answer["message"].replace(own[placeholder], other)
+                        assert unknown["message"] == said, route.name
 
 
 async def test_a_node_acts_for_itself_only(live_market, live_call):

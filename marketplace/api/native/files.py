@@ -31,6 +31,7 @@ from marketplace.errors import (
     Invalid,
     NotFound,
     ObjectsUnavailable,
+    PreconditionFailed,
     QuotaExceeded,
     RangeNotSatisfiable,
     TooLarge,
@@ -150,7 +151,7 @@ def file_routes(files: FileService) -> list[Route]:
         Route("GET", "/v1/files/{file_id}", get_file, "A file", read, errors=_MINE),
         Route(
             "GET", "/v1/files/{file_id}/content", get_content, "A file's bytes, or a Range of them", read,
-            errors=(*_MINE, RangeNotSatisfiable, ObjectsUnavailable), produces=(OCTETS,),
+            errors=(*_MINE, PreconditionFailed, RangeNotSatisfiable, ObjectsUnavailable), produces=(OCTETS,),
         ),
         Route("DELETE", "/v1/files/{file_id}", delete_file, "Delete a file", access, errors=(*_MINE, InUse)),
     ]  # fmt: skip

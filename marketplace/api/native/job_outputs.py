@@ -11,7 +11,7 @@ from marketplace.api.native.transfers import OutputView, output_view
 from marketplace.api.routes import Call, Route, reading
 from marketplace.api.uploads import OCTETS
 from marketplace.domain.ids import JobId
-from marketplace.errors import Gone, NotFound, NotReady, ObjectsUnavailable, RangeNotSatisfiable
+from marketplace.errors import Gone, NotFound, NotReady, ObjectsUnavailable, PreconditionFailed, RangeNotSatisfiable
 from marketplace.services.job_orders import output_of
 from marketplace.services.jobs import JobService
 from marketplace.services.outputs import Format, JobOutputs
@@ -74,7 +74,7 @@ def output_routes(jobs: JobService, outputs: JobOutputs) -> list[Route]:
     return [
         Route(
             "GET", "/v1/jobs/{job_id}/download", download, "What the job left, by its format, or one file by path=",
-            reading(Scope.JOBS), errors=(*errors, RangeNotSatisfiable, ObjectsUnavailable),
+            reading(Scope.JOBS), errors=(*errors, PreconditionFailed, RangeNotSatisfiable, ObjectsUnavailable),
             produces=("application/json", "text/plain", OCTETS, ZIP),
         ),
         Route(

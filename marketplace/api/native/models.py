@@ -66,7 +66,9 @@ def model_routes(models: ModelRegistry) -> list[Route]:
         try:
             return _view(models.catalogue.get(name))
         except UnknownName as error:
-            raise NotFound(f"there is no model {echo(name)}; GET /v1/models lists what there is") from error
+            raise NotFound(
+                f"there is no model {echo(name)}; GET /v1/models lists what there is", extra={"resource": "model"}
+            ) from error
 
     async def put_model(call: Call, name: ModelName, body: ModelRequest) -> Reply[ModelView]:
         model, new = await models.put(call.account, name, body)

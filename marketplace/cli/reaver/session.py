@@ -200,7 +200,6 @@ _NEXT_STEPS = {
     "signature_required": "an allowance must cover it (reaver allow grant --help); then give the same command again",
     "unauthorized": "log in: reaver login",
     "refresh_reused": "log in again: reaver login",
-    "not_found": "`reaver jobs` lists your jobs, `reaver nodes` the nodes, `reaver stake positions` your tickets",
     "already_terminal": "the job is over: reaver jobs get JOB shows how it ended",
     "nothing_to_claim": "`reaver stake positions` shows what waits",
     "too_early": "`reaver stake positions` shows when each ticket unlocks",
@@ -209,8 +208,26 @@ _NEXT_STEPS = {
 }
 
 
+_LISTED = {
+    "job": "jobs",
+    "group": "groups",
+    "file": "files",
+    "API key": "keys",
+    "webhook": "webhooks",
+    "credential": "credentials",
+    "registry login": "registries",
+    "node": "nodes list",
+    "escrow": "escrows",
+    "model": "models",
+}
+"""Which command lists what the market didn't find, by the `resource` of its answer."""
+
+
 def _hints(error: "ApiError") -> list[str]:
     hints = []
+    listing = _LISTED.get(str(error.extra.get("resource")))
+    if error.code == "not_found" and listing is not None:
+        hints.append(f"`reaver {listing}` lists those there are")
     for detail in error.details:
         said = f"{detail.field}: {detail.message}"
         more = [f"nearest: {', '.join(detail.suggestions)}"] if detail.suggestions else []
