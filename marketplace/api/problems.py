@@ -134,11 +134,15 @@ def invalid(error: ValidationError, *, within: str = "body") -> Invalid:
 
     within: the name of what was validated, for a finding about the whole of it.
     """
+    return Invalid.of(findings(error, within=within))
+
+
+def findings(error: ValidationError, *, within: str = "body") -> tuple[Detail, ...]:
+    """The same, all of them."""
     if error.error_count() > MAX_FINDINGS:
         message = f"has {error.error_count()} faults: too many to be told"
-        return Invalid.field(within, DetailCode.NOT_ALLOWED, message)
-    found = error.errors(include_url=False, include_input=False)
-    return Invalid.of(tuple(_detail(item, within) for item in found))
+        return (Detail(within, DetailCode.NOT_ALLOWED, message),)
+    return tuple(_detail(item, within) for item in error.errors(include_url=False, include_input=False))
 
 
 def _detail(item: Mapping[str, Any], within: str) -> Detail:

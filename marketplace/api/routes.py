@@ -194,6 +194,8 @@ class Route:
     produces: media types of a streamed answer. takes: media types of a body that the handler reads itself, in pieces;
     a key binds to the query and to the body's announced type and length then.
     secrets: top-level fields that a replay shows for 5 minutes only.
+    check: what else is wrong with a body (see `api.body_faults`), asked only beside faults of its form: what is sound
+    the handler checks itself. The second argument are names that were left out. Raises Invalid.
     read_once: the body is read by its model alone, as the control channel reads its frames: for the many lines of a
     node, where a name that is given twice misleads nobody.
     """
@@ -212,6 +214,7 @@ class Route:
     produces: tuple[str, ...] = ("application/json",)
     takes: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    check: Callable[[Any, frozenset[str]], None] | None = None
     read_once: bool = False
     max_body: int = MAX_BODY_BYTES
     documents: type[ResponseModel] | None = None

@@ -21,6 +21,7 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
+from marketplace.api.body_faults import all_faults
 from marketplace.api.fields import NoBody, RequestModel
 from marketplace.api.json_bodies import canonical_hash, dump_model, parse_json
 from marketplace.api.missing import Sought, is_bare, sought_by
@@ -30,6 +31,7 @@ from marketplace.errors import (
     Code,
     Forbidden,
     InternalError,
+    Invalid,
     Malformed,
     MarketError,
     NotFound,
@@ -431,6 +433,7 @@ async def _take_body(route: Route, body_model: type[RequestModel], request: web.
     """The body, checked, and what a key binds to."""
     raw = await _read_body(request, route.max_body)
     body_hash = b""
+    value: dict[str, Any] = {}
     if route.read_once:
         _require_json(request)
     else:
@@ -439,8 +442,8 @@ async def _take_body(route: Route, body_model: type[RequestModel], request: web.
     try:
         # From the bytes, so that strict mode reads JSON's rules for enums and tuples.
         return body_model.model_validate_json(raw or b"{}"), body_hash
-    except ValidationError as error:
-        raise invalid(error) from error
+    except (ValidationError, Invalid) as error:
+        raise all_faults(error, value, body_model, route.check) from error
 
 
 async def _read_body(request: web.Request, limit: int) -> bytes:
@@ -469,7 +472,7 @@ async def _read_body(request: web.Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def _parse_body(request: web.Request, raw: bytes) -> Any:
+def _parse_body(request: web.Request, raw: bytes) -> dict[str, Any]:
     if not raw:
         return {}
     _require_json(request)

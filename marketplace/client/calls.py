@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TypeVar
 
 from aiohttp import ClientWebSocketResponse
@@ -33,6 +34,7 @@ class Calls:
         keypair: Keypair | None = None,
         token_cache: TokenCache | None = None,
         *,
+        api_key: str | None = None,
         known_markets: KnownMarkets | None = None,
         pins: Pins | None = None,
         relay: Relay | None = None,
@@ -44,7 +46,7 @@ class Calls:
         self.sleep = sleep
         self.relay = relay
         self._keypair = keypair
-        self._session = Session(self.transport, keypair, token_cache, now_s=now_s)
+        self._session = Session(self.transport, keypair, token_cache, api_key=api_key, now_s=now_s)
         self._known_markets = known_markets
         self._pins = pins or Pins()
         self._constants: Constants | None = None
@@ -55,15 +57,18 @@ class Calls:
         await self.transport.close()
 
     @property
-    def wallet(self) -> str:
-        """Address of the wallet. Raises LoginNeeded without one."""
-        return self._session.wallet
+    def subject(self) -> str:
+        """Whose unanswered calls these are. Raises LoginNeeded without a wallet and an API key."""
+        return self._session.subject
 
     def signer(self) -> Keypair:
         """The wallet's key. Raises LoginNeeded where none was given."""
-        if self._keypair is None:
-            raise LoginNeeded("this needs a wallet: name its keypair file with --keypair or REAVER_KEYPAIR")
-        return self._keypair
+        return self._session.signer()
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether there is a wallet's key here."""
+        return self._keypair is not None
 
     async def login(self) -> StoredLogin:
         """Sign in anew, whatever is cached."""
@@ -145,6 +150,8 @@ class Calls:
         try:
             return await call(await self.token())
         except ApiError as error:
+            if error.status == HTTPStatus.UNAUTHORIZED and self._session.by_key:
+                raise LoginNeeded(f"{error.message} (reaver keys create, with the wallet)") from error
             # A cached login that the market has ended meanwhile (revoked, or its key ring is new): once anew.
             if error.code not in {"token_expired", "unauthorized"} or self._keypair is None:
                 raise

@@ -92,9 +92,11 @@ class JobFilter:
 class ReaverClient:
     """One wallet at one market. An async context manager.
 
-    keypair: None can only read what needs no login. token_cache, intents, known_markets: None keeps nothing
-    between runs (a spending call then isn't recognised after a crash). pins: what the caller knows of the market
-    for certain. relay: how signed transactions are sent, None for the market's own `POST /v1/transactions`.
+    keypair: None can only read what needs no login. api_key: speaks for the account instead of the wallet's login;
+    what the wallet has to sign needs the keypair as well: LoginNeeded, or SignatureNeeded of a job.
+    token_cache, intents, known_markets: None keeps nothing between runs (a spending call then isn't recognised after
+    a crash). pins: what the caller knows of the market for certain. relay: how signed transactions are sent, None
+    for the market's own `POST /v1/transactions`.
     stake: what a delegator does. groups: many jobs of one body. files, webhooks, keys, credentials: what the
     account has. outputs: what jobs left.
     """
@@ -105,6 +107,7 @@ class ReaverClient:
         keypair: Keypair | None = None,
         token_cache: TokenCache | None = None,
         *,
+        api_key: str | None = None,
         intents: IntentStore | None = None,
         known_markets: KnownMarkets | None = None,
         pins: Pins | None = None,
@@ -117,6 +120,7 @@ class ReaverClient:
             api_url,
             keypair,
             token_cache,
+            api_key=api_key,
             known_markets=known_markets,
             pins=pins,
             relay=relay,
@@ -302,7 +306,7 @@ class ReaverClient:
                 try:
                     reply = await self._calls.send("POST", path, body, key=intent.key)
                 except SignatureNeeded as needed:
-                    if not needed.transaction:
+                    if not needed.transaction or not self._calls.can_sign:
                         # Only a wider allowance helps, which is asked for by its own command.
                         raise
                     if signed is not None and signed != needed.transaction:
@@ -566,6 +570,9 @@ class ReaverClient:
     async def _check_escrow(
         self, needed: SignatureNeeded, request: JobRequest, quote: Quote, key: str
     ) -> "CheckedTransaction":
+        if not self._calls.can_sign:
+            # Its owner widens the allowance; the same submission then goes on under the same key.
+            raise needed
         market = await self._calls.market()
         price = agreed_price(request, quote, market)
         terms = EscrowTerms.of(request, key=key, ceiling_price=price.price_per_hour, deposit=price.deposit)

@@ -189,7 +189,7 @@ class Payments:
         if self._intents is None:
             return Intent.unsaved(now_s)
         return self._intents.open(
-            api_url=self._calls.transport.base_url, wallet=self._calls.wallet, route=route, body=body, now_s=now_s
+            api_url=self._calls.transport.base_url, wallet=self._calls.subject, route=route, body=body, now_s=now_s
         )
 
 

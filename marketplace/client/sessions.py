@@ -8,7 +8,7 @@ from typing import Final
 
 import base58
 
-from marketplace.client.errors import ApiError, LoginNeeded
+from marketplace.client.errors import ApiError, KeypairError, LoginNeeded
 from marketplace.client.keypairs import Keypair
 from marketplace.client.login import ChainId, text_to_sign
 from marketplace.client.models import Challenge, TokenAnswer
@@ -22,7 +22,8 @@ _EARLY_S: Final = 60
 class Session:
     """Gives a bearer token, and makes or refreshes the login behind it.
 
-    keypair: None can only use a given token. now_s: Unix seconds.
+    keypair: None can only use a given token. api_key: what speaks for the account instead of any login. now_s: Unix
+    seconds.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Session:
         keypair: Keypair | None,
         cache: TokenCache | None,
         *,
+        api_key: str | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
@@ -38,11 +40,26 @@ class Session:
         self._cache = cache
         self._now_s = now_s
         self._login: StoredLogin | None = None
+        if api_key is not None and not _is_api_key(api_key):
+            raise KeypairError("what was given as an API key is none: one begins with rk_ and stands on one line")
+        self._api_key = api_key
+
+    @property
+    def by_key(self) -> bool:
+        """Whether an API key speaks for the account."""
+        return self._api_key is not None
+
+    @property
+    def subject(self) -> str:
+        """Whose unanswered calls these are: the wallet's, or the API key's. Raises LoginNeeded without either."""
+        if self._api_key is not None and self._keypair is None:
+            return "api-key " + hashlib.sha256(self._api_key.encode()).hexdigest()[:32]
+        return self.wallet
 
     @property
     def wallet(self) -> str:
         """Address of the wallet; raises LoginNeeded without a keypair."""
-        return str(self._signer().address)
+        return str(self.signer().address)
 
     def find(self) -> StoredLogin | None:
         """The cached login, expired or not."""
@@ -55,6 +72,8 @@ class Session:
 
         chain_id: the cluster that a login text has to name; asked for only when one is to be signed.
         """
+        if self._api_key is not None:
+            return self._api_key
         login = self.find()
         now_s = int(self._now_s())
         if login is not None and login.expires_at_s - _EARLY_S > now_s:
@@ -69,7 +88,9 @@ class Session:
 
     async def login(self, chain_id: ChainId) -> StoredLogin:
         """Sign in anew. Raises ChallengeRefused when the login text is not ours to sign."""
-        signer = self._signer()
+        if self._api_key is not None:
+            raise LoginNeeded("an API key needs no login; without it (REAVER_API_KEY) the wallet signs in")
+        signer = self.signer()
         reply = await self._transport.request("GET", "/v1/auth/challenge", params={"wallet": self.wallet})
         challenge = reply.read(Challenge)
         text = text_to_sign(
@@ -108,6 +129,8 @@ class Session:
 
     async def logout(self) -> bool:
         """End the login at the market and forget it here; False when there was none."""
+        if self._api_key is not None:
+            raise LoginNeeded("an API key has no login that could end; its owner ends it: reaver keys delete KEY")
         login = self.find()
         if login is None:
             return False
@@ -126,10 +149,19 @@ class Session:
             self._cache.forget(self._transport.base_url, self.wallet)
         self._login = None
 
-    def _signer(self) -> Keypair:
-        if self._keypair is None:
-            raise LoginNeeded("this needs a wallet: name its keypair file with --keypair or REAVER_KEYPAIR")
-        return self._keypair
+    def signer(self) -> Keypair:
+        """The wallet's key. Raises LoginNeeded where none was given."""
+        if self._keypair is not None:
+            return self._keypair
+        if self._api_key is not None:
+            raise LoginNeeded(
+                "this needs the wallet's own signature, which no API key gives: name the keypair file of the key's"
+                " wallet with --keypair or REAVER_KEYPAIR; jobs inside an allowance need none (reaver allow grant)"
+            )
+        raise LoginNeeded(
+            "this needs a wallet: name its keypair file with --keypair or REAVER_KEYPAIR, or an API key by"
+            " REAVER_API_KEY"
+        )
 
     def _keep(self, answer: TokenAnswer) -> StoredLogin:
         now_s = int(self._now_s())
@@ -145,3 +177,7 @@ class Session:
             self._cache.store(login)
         self._login = login
         return login
+
+
+def _is_api_key(text: str) -> bool:
+    return text.startswith("rk_") and text.isascii() and text.isprintable() and " " not in text

@@ -135,6 +135,12 @@ class GroupService:
         self._read = read
         self._woken = asyncio.Event()
 
+    def check(self, wanted: NewGroup) -> None:
+        """Raises Invalid where its job is none that could be submitted; of own inputs the first is read."""
+        self._read(
+            wanted.job, wanted.inputs[0] if wanted.inputs else None, Place(0, max(1, wanted.count)), wanted.secrets
+        )
+
     async def create(self, caller: AccountPrincipal, key: KeyInUse, wanted: NewGroup) -> tuple[Group, bool]:
         """The group of this key, and whether this call made it. Raises Invalid, QuotaExceeded, IdempotencyKeyReused."""
         self._live.require_open()

@@ -26,6 +26,7 @@ from marketplace.errors import (
     AlreadyTerminal,
     ChainUnavailable,
     Conflict,
+    Detail,
     DetailCode,
     Gone,
     IdempotencyKeyReused,
@@ -205,12 +206,7 @@ class JobService:
                 f"at most {MAX_LIVE} jobs may be live at once; wait for some to end",
                 extra={"quota": "live_jobs", "limit": MAX_LIVE},
             )
-        if order.webhook is not None:
-            self._webhooks.check_url(order.webhook, "webhook")
-        await self._inputs.accept(caller.account_id, order)
-        await self._artifacts.accept(caller.account_id, order)
-        destination = await self.choose_destination(caller.account_id, order)
-        auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
+        destination, auth_id = await self._look_up(caller, order)
         draft = await self._draft(caller, key, order, terms, auth_id)
 
         def seal(tx: Transaction) -> None:
@@ -229,6 +225,39 @@ class JobService:
             seal(tx)
 
         return await self._fund_new(caller, key, draft, write, unsigned)
+
+    async def _look_up(
+        self, caller: AccountPrincipal, order: Order
+    ) -> tuple[Destination | None, RegistryAuthId | None]:
+        """What the order names elsewhere, before any row exists. Raises Invalid with all of it that isn't there."""
+        found: list[Detail] = []
+        destination: Destination | None = None
+        auth_id: RegistryAuthId | None = None
+        try:
+            if order.webhook is not None:
+                self._webhooks.check_url(order.webhook, "webhook")
+        except Invalid as wrong:
+            found += wrong.details
+        try:
+            destination = await self.choose_destination(caller.account_id, order)
+        except Invalid as wrong:
+            found += wrong.details
+        try:
+            auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
+        except Invalid as wrong:
+            found += wrong.details
+        try:
+            self._longest_wait(order)
+        except Invalid as wrong:
+            found += wrong.details
+        try:
+            await self._inputs.accept(caller.account_id, order)
+            await self._artifacts.accept(caller.account_id, order)
+        except Invalid as wrong:
+            found += wrong.details
+        if found:
+            raise Invalid.of(found)
+        return destination, auth_id
 
     async def resume(
         self, caller: AccountPrincipal, key: KeyInUse, secrets: dict[str, str], unsigned: Unsigned = Unsigned.ASK_WALLET

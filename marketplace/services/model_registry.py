@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from marketplace.domain.catalogue import UnknownName
 from marketplace.domain.events import EventType
 from marketplace.domain.models import Model, ModelCatalogue
-from marketplace.errors import Invalid, NotFound, QuotaExceeded, ReadOnly
+from marketplace.errors import Invalid, NotFound, QuotaExceeded, ReadOnly, TooLarge
 from marketplace.services.clock import Clock
 from marketplace.services.feed import Feed
 from marketplace.services.models import ModelEntry, read_model
@@ -25,7 +25,9 @@ from marketplace.store.models import StoredModel, StoredModels
 _log = structlog.get_logger(__name__)
 
 MAX_STORED: Final = 1_000
-"""Models beside the file's; chosen: at 64 KiB each they are held in memory."""
+"""Models beside the file's; chosen."""
+MAX_ENTRY_BYTES: Final = 64 << 10
+"""Chosen: the longest of ours takes 2 KB, and all of them are held in memory."""
 
 
 class ModelRegistry:
@@ -56,9 +58,15 @@ class ModelRegistry:
         self._show(stored)
 
     async def put(self, caller: AccountPrincipal, name: str, entry: ModelEntry) -> tuple[Model, bool]:
-        """The model, and whether it is new. Raises Invalid, ReadOnly for a name of the file, QuotaExceeded."""
+        """The model, and whether it is new.
+
+        Raises Invalid, ReadOnly for a name of the file, TooLarge, QuotaExceeded.
+        """
         self._require_own(name)
         model = read_model(name, entry)
+        text = entry.model_dump_json(exclude_unset=True)
+        if len(text.encode()) > MAX_ENTRY_BYTES:
+            raise TooLarge(f"a model takes at most {MAX_ENTRY_BYTES} bytes", extra={"limit_bytes": MAX_ENTRY_BYTES})
         async with self._changing:
             folded = name.casefold()
             new = folded not in self._stored
@@ -67,7 +75,7 @@ class ModelRegistry:
                     f"a market holds at most {MAX_STORED} models beside its file's; delete one",
                     extra={"quota": "models", "limit": MAX_STORED},
                 )
-            kept = StoredModel(name, entry.model_dump_json(exclude_unset=True), caller.wallet, self._clock.now())
+            kept = StoredModel(name, text, caller.wallet, self._clock.now())
 
             def write(tx: Transaction) -> None:
                 StoredModels(tx).put(kept)

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from marketplace.domain.catalogue import UnknownName, find_class
 from marketplace.domain.input_schemas import FaultKind, File, check_schema, faults
 from marketplace.domain.models import Model, ModelCatalogue
-from marketplace.errors import Detail, DetailCode, Invalid, SettingsError
+from marketplace.errors import Detail, DetailCode, Invalid, SettingsError, TooLarge
 from marketplace.protocol.inputs import read_input
-from marketplace.services.job_orders import MAX_SECONDS, OrderFields, is_reference
+from marketplace.services.job_orders import MAX_SECONDS, Order, OrderFields, is_reference, read_order
 
 ARCHIVE: Final = "archive"
 """Whatever a model gives can be packed."""
@@ -78,11 +78,12 @@ def complete(fields: OrderFields, models: ModelCatalogue, *, input_needed: bool 
             suggestions=unknown.suggestions,
         ) from unknown  # fmt: skip
     offered = (*model.formats, *(() if ARCHIVE in model.formats else (ARCHIVE,)))
+    wrong = _input_faults(fields, model, needed=input_needed)
     if fields.output.format not in offered:
-        raise Invalid.field(
-            "output_config.format", DetailCode.NOT_ALLOWED, f"is nothing that {model.name} gives", allowed=offered
-        )
-    _check_input(fields, model, needed=input_needed)
+        message = f"is nothing that {model.name} gives"
+        wrong.insert(0, Detail("output_config.format", DetailCode.NOT_ALLOWED, message, allowed=offered))
+    if wrong:
+        raise Invalid.of(wrong)
     classless = not (fields.gpu or fields.gpu_type or fields.gpu_types)
     timeless = fields.max_minutes is None and fields.timeout_seconds is None and fields.seconds is None
     return replace(
@@ -97,29 +98,46 @@ def complete(fields: OrderFields, models: ModelCatalogue, *, input_needed: bool 
     )
 
 
-def _check_input(fields: OrderFields, model: Model, *, needed: bool) -> None:
-    """Refuse what the model could not take, before anything is paid. What lies in a file only the model sees."""
+def read_whole_order(
+    fields: OrderFields, models: ModelCatalogue, *, decimals: int, image_needed: bool = True, input_needed: bool = True
+) -> Order:
+    """The order that these fields make, completed by their model. Raises Invalid with every wrong field of both."""
+    try:
+        completed = complete(fields, models, input_needed=input_needed)
+    except Invalid as wrong:
+        found = list(wrong.details)
+        try:
+            read_order(fields, decimals=decimals, image_needed=False)
+        except TooLarge:
+            pass  # said once the rest is right
+        except Invalid as more:
+            # What is missing may be what the model would have supplied.
+            told = {detail.field for detail in found}
+            found += [d for d in more.details if d.field not in told and d.code is not DetailCode.REQUIRED]
+        raise Invalid.of(found) from wrong
+    return read_order(completed, decimals=decimals, image_needed=image_needed)
+
+
+def _input_faults(fields: OrderFields, model: Model, *, needed: bool) -> list[Detail]:
+    """What the model could not take, before anything is paid. What lies in a file only the model sees."""
     schema = json.loads(model.input_schema)
     if not schema or (fields.input is None and not needed):
-        return
+        return []
     if fields.input is None:
-        raise Invalid.field(
-            "input", DetailCode.REQUIRED, f"is needed by {model.name}; GET /v1/models/{model.name} says what"
-        )
+        message = f"is needed by {model.name}; GET /v1/models/{model.name} says what"
+        return [Detail("input", DetailCode.REQUIRED, message)]
     try:
         given = read_input(fields.input)
     except (ValueError, TypeError, RecursionError):
-        return  # said with all else that is wrong with the order
+        return []  # said with all else that is wrong with the order
     if given is None:
-        return
+        return []
     value = fields.input
     if given.job_input.kind in {"file", "url"}:
         value = File.GIVEN
     elif given.job_input.kind == "text" and isinstance(value, dict):
         value = value["text"]
-    if found := faults(schema, value):
-        details = [Detail(f"input.{each.path}".rstrip("."), _CODES[each.kind], each.message) for each in found]
-        raise Invalid(f"{details[0].field}: {details[0].message}", details=details)
+    return [Detail(f"input.{each.path}".rstrip("."), _CODES[each.kind], each.message) for each in faults(schema, value)]
 
 
 def read_model(name: str, entry: ModelEntry) -> Model:

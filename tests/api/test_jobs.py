@@ -200,6 +200,50 @@ async def test_a_wrong_field_is_refused_by_name_before_anything_exists(live_call
     assert "Value error" not in answer["message"]
 
 
+MANY = [
+    # unknown names hide nothing of the rest
+    ({"colour": 1, "gpu": "cpu-smal", "region": "mars", "maxMinutes": 0}, {
+        ("colour", "unknown_field"), ("gpu", "unknown_gpu"), ("region", "unknown_region"), ("maxMinutes", "out_of_range"),
+    }),
+    ({"requirements": {"colour": 1, "min_ram_gb": 3}}, {
+        ("requirements.colour", "unknown_field"), ("requirements.min_ram_gb", "unsatisfiable"),
+    }),
+    ({"kind": "job", "colour": 1, "region": "mars"}, {
+        ("kind", "not_allowed"), ("colour", "unknown_field"), ("region", "unknown_region"),
+    }),
+    # nor do values of another type, and what only follows from those is not told
+    ({"name": 5, "workdir": "tmp", "image": "Not An Image"}, {
+        ("name", "not_allowed"), ("workdir", "not_allowed"), ("image", "not_allowed"),
+    }),
+    ({"gpu": 5, "region": "mars", "shm_gb": 900, "requirements": {"min_ram_gb": 3}}, {
+        ("gpu", "not_allowed"), ("region", "unknown_region"),
+    }),
+    ({"model": 5, "image": None, "priority": "soon"}, {("model", "not_allowed"), ("priority", "not_allowed")}),
+    # two that contradict each other, and one more
+    ({"quote": "a", "quote_id": "b", "region": "mars"}, {("quote", "conflict"), ("region", "unknown_region")}),
+    # what is named elsewhere is looked up once the rest is right
+    ({"webhook": "http://10.0.0.1/", "registry_auth_id": "reg_1", "input": "file_1111111111111111111111"}, {
+        ("webhook", "not_allowed"), ("registry_auth_id", "not_allowed"), ("input", "file_missing"),
+    }),
+    ({f"x{n}": 1 for n in range(99)} | {"region": "mars"}, {(f"x{n}", "unknown_field") for n in range(32)}),
+]  # fmt: skip
+
+
+async def test_all_that_is_wrong_with_a_body_is_told_at_once(live_call):
+    token = (await live_call.login(Wallet()))["token"]
+    for fields, wanted in MANY:
+        status, answer, _ = await live_call("POST", "/v1/jobs", token=token, json={**JOB, **fields})
+        assert (status, answer["error"]) == (422, "validation_error"), answer
+        assert {(detail["field"], detail["code"]) for detail in answer["details"]} == wanted, fields
+    assert "(and 99 more)" in answer["message"]
+    quote = {**JOB, "colour": 1, "gpu": "cpu-smal"}
+    _, answer, _ = await live_call("POST", "/v1/quote", token=token, json=quote)
+    assert [detail["field"] for detail in answer["details"]] == ["colour", "gpu"]
+    group = {"job": {**JOB, "region": "mars", "colour": 1}, "count": 2, "size": 1}
+    _, answer, _ = await live_call("POST", "/v1/groups", token=token, json=group)
+    assert {detail["field"] for detail in answer["details"]} == {"job.colour", "size", "job.region"}
+
+
 @pytest.mark.parametrize(("path", "name"), [("transactions/abc", "signature"), ("escrows/abc", "address")])
 async def test_a_path_parameter_is_refused_by_its_name(live_call, path, name):
     token = (await live_call.login(Wallet()))["token"]

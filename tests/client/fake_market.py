@@ -458,7 +458,9 @@ class FakeMarket:
         job = self.jobs.get(request.match_info["id"])
         if job is not None and self.passing:
             job = job | self.passing.pop(0)
-        return error(404, "not_found", "There is no such thing here.") if job is None else web.json_response(job)
+        return (
+            error(404, "not_found", "there is no job here", resource="job") if job is None else web.json_response(job)
+        )
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         self._caller(request)

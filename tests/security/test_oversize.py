@@ -47,7 +47,10 @@ async def live_market(url, tmp_path, chain):
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
     names = ("wallet", "address", "challenge", "login", "node", "key_minute", "key_hour")
     known = {name: UNLIMITED for name in names if name in type(settings.limits).model_fields}
-    update = {"limits": settings.limits.model_copy(update=known)}
+    update = {
+        "limits": settings.limits.model_copy(update=known),
+        "market": settings.market.model_copy(update={"admins": (Wallet(bytes(32)).address,)}),
+    }
     if url is not None:
         update["store"] = type(settings.store).model_validate({**settings.store.model_dump(), "url": url})
     market = Market.build(settings.model_copy(update=update))

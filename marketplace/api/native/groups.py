@@ -1,5 +1,6 @@
 """`/v1/groups`: one job body, many jobs, one summary, one cancel. Source: api.md section 5.3."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Self
 
@@ -24,10 +25,10 @@ from marketplace.domain.money import format_amount
 from marketplace.domain.quantities import Millis
 from marketplace.errors import AlreadyTerminal, DetailCode, Invalid, NotFound, QuotaExceeded
 from marketplace.services.groups import MAX_MEMBERS, GroupDetails, GroupService, NewGroup, Place
-from marketplace.services.job_orders import Order, read_order
+from marketplace.services.job_orders import Order
 from marketplace.services.jobs import JobService
 from marketplace.services.model_registry import ModelRegistry
-from marketplace.services.models import complete
+from marketplace.services.models import read_whole_order
 from marketplace.services.principals import Scope
 
 MAX_AFTER: Final = 100
@@ -119,7 +120,7 @@ def member_order(
     body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
     fields = replace(JobRequest.model_validate_json(orjson.dumps(body)).fields(), secrets=secrets)
     try:
-        order = read_order(complete(fields, models.catalogue), decimals=decimals, image_needed=True)
+        order = read_whole_order(fields, models.catalogue, decimals=decimals)
     except Invalid as wrong:
         raise (wrong.within("job") if own is None else wrong) from wrong
     return order.with_env({"REAVER_GROUP_POSITION": str(place.position), "REAVER_GROUP_COUNT": str(place.count)})
@@ -158,10 +159,7 @@ def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
         return view(await groups.details(group_id, limit=page.limit, offset=page.offset), page.offset)
 
     async def create(call: Call, body: GroupRequest) -> Reply[GroupView]:
-        job = body.job.model_dump_json(by_alias=True, exclude_unset=True, exclude={"secrets"})
-        inputs = tuple(orjson.dumps(each).decode() for each in body.inputs or ())
-        wanted = NewGroup(body.name, job, body.count or len(inputs), inputs, tuple(body.after), dict(body.job.secrets))
-        group, made = await groups.create(call.account, call.idempotency, wanted)
+        group, made = await groups.create(call.account, call.idempotency, _wanted(body))
         headers = {"Location": f"/v1/groups/{group.id}"} | ({} if made else {"Idempotent-Replayed": "true"})
         return Reply(await shown(group.id, Page()), status=201, headers=headers)
 
@@ -181,7 +179,7 @@ def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
     return [
         Route(
             "POST", "/v1/groups", create, "Order many jobs of one body", scope(Scope.JOBS), status=201,
-            idempotent=True, keep_answer=False, errors=(Invalid, QuotaExceeded),
+            idempotent=True, keep_answer=False, check=_checker(groups), errors=(Invalid, QuotaExceeded),
         ),
         Route("GET", "/v1/groups", list_groups, "Groups of the account", reading(Scope.JOBS)),
         Route("GET", "/v1/groups/{group_id}", get_group, "A group", reading(Scope.JOBS), errors=(NotFound,)),
@@ -190,6 +188,22 @@ def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
             scope(Scope.JOBS), errors=(NotFound, AlreadyTerminal),
         ),
     ]  # fmt: skip
+
+
+def _wanted(body: GroupRequest) -> NewGroup:
+    job = body.job.model_dump_json(by_alias=True, exclude_unset=True, exclude={"secrets"})
+    inputs = tuple(orjson.dumps(each).decode() for each in body.inputs or ())
+    return NewGroup(body.name, job, body.count or len(inputs), inputs, tuple(body.after), dict(body.job.secrets))
+
+
+def _checker(groups: GroupService) -> Callable[[GroupRequest, frozenset[str]], None]:
+    """What else is wrong with a group's body, beside what was left out of it."""
+
+    def check(body: GroupRequest, left_out: frozenset[str]) -> None:
+        if not any(name.startswith(("job.gpu", "job.requirements")) for name in left_out):
+            groups.check(_wanted(body))
+
+    return check
 
 
 def _entry(group: Group, words: dict[str, int]) -> GroupEntry:

@@ -4,6 +4,8 @@ Fields of that section which this version doesn't serve yet are known by name an
 accepted without effect, and a caller learns that it asked for something real.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -186,6 +188,22 @@ class QuoteRequest(JobRequest):
     """A job body, image optional, and `seconds` for the time."""
 
     seconds: int | None = None
+
+
+@contextmanager
+def telling_of_the_rest(left_out: frozenset[str]) -> Iterator[None]:
+    """While inside, what is wrong only beside a class or a count that was left out is not told.
+
+    left_out: dotted names. Raises Invalid with what remains of one.
+    """
+    try:
+        yield
+    except Invalid as wrong:
+        if not any(name.startswith(("gpu", "requirements")) for name in left_out):
+            raise
+        rest = [detail for detail in wrong.details if not detail.field.startswith(("shm_gb", "ulimits"))]
+        if rest:
+            raise Invalid.of(rest) from wrong
 
 
 def _refuse(value: Any, names: frozenset[str], prefix: str) -> Any:

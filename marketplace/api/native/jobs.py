@@ -7,7 +7,7 @@ from marketplace.api.fields import (
     JobIdPath,
     ResponseModel,
 )
-from marketplace.api.native.job_bodies import JobRequest
+from marketplace.api.native.job_bodies import JobRequest, telling_of_the_rest
 from marketplace.api.native.job_lists import job_list_routes
 from marketplace.api.native.job_views import JobView, JobViews, SubmitView
 from marketplace.api.routes import Call, Reply, Route, reading, scope
@@ -26,10 +26,9 @@ from marketplace.errors import (
 )
 from marketplace.protocol.receipts import Receipt
 from marketplace.services.clock import Clock
-from marketplace.services.job_orders import read_order
 from marketplace.services.jobs import JobService
 from marketplace.services.model_registry import ModelRegistry
-from marketplace.services.models import complete
+from marketplace.services.models import read_whole_order
 from marketplace.services.principals import Scope
 from marketplace.services.receipts import ReceiptService
 
@@ -53,7 +52,7 @@ def job_routes(
 
     async def submit(call: Call, body: JobRequest) -> Reply[SubmitView]:
         try:
-            order = read_order(complete(body.fields(), models.catalogue), decimals=jobs.decimals, image_needed=True)
+            order = read_whole_order(body.fields(), models.catalogue, decimals=jobs.decimals)
         except Invalid:
             # What was taken once stands: a model that is gone since must not hide the job that was paid for.
             known = await jobs.resume(call.account, call.idempotency, body.secrets)
@@ -63,6 +62,10 @@ def job_routes(
         else:
             allocation = await jobs.submit(call.account, call.idempotency, order)
         return Reply(views.submitted(allocation), status=201, headers={"Location": f"/v1/jobs/{allocation.job_id}"})
+
+    def check(body: JobRequest, left_out: frozenset[str]) -> None:
+        with telling_of_the_rest(left_out):
+            read_whole_order(body.fields(), models.catalogue, decimals=jobs.decimals)
 
     async def get_job(call: Call, job_id: JobIdPath) -> JobView:
         return views.job(await jobs.details(await jobs.get(call.account_id, JobId(job_id))))
@@ -79,7 +82,7 @@ def job_routes(
     return [
         Route(
             "POST", "/v1/jobs", submit, "Submit a job", scope(Scope.JOBS), status=201, idempotent=True,
-            max_body=MAX_JOB_BYTES,
+            max_body=MAX_JOB_BYTES, check=check,
             errors=(Invalid, QuoteExpired, QuoteMismatch, QuotaExceeded, *funding),
         ),
         *job_list_routes(jobs, views, clock),

@@ -1,7 +1,7 @@
 """`/v1/models`: read by everybody, put and deleted by admins. Source: api.md section 5.4."""
 
 import json
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
@@ -9,14 +9,11 @@ from marketplace.api.fields import Page, RequestModel, ResponseModel
 from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.catalogue import UnknownName
 from marketplace.domain.models import Model
-from marketplace.errors import Invalid, NotFound, QuotaExceeded, ReadOnly
+from marketplace.errors import Invalid, NotFound, QuotaExceeded, ReadOnly, TooLarge
 from marketplace.redaction import echo
 from marketplace.services.model_registry import ModelRegistry
 from marketplace.services.models import MODEL_NAME, ModelEntry
 from marketplace.services.principals import Scope
-
-MAX_MODEL_BYTES: Final = 64 << 10
-"""Chosen: the longest of ours takes 2 KB, and all of them are held in memory."""
 
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 
@@ -83,7 +80,7 @@ def model_routes(models: ModelRegistry) -> list[Route]:
         Route("GET", "/v1/models/{name}", get_model, "A model", access, errors=(NotFound,)),
         Route(
             "PUT", "/v1/models/{name}", put_model, "Let jobs name a model, or another one by this name", admin,
-            max_body=MAX_MODEL_BYTES, errors=(Invalid, ReadOnly, QuotaExceeded),
+            errors=(Invalid, ReadOnly, TooLarge, QuotaExceeded),
         ),
         Route(
             "DELETE", "/v1/models/{name}", delete_model, "Let no job name it any more; those that did go on", admin,

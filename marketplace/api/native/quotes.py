@@ -1,5 +1,7 @@
 """`POST /v1/quote`, `GET /v1/quotes/{id}`. Source: api.md section 5.1."""
 
+from dataclasses import replace
+
 import orjson
 from aiohttp import web
 from pydantic import Field
@@ -13,16 +15,16 @@ from marketplace.api.fields import (
     ResponseModel,
 )
 from marketplace.api.json_bodies import dump_model
-from marketplace.api.native.job_bodies import QuoteRequest
+from marketplace.api.native.job_bodies import QuoteRequest, telling_of_the_rest
 from marketplace.api.routes import Call, Route, reading
 from marketplace.domain.ids import QuoteId
 from marketplace.domain.money import format_amount, per_gpu_second
 from marketplace.domain.quantities import Millis
-from marketplace.errors import DetailCode, Invalid, NotFound
+from marketplace.errors import Detail, DetailCode, Invalid, NotFound
 from marketplace.services.chain_port import ChainPort
-from marketplace.services.job_orders import read_order
+from marketplace.services.job_orders import Order
 from marketplace.services.model_registry import ModelRegistry
-from marketplace.services.models import complete
+from marketplace.services.models import read_whole_order
 from marketplace.services.nearest import Nearest
 from marketplace.services.obstacles import Because
 from marketplace.services.principals import Scope
@@ -137,12 +139,29 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: 
             nearest=None if quote.nearest is None else _nearest(quote.nearest, decimals),
         )
 
+    def read(body: QuoteRequest) -> Order:
+        fields = replace(body.fields(seconds=body.seconds), quote=None)
+        found = [
+            Detail(name, DetailCode.NOT_ALLOWED, "is for a submission; a quote takes none")
+            for name, given in (("quote", body.quote), ("quote_id", body.quote_id))
+            if given is not None
+        ]
+        try:
+            order = read_whole_order(
+                fields, models.catalogue, decimals=chain.terms.decimals, image_needed=False, input_needed=False
+            )
+        except Invalid as wrong:
+            raise Invalid.of([*found, *wrong.details]) from wrong
+        if found:
+            raise Invalid.of(found)
+        return order
+
+    def check(body: QuoteRequest, left_out: frozenset[str]) -> None:
+        with telling_of_the_rest(left_out):
+            read(body)
+
     async def quote(call: Call, body: QuoteRequest) -> QuoteView:
-        for name, given in (("quote", body.quote), ("quote_id", body.quote_id)):
-            if given is not None:
-                raise Invalid.field(name, DetailCode.NOT_ALLOWED, "is for a submission; a quote takes none")
-        fields = complete(body.fields(seconds=body.seconds), models.catalogue, input_needed=False)
-        order = read_order(fields, decimals=chain.terms.decimals, image_needed=False)
+        order = read(body)
         return view(await quotes.quote(call.account_id, order, lambda found: dump_model(view(found))))
 
     async def get_quote(call: Call, quote_id: QuoteIdPath) -> web.Response:
@@ -152,7 +171,7 @@ def quote_routes(quotes: QuoteService, chain: ChainPort, currency: str, models: 
     return [
         Route(
             "POST", "/v1/quote", quote, "What a job would cost, and who could take it", reading(Scope.JOBS),
-            errors=(Invalid,),
+            check=check, errors=(Invalid,),
         ),
         Route(
             "GET", "/v1/quotes/{quote_id}", get_quote, "A quote as it was given", reading(Scope.JOBS),

@@ -1,5 +1,6 @@
 """The command tree. Nothing here or in what it imports may be heavy: `reaver --help` starts in under 150 ms."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from marketplace.cli.reaver.commands.keys import app as keys
 from marketplace.cli.reaver.commands.login import login, logout, whoami
 from marketplace.cli.reaver.commands.models import app as models
 from marketplace.cli.reaver.commands.nodes import app as nodes
+from marketplace.cli.reaver.commands.prices import gpu_types, prices
 from marketplace.cli.reaver.commands.quote import quote
 from marketplace.cli.reaver.commands.receipt import app as receipt
 from marketplace.cli.reaver.commands.registries import app as registries
@@ -27,6 +29,7 @@ from marketplace.cli.reaver.commands.stake import app as stake
 from marketplace.cli.reaver.commands.vault import app as vault
 from marketplace.cli.reaver.commands.webhooks import app as webhooks
 from marketplace.cli.reaver.exits import EXIT_CODES
+from marketplace.cli.reaver.options import API_KEY_FILE
 
 app = typer.Typer(
     help=f"""Rent compute by the second, paid through Solana.
@@ -47,6 +50,7 @@ app = typer.Typer(
     Environment:
       REAVER_API      address of the market (default http://127.0.0.1:8787)
       REAVER_KEYPAIR  wallet's keypair file (default ~/.config/solana/id.json)
+      REAVER_API_KEY  an API key instead of the wallet's login; or its file: REAVER_API_KEY_FILE
       REAVER_RPC      Solana RPC to send through instead of the market
       REAVER_PROGRAM_ID, REAVER_MARKET  the only program and market to accept
 
@@ -76,8 +80,17 @@ def _root(
     _version_flag: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-key-file",
+            envvar="REAVER_API_KEY_FILE",
+            metavar="FILE",
+            help="File of an API key that speaks for the account instead of the wallet.",
+        ),
+    ] = None,
 ) -> None:
-    pass
+    API_KEY_FILE.set(api_key_file)
 
 
 app.command("login")(login)
@@ -99,6 +112,8 @@ app.add_typer(allow, name="allow")
 app.add_typer(receipt, name="receipt")
 app.add_typer(stake, name="stake")
 app.command("crank")(crank)
+app.command("prices")(prices)
+app.command("gpu-types")(gpu_types)
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(keys, name="keys")
 app.add_typer(credentials, name="credentials")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 
 from marketplace.cli.reaver.exits import Exit
+from marketplace.cli.reaver.options import API_KEY_FILE
 from marketplace.cli.reaver.output import Output
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Connection:
 
     @asynccontextmanager
     async def client(self) -> "AsyncIterator[ReaverClient]":
-        """A client with the wallet, the cached login and the intents of this user."""
+        """A client with the wallet, the cached login and the intents of this user.
+
+        With an API key that speaks for the account, and a wallet only where one was named.
+        """
         from marketplace.client.client import ReaverClient
         from marketplace.client.intents import IntentStore
         from marketplace.client.keypairs import DEFAULT_KEYPAIR, load_keypair
@@ -42,6 +46,8 @@ class Connection:
         from marketplace.client.tokens import TokenCache
 
         folder = state_folder()
+        api_key = given_api_key()
+        wallet = None if api_key is not None and self.keypair is None else load_keypair(self.keypair or DEFAULT_KEYPAIR)
         async with AsyncExitStack() as stack:
             relay = None
             if self.rpc is not None:
@@ -50,14 +56,37 @@ class Connection:
                 relay = RpcRelay(await stack.enter_async_context(RpcClient([self.rpc])))
             client = ReaverClient(
                 self.api,
-                load_keypair(self.keypair or DEFAULT_KEYPAIR),
+                wallet,
                 TokenCache(folder),
+                api_key=api_key,
                 intents=IntentStore(folder),
                 known_markets=KnownMarkets(folder),
                 pins=Pins(self.program, self.market),
                 relay=relay,
             )
             yield await stack.enter_async_context(client)
+
+
+def given_api_key() -> str | None:
+    """The API key of REAVER_API_KEY or of the file named by `reaver --api-key-file`; None where there is none.
+
+    Raises KeypairError. No command takes it as an argument: those can be read by every process of the machine.
+    """
+    from marketplace.client.errors import KeypairError
+
+    file = API_KEY_FILE.get()
+    hidden = os.environ.get("REAVER_API_KEY", "").strip()
+    if file is None:
+        return hidden or None
+    if hidden:
+        raise KeypairError("there are two API keys, in REAVER_API_KEY and in the file of --api-key-file; give one")
+    try:
+        found = file.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise KeypairError(f"the API key's file {file} can't be read: {error}") from None
+    if not found:
+        raise KeypairError(f"the API key's file {file} is empty")
+    return found
 
 
 def state_folder() -> Path:

@@ -216,7 +216,7 @@ def test_a_refusal_is_said_once(market: FakeMarket, reaver: Reaver) -> None:
 def test_an_unknown_job(reaver: Reaver) -> None:
     done = reaver("jobs", "get", "job_x")
     assert done.exit_code == Exit.REFUSED
-    assert "`reaver jobs` lists your jobs" in done.stderr
+    assert "`reaver jobs` lists those there are" in done.stderr
 
 
 def test_what_was_wrong_with_an_amount_is_said(reaver: Reaver) -> None:

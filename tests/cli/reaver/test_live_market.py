@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -303,6 +304,90 @@ async def test_a_key_is_shown_once(reaver: Type) -> None:
     assert key not in await done(reaver, "keys")
     assert await done(reaver, "keys", "delete", listed[0]["id"]) == f"Deleted {listed[0]['id']}\n"
     assert "no API keys yet" in (await reaver("keys")).stderr
+
+
+async def test_a_key_ends_by_itself_when_it_was_told_to(reaver: Type) -> None:
+    before = datetime.now(UTC)
+    for text, ahead in (("1d", timedelta(days=1)), ("2w", timedelta(weeks=2)), ("2100-01-01T00:00:00+01:00", None)):
+        await done(reaver, "keys", "create", text, "--expires", text)
+        (made,) = [k for k in json.loads(await done(reaver, "keys", "--json"))["api_keys"] if k["name"] == text]
+        until = datetime.fromisoformat(made["expires_at"])
+        if ahead is None:
+            assert until == datetime(2099, 12, 31, 23, tzinfo=UTC)
+        else:
+            assert timedelta(0) <= until - before - ahead + timedelta(seconds=1) < timedelta(minutes=1)
+    for wrong in ("tomorrow", "1", "1y", "2100-01-01T00:00:00", ""):
+        refused = await reaver("keys", "create", "x", "--expires", wrong)
+        assert (refused.exit_code, "--expires" in refused.stderr) == (Exit.USAGE, True)
+    past = await reaver("keys", "create", "x", "--expires", "2001-01-01T00:00:00Z")
+    assert (past.exit_code, "must lie in the future" in past.stderr) == (Exit.REFUSED, True)
+
+
+async def test_an_api_key_stands_for_the_wallet_but_signs_nothing(
+    reaver: Type, environment: dict[str, str], tmp_path: Path
+) -> None:
+    await done(reaver, "vault", "deposit", "20")
+    key = (await done(reaver, "keys", "create", "ci", "--scopes", "jobs,read", "--per-day", "5")).strip()
+    given = {name: value for name, value in environment.items() if name != "REAVER_KEYPAIR"} | {"HOME": str(tmp_path)}
+
+    def typed(more: dict[str, str]) -> Type:
+        """`reaver` of somebody who has no keypair, not even the usual one."""
+        run = Reaver(given | more)
+        return lambda *arguments: asyncio.to_thread(run, *arguments)
+
+    keyed, plain = typed({"REAVER_API_KEY": key}), typed({})
+    assert "read" in await done(keyed, "whoami")
+    assert "an API key speaks for the account" in (await keyed("doctor")).stdout
+    run = ("run", "--image", "busybox", "--gpu", "cpu-small", "--max-minutes", "2", "--max-price-per-hour", "1")
+    # Without an allowance the wallet would have to sign: said so, nothing is spent, and what to do.
+    refused = await keyed(*run)
+    assert refused.exit_code == Exit.FUNDS, refused.stderr
+    assert "reaver allow grant" in refused.stderr
+    for words in (("vault", "withdraw", "1"), ("allow", "revoke"), ("login",), ("logout",)):
+        refused = await keyed(*words)
+        assert (refused.exit_code, "API key" in refused.stderr) == (Exit.LOGIN, True), (words, refused.stderr)
+    caps = ("--per-job", "5", "--per-day", "20", "--total", "100", "--max-price-per-hour", "3")
+    await done(reaver, "allow", "grant", *caps)
+    # The same submission goes on by itself, once what the wallet was offered for it can't land any more.
+    async with asyncio.timeout(90):
+        while (made := await keyed(*run)).exit_code == Exit.FUNDS:
+            assert "can land until" in made.stderr
+            await asyncio.sleep(1)
+    assert made.exit_code == 0, made.stderr
+    (job,) = json.loads(await done(keyed, "jobs", "--json"))["jobs"]
+    await done(keyed, "jobs", "cancel", job["id"])
+    # From a file as well, of one or the other; and never on the command line.
+    file = tmp_path / "key"
+    file.write_text(f"{key}\n")
+    assert (await plain("--api-key-file", str(file), "whoami")).exit_code == 0
+    assert (await typed({"REAVER_API_KEY_FILE": str(file)})("whoami")).exit_code == 0
+    both = await keyed("--api-key-file", str(file), "whoami")
+    assert (both.exit_code, "two API keys" in both.stderr) == (Exit.LOGIN, True)
+    for content, said in (("", "is empty"), ("secret words", "begins with rk_"), (None, "can't be read")):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        wrong = await plain("--api-key-file", str(file), "whoami")
+        assert (wrong.exit_code, said in wrong.stderr, "secret" in wrong.stderr) == (Exit.LOGIN, True, False)
+    assert (await plain("whoami", "--api-key", key)).exit_code == Exit.USAGE
+    # One that is no more
+    (listed,) = json.loads(await done(reaver, "keys", "--json"))["api_keys"]
+    await done(reaver, "keys", "delete", listed["id"])
+    ended = await keyed("whoami")
+    assert (ended.exit_code, "reaver keys create" in ended.stderr) == (Exit.LOGIN, True)
+    assert key not in ended.stderr
+
+
+async def test_prices_and_classes_are_shown(reaver: Type) -> None:
+    assert "nothing was on offer" in (await reaver("prices")).stderr
+    assert json.loads(await done(reaver, "prices", "--json", "--days", "7"))["prices"] == []
+    assert (await reaver("prices", "--days", "91")).exit_code == Exit.USAGE
+    unknown = await reaver("prices", "--gpu", "cpu-smal")
+    assert (unknown.exit_code, "cpu-small" in unknown.stderr) == (Exit.REFUSED, True)
+    shown = await done(reaver, "gpu-types")
+    assert {"class", "cpu-small", "a100"} <= set(shown.split())
+    listed = json.loads(await done(reaver, "gpu-types", "--json"))["gpu_types"]
+    assert len(listed) == len(shown.splitlines()) - 1
 
 
 async def test_a_jobs_life_without_a_node(reaver: Type, tmp_path: Path) -> None:

@@ -1,13 +1,20 @@
 """`reaver allow`: what a market may spend for you without asking each time."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from marketplace.cli.reaver.commands.payments import show_paid
-from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, MarketAddress, Program, RpcUrl
+from marketplace.cli.reaver.options import (
+    DEFAULT_API,
+    ApiUrl,
+    JsonFlag,
+    KeypairFile,
+    MarketAddress,
+    Program,
+    RpcUrl,
+    read_moment,
+)
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
@@ -26,9 +33,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_DURATION = re.compile(r"(\d{1,4})([hdw])")
 
 
 @app.command("grant")
@@ -56,7 +60,7 @@ def grant(
     """
     output = Output(as_json=as_json)
     connection = Connection(api, keypair, rpc, program, market)
-    expires_at = _moment(expires)
+    expires_at = read_moment(expires, "--expires")
 
     async def work(client: "ReaverClient") -> "Paid":
         from marketplace.client.terms import AllowanceTerms
@@ -119,17 +123,3 @@ def show(api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFl
         ],
         "no allowance; each job asks for your signature. `reaver allow grant --help`",
     )
-
-
-def _moment(text: str) -> datetime:
-    match = _DURATION.fullmatch(text)
-    if match is not None:
-        # Whole seconds: the moment travels as text and is compared with what is signed.
-        return datetime.now(UTC).replace(microsecond=0) + int(match[1]) * _UNITS[match[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None or moment.microsecond:
-        raise typer.BadParameter(f"{text!r} is neither 12h, 30d, 4w nor a moment with Z", param_hint="--expires")
-    return moment

@@ -11,7 +11,7 @@ import typer
 from marketplace.cli.reaver.exits import Exit
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, MarketAddress, Program, RpcUrl
 from marketplace.cli.reaver.output import Output, Style
-from marketplace.cli.reaver.session import Connection, explain, run
+from marketplace.cli.reaver.session import Connection, explain, given_api_key, run
 
 if TYPE_CHECKING:
     from marketplace.client.client import ReaverClient
@@ -65,8 +65,12 @@ def doctor(
     connection = Connection(api, keypair, rpc, program, market)
     checks = [Check("version", Verdict.OK, f"reaver {version('reaver-market')}")]
     try:
-        wallet = load_keypair(keypair or DEFAULT_KEYPAIR)
-        checks.append(Check("wallet", Verdict.OK, str(wallet.address)))
+        if given_api_key() is not None and keypair is None:
+            said = "none: an API key speaks for the account; what the wallet has to sign needs --keypair"
+            checks.append(Check("wallet", Verdict.OK, said))
+        else:
+            wallet = load_keypair(keypair or DEFAULT_KEYPAIR)
+            checks.append(Check("wallet", Verdict.OK, str(wallet.address)))
     except Exception as error:  # noqa: BLE001 - every error is a finding here
         checks.append(_broken("wallet", error, "make one with solana-keygen new, or name its file by --keypair"))
     if checks[-1].verdict is Verdict.OK:

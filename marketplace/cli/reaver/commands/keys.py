@@ -1,10 +1,11 @@
 """`reaver keys`: credentials for programs."""
 
+from datetime import UTC
 from typing import Annotated
 
 import typer
 
-from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
+from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, read_moment, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
@@ -57,7 +58,14 @@ def list_keys(
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for.", show_default=False)],
     scopes: Annotated[str, typer.Option("--scopes", help="read,jobs,files,webhooks,…")] = "jobs",
-    expires: Annotated[str | None, typer.Option("--expires", metavar="TIME", help="RFC 3339; never by itself.")] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires",
+            metavar="WHEN",
+            help="12h, 30d, 4w, or a moment such as 2027-01-31T00:00:00Z; else never.",
+        ),
+    ] = None,
     per_day: Annotated[str | None, typer.Option("--per-day", metavar="AMOUNT", help="Most it may spend a day.")] = None,
     total: Annotated[str | None, typer.Option("--total", metavar="AMOUNT", help="Most it may spend in all.")] = None,
     api: ApiUrl = DEFAULT_API,
@@ -67,17 +75,20 @@ def create(
     """Make an API key, and print it: it is shown once. It spends inside your allowance, never beyond.
 
     \b
-      reaver keys create ci --scopes jobs,files
+      reaver keys create ci --scopes jobs,files --expires 30d
       KEY=$(reaver keys create ci --scopes jobs --per-day 5 --total 50)
       curl -H "X-Api-Key: $KEY" $REAVER_API/v1/jobs
     """
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
     wanted = tuple(word.strip() for word in scopes.split(","))
+    until = None
+    if expires is not None:
+        until = read_moment(expires, "--expires").astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     made = run(
         output,
         lambda: with_client(
-            connection, lambda c: c.keys.create(name, wanted, expires_at=expires, per_day=per_day, total=total)
+            connection, lambda c: c.keys.create(name, wanted, expires_at=until, per_day=per_day, total=total)
         ),
     )
     if as_json:
