@@ -107,6 +107,16 @@ async def test_a_name_with_one_address_that_is_not_public_is_refused(addresses, 
     await outgoing.close()
 
 
+@pytest.mark.parametrize("host", ["0x7f000001", "0x7f.1", "0177.0.0.0x1", "0xA9FEA9FE", "0x0", "0xa.0x0.0x0.0x1"])
+@pytest.mark.parametrize("reach", list(Reach))
+async def test_a_name_that_the_system_reads_as_an_inner_address_is_refused(host, reach):
+    """Hexadecimal and octal parts are names to us and addresses to the system's resolver."""
+    outgoing = Outgoing(reach)
+    with pytest.raises(DestinationRefused):
+        await ask(outgoing, f"https://{host}/x")
+    await outgoing.close()
+
+
 async def test_localhost_that_is_elsewhere_is_refused():
     outgoing = Outgoing(Reach.LOOPBACK_TOO, resolver=ScriptedNames(localhost=[["8.8.8.8"]]))
     with pytest.raises(DestinationRefused):

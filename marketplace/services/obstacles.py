@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 from marketplace.domain.matching import Candidate, Constraint, Request, obstacle
 from marketplace.domain.money import format_amount
+
+ALLOWANCE: Final = "allowance"
+"""A constraint of no node: the wallet's allowance for this market, under which the escrow was opened."""
 
 
 @dataclass(frozen=True, slots=True)

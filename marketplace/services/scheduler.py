@@ -40,7 +40,7 @@ from marketplace.services.claims import Claims, SignedClaim, Terms, claim_messag
 from marketplace.services.clock import Clock, RandomSource
 from marketplace.services.live import Change, Live
 from marketplace.services.node_registry import NodeRegistry
-from marketplace.services.obstacles import Because, explain, four_places
+from marketplace.services.obstacles import ALLOWANCE, Because, explain, four_places
 from marketplace.services.settlement import Settlement
 from marketplace.store.api_keys import KeySpending
 from marketplace.store.engine import Transaction
@@ -73,6 +73,8 @@ AUTO_RETRY_MS: Final = 15_000
 """Chosen: how often an extension that something is in the way of is tried again."""
 
 _WAITED_TOO_LONG: Final = frozenset({"ClaimStale", "ClaimFromFuture"})
+_WITHHELD: Final = {"AllowanceRevoked": "revoked", "AllowanceExpired": "expired"}
+"""The wallet took back what its escrow was opened under: no node can be assigned, and none is to blame."""
 
 
 class Extender(Protocol):
@@ -120,6 +122,8 @@ class Scheduler:
         self._woken: dict[AllocationId, asyncio.Event] = {}
         self._passed_over: set[AllocationId] = set()
         """Those that waited and could not be served when they last tried: nobody yields to them."""
+        self._withheld: dict[AllocationId, str] = {}
+        """Those whose wallet's allowance was revoked or has expired, in that word: no node is asked meanwhile."""
         self._running = False
 
     async def run(self) -> None:
@@ -166,7 +170,10 @@ class Scheduler:
         return next((n for n, a in enumerate(waiting, 1) if a.id == allocation.id), len(waiting) + 1)
 
     def obstacles(self, allocation: Allocation) -> tuple[Because, ...]:
-        """Why no node takes it, in the words of a quote."""
+        """Why no node takes it, in the words of a quote; or what only its wallet can change."""
+        withheld = self._withheld.get(allocation.id)
+        if withheld is not None:
+            return (Because(ALLOWANCE, "granted", withheld, 0),)
         return explain(self._request(allocation, allocation.deposit), self._candidates(allocation))
 
     def _urgency(self, allocation: Allocation) -> tuple[int, int, str]:
@@ -185,6 +192,7 @@ class Scheduler:
 
     def _forget(self, allocation_id: AllocationId) -> None:
         self._passed_over.discard(allocation_id)
+        self._withheld.pop(allocation_id, None)
         self._tasks.pop(allocation_id, None)
         self._woken.pop(allocation_id, None)
 
@@ -300,10 +308,22 @@ class Scheduler:
         if max_ms <= 0 or deposit <= 0:
             await self._release(allocation.id, Reason.TIMEOUT if max_ms <= 0 else Reason.OUT_OF_FUNDS)
             return 0
-        if await self._claim(allocation, (max_ms, deposit)) is None:
+        withheld = await self._is_withheld(allocation)
+        if withheld or await self._claim(allocation, (max_ms, deposit)) is None:
             poll_ms = max(POLL_MS, POLL_EACH_MS * len(self._tasks))
             return min(poll_ms, max(0, allocation.queue_until_ms - self._clock.now()))
         return 0
+
+    async def _is_withheld(self, allocation: Allocation) -> bool:
+        """Whether the wallet still withholds what an assignment of it was refused for; asked of the chain."""
+        if allocation.id not in self._withheld:
+            return False
+        allowance = await self._chain.find_allowance(allocation.wallet)
+        if allowance is None or not allowance.total or self._chain.now() >= allowance.expires_at:
+            self._passed_over.add(allocation.id)
+            return True
+        del self._withheld[allocation.id]
+        return False
 
     def _end_of_wait(self, allocation: Allocation) -> Reason | None:
         """Why it waits no longer."""
@@ -607,9 +627,12 @@ class Scheduler:
     async def _drop(self, allocation_id: AllocationId, attempt: Attempt, refused: ActRefused) -> None:
         """A claim that never came to the chain: forget it.
 
-        The node isn't asked again for this allocation, unless its claim only waited too long.
+        The node isn't asked again for this allocation, unless its claim only waited too long, or it was the wallet
+        that took something back.
         """
-        barred = () if refused.name in _WAITED_TOO_LONG else (attempt.node_id,)
+        if refused.name in _WITHHELD:
+            self._withheld[allocation_id] = _WITHHELD[refused.name]
+        barred = () if refused.name in _WAITED_TOO_LONG | _WITHHELD.keys() else (attempt.node_id,)
 
         def drop(present: Allocation, latest: Attempt | None) -> Change | None:
             if latest is None or latest.number != attempt.number or latest.phase is not AttemptPhase.CLAIMED:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from marketplace.cli.reaver.output import Output
 
 if TYPE_CHECKING:
-    from marketplace.client.models import Job, JobRow, Node, Settlement
+    from marketplace.client.models import Because, Job, JobRow, Node, Settlement
 
 
 def show_job(output: Output, job: "Job") -> None:
@@ -170,7 +170,14 @@ def _checkpoint(job: "Job") -> str | None:
 def _waits_for(job: "Job") -> str | None:
     if job.queue is None or job.status != "queued":
         return None
-    return "; ".join(f"{b.constraint} ({b.nodes_excluded} nodes)" for b in job.queue.because) or "its turn"
+    return "; ".join(_reason(because) for because in job.queue.because) or "its turn"
+
+
+def _reason(because: "Because") -> str:
+    """How many nodes it keeps out; what is the wallet's own to change has no nodes beside it."""
+    if because.constraint == "allowance":
+        return f"allowance {because.best}: reaver allow grant"
+    return f"{because.constraint} ({because.nodes_excluded} nodes)"
 
 
 def thousandths(value: int) -> str:
