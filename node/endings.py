@@ -49,5 +49,10 @@ def ending(
         at_ms=at_ms,
         final=final and reason not in REQUEUING,
         exit_code=outcome.exit_code if outcome else None,
-        detail=detail[:_DETAIL_CHARACTERS] if detail else None,
+        detail=_told(detail) if detail else None,
     )
+
+
+def _told(detail: str) -> str:
+    """Words of engines, hosts and file names, as a report can carry them: no NUL, no half of a surrogate pair."""
+    return detail[:_DETAIL_CHARACTERS].replace("\0", "\ufffd").encode(errors="replace").decode()

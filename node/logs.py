@@ -88,7 +88,7 @@ class LogPump:
 
     def _add(self, stream: int, raw: bytes, at_ms: int) -> bool:
         """Take one line; False when the cap is reached and reading ends."""
-        text = raw.decode("utf-8", "replace")
+        text = raw.decode("utf-8", "replace").replace("\0", "\ufffd")  # as the market keeps it: both digest the same
         more = self._bytes + len(raw) <= self._limit_bytes
         if not more:
             stream, text = _NODE_STREAM, f"output beyond {self._limit_bytes} bytes is not kept"

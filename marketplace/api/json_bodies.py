@@ -14,6 +14,9 @@ from marketplace.errors import Malformed
 
 MAX_DEPTH: Final = 64
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_NUL: Final = rb"\u0000"
+_NUL_ESCAPE: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+"""After an even number of backslashes it is the character, else those six characters themselves."""
 _STRUCTURE: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
@@ -39,6 +42,15 @@ def parse_json(raw: bytes) -> Any:
     if "\\u" in text:
         _check_strings(value)
     return value
+
+
+def without_nul(raw: bytes) -> bytes:
+    r"""A JSON text in which each NUL, which can only stand there as `\u0000`, is U+FFFD instead.
+
+    For what nodes send: programs and engines wrote the text in it, and it is no node's fault what they write. Callers
+    of other routes wrote theirs themselves, and are refused (`parse_json`).
+    """
+    return raw if _NUL not in raw else _NUL_ESCAPE.sub(rb"\1\\ufffd", raw)
 
 
 def canonical_hash(value: Any) -> bytes:

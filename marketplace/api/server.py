@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from marketplace.api.body_faults import all_faults
 from marketplace.api.fields import NoBody, RequestModel
-from marketplace.api.json_bodies import canonical_hash, dump_model, parse_json
+from marketplace.api.json_bodies import canonical_hash, dump_model, parse_json, without_nul
 from marketplace.api.missing import Sought, is_bare, sought_by
 from marketplace.api.problems import family_of, framework_error, invalid, invalid_path, problem_of, render
 from marketplace.api.routes import Call, Family, RateClass, Reply, Route
@@ -436,6 +436,7 @@ async def _take_body(route: Route, body_model: type[RequestModel], request: web.
     value: dict[str, Any] = {}
     if route.read_once:
         _require_json(request)
+        raw = without_nul(raw)
     else:
         value = _parse_body(request, raw)
         body_hash = canonical_hash(value) if route.idempotent else b""

@@ -156,6 +156,28 @@ async def test_checkpoints_have_their_limits(run, allowed, live_market, monkeypa
     assert (await delivery("GET", "checkpoint"))[1] == checkpoint(data=b"x" * 500)
 
 
+async def test_of_two_checkpoints_that_fit_alone_but_not_together_one_is_kept(run, allowed, live_market, monkeypatch):
+    size = len(checkpoint(data=b"x" * 500))
+    monkeypatch.setattr(rules, "QUOTA_BYTES", 2 * size - 1)
+    deliveries = [(await run(key, checkpoint={"minutes": 1}))[2] for key in ("one", "two")]
+    both_under_way = asyncio.Barrier(2)
+
+    async def body():
+        data = checkpoint(data=b"x" * 500)
+        yield data[:100]
+        await both_under_way.wait()  # each has found room for itself by now
+        yield data[100:]
+
+    answers = await asyncio.gather(*(delivery("PUT", "checkpoint", data=body()) for delivery in deliveries))
+    assert sorted(status for status, _, _ in answers) == [200, 413]
+    assert [problem["quota"] for status, problem, _ in answers if status == 413] == ["checkpoints"]
+    assert len(await objects(live_market, "checkpoints")) == 1, "what was refused left nothing"
+    # the one that was refused is taken once there is room
+    monkeypatch.setattr(rules, "QUOTA_BYTES", 2 * size)
+    again = [await delivery("PUT", "checkpoint", data=checkpoint(data=b"x" * 500)) for delivery in deliveries]
+    assert [status for status, _, _ in again] == [200, 200]
+
+
 async def test_what_a_group_s_jobs_leave_lies_in_the_inputs_of_what_follows(run, allowed, node, live_market, live_call):
     one, attempt, delivery = await run("one")
     await delivery.put("sub/a.bin", b"aaa")

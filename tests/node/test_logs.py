@@ -89,3 +89,12 @@ async def test_after_a_restart_only_what_the_market_lacks_is_sent_and_the_digest
     await again.run()
     assert [line.seq for line in second.lines] == [8, 9, 10]
     assert again.digest() == whole.digest()
+
+
+async def test_a_character_that_no_store_holds_is_replaced_before_the_digest() -> None:
+    market = Market()
+    sending = pump(await container(FakeOutput(b"a\0b\n")), market)
+    await sending.run()
+    expected = LogDigest()
+    expected.feed(1, "a\ufffdb".encode())
+    assert ([line.text for line in market.lines], sending.digest()) == (["a\ufffdb"], expected.value())

@@ -11,6 +11,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import ValidationError
 
 from marketplace.api.fields import NodeIdPath
+from marketplace.api.json_bodies import without_nul
 from marketplace.api.routes import NODE, Call, RateClass, Route
 from marketplace.domain.ids import NodeId
 from marketplace.errors import MarketError
@@ -176,7 +177,7 @@ class NodeConnection:
 
     async def _parse(self, text: str) -> Frame | None:
         try:
-            return Frame.model_validate_json(text)
+            return Frame.model_validate_json(without_nul(text.encode()))
         except ValidationError:
             await self.close("not a frame")
             return None
