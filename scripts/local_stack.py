@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -162,7 +163,9 @@ class Stack:
         home = self.home / name
         home.mkdir(exist_ok=True)
         process = self._process(name, "reaver-node", "start", "--config", str(home / "config.toml"))
-        node = NodeFolder(name, home, process, deployment=f"demo-{os.getpid()}-{name}"[:31])
+        # Two stacks of one process have nodes of the same names, and each node removes what is of its deployment.
+        place = hashlib.sha256(bytes(home)).hexdigest()[:6]
+        node = NodeFolder(name, home, process, deployment=f"demo-{os.getpid()}-{place}-{name}"[:31])
         # what a person would edit in the file, before anything is set up under the names that it begins with
         node.config.write_text(
             template(
@@ -465,6 +468,11 @@ class Stack:
         return self._docker(
             "ps", "-q", "--filter", f"label={DEPLOYMENT}={deployment}", "--filter", "status=paused"
         ).split()
+
+    def enter(self, deployment: str, *command: str) -> str:
+        """Runs a command in the node's one container, as a machine's owner can; what it printed."""
+        (container,) = self.containers(deployment)
+        return self._docker("exec", container, *command)
 
     def remove_containers(self, node: NodeFolder) -> None:
         """What a killed node left running ends, as it would in a power cut."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,19 +19,41 @@ if TYPE_CHECKING:
 # In the order in which they end: a node still talks to its market, both to the chain.
 PROGRAMS = ("reaver-node", "reaver-market", "reaver-localnet")
 GRACE_S = 15
+FIRST_PORT = 16_384
+"""What listens on a machine for its users has lower ones, as a rule."""
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, each followed by a free one (RPC and WebSocket are neighbours)."""
+def free_ports(count: int, *, in_a_row: int = 2) -> list[int]:
+    """Ports that were free a moment ago, each the first of so many free ones (RPC and WebSocket are neighbours).
+
+    Below those that the kernel gives to outgoing connections: while a process is down, and is started again on the same
+    port, one of them would take it.
+    """
     found: list[int] = []
     while len(found) < count:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                found.append(port)
+        # not `random`: tests in several processes begin with the same seed
+        first = FIRST_PORT + secrets.randbelow(_first_outgoing_port() - in_a_row - FIRST_PORT)
+        ports = range(first, first + in_a_row)
+        if not any(port in range(other, other + in_a_row) for port in ports for other in found) and _are_free(ports):
+            found.append(first)
     return found
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32_768  # Linux's own choice
+
+
+def _are_free(ports: range) -> bool:
+    with contextlib.ExitStack() as stack:
+        try:
+            for port in ports:
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            return False
+    return True
 
 
 @dataclass

@@ -5,9 +5,7 @@
 
 import asyncio
 import os
-import random
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from solders.pubkey import Pubkey
 from marketplace.chain.bootstrap import MarketDeployment, MarketPlan, OperatorKeys, initialize_market
 from marketplace.chain.constants import LOCALNET
 from marketplace.chain.rpc import RpcClient
+from scripts.processes import free_ports
 from tests.chain.market import Running, program_file
 from tests.chain.test_lifecycle import (  # noqa: F401 - collected here too, with this module's chain
     test_a_job_is_opened_assigned_and_settled_in_two_transactions,
@@ -46,7 +45,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("validator")
-    base = free_ports(60)
+    (base,) = free_ports(1, in_a_row=60)
     command = [
         str(VALIDATOR), "--ledger", str(folder / "ledger"), "--reset", "--quiet", "--bind-address", "127.0.0.1",
         "--rpc-port", str(base), "--faucet-port", str(base + 3), "--gossip-port", str(base + 4),
@@ -73,25 +72,6 @@ async def set_up(url: str, plan: MarketPlan) -> MarketDeployment:
             assert time.monotonic() < deadline, "the validator did not start"
             await asyncio.sleep(0.5)
         return await initialize_market(rpc, plan)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row of which none is in use now."""
-    for _ in range(100):
-        base = random.randrange(20_000, 60_000)
-        sockets = []
-        try:
-            for port in range(base, base + count):
-                # One by one: what is open is closed even when the next one is taken.
-                sockets.append(socket.create_server(("127.0.0.1", port)))  # noqa: PERF401
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for listener in sockets:
-                listener.close()
-    raise AssertionError("no free range of ports")
 
 
 def test_this_is_the_real_validator(running: Running) -> None:

@@ -2,10 +2,8 @@
 
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from scripts.processes import free_ports
 
 VALIDATOR = os.environ.get("SOLANA_TEST_VALIDATOR") or shutil.which("solana-test-validator")
 START_S = 90
@@ -71,7 +71,7 @@ def validator(folder: Path, *arguments: str) -> Iterator[Chain]:
     """A fresh Agave validator; killed at the end, its ledger deleted."""
     assert VALIDATOR is not None
     folder.mkdir(parents=True, exist_ok=True)
-    base = free_ports(60)
+    (base,) = free_ports(1, in_a_row=60)
     command = [
         VALIDATOR, "--ledger", str(folder / "ledger"), "--reset", "--quiet", "--bind-address", "127.0.0.1",
         "--rpc-port", str(base), "--faucet-port", str(base + 3), "--gossip-port", str(base + 4),
@@ -116,22 +116,3 @@ def localnet(folder: Path) -> Iterator[Chain]:
         process.wait(timeout=30)
         if process.stdout is not None:
             process.stdout.close()
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row of which none is in use now."""
-    for _ in range(100):
-        base = random.randrange(20_000, 60_000)
-        sockets = []
-        try:
-            for port in range(base, base + count):
-                # One by one: what is open is closed even when the next one is taken.
-                sockets.append(socket.create_server(("127.0.0.1", port)))  # noqa: PERF401
-        except OSError:
-            continue
-        else:
-            return base
-        finally:
-            for listener in sockets:
-                listener.close()
-    raise AssertionError("no free range of ports")
