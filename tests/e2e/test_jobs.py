@@ -12,8 +12,15 @@ import pytest
 from scripts.job_money import units
 from scripts.local_stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(180, func_only=True),
+]
 LIMIT_S = 10
+STAMP_MS = 1_000
+"""An engine writes a start down once the process runs already, on busy cores so much later: the node's loss."""
 README = Path(__file__).parents[2] / "README.md"
 TERMINAL = ("completed", "failed", "cancelled", "timed_out", "expired")
 
@@ -64,7 +71,7 @@ def test_a_job_runs_is_paid_by_the_millisecond_and_its_receipt_verifies(stack, i
     assert (job["status"], job["reason"], job["exit_code"]) == ("completed", "completed", 0)
     assert job["image_digest"] == image_names["busybox"].split("@")[1]
     s = job["settlement"]
-    assert 2_000 <= s["billed_ms"] < 10_000
+    assert 2_000 - STAMP_MS <= s["billed_ms"] < 10_000
     assert units(s["paid"]) == units(s["price_per_hour"]) * s["billed_ms"] // 3_600_000
     # with an allowance and a free node: open + assign, and settle
     assert len(s["transactions"]) == 2
@@ -88,10 +95,9 @@ def test_a_job_runs_is_paid_by_the_millisecond_and_its_receipt_verifies(stack, i
 
 
 def test_an_exit_code_is_an_app_error_and_the_time_is_paid(stack, image_names):
-    job = ended(stack, run(stack, image_names["busybox"], "sh", "-c", "sleep 1; exit 7"))
+    job = ended(stack, run(stack, image_names["busybox"], "sh", "-c", "sleep 2; exit 7"))
     assert (job["status"], job["reason"], job["exit_code"]) == ("failed", "app_error", 7)
-    # the engine writes down its start a moment after the process has begun: what it missed is the node's loss
-    assert job["settlement"]["billed_ms"] >= 900
+    assert job["settlement"]["billed_ms"] >= 2_000 - STAMP_MS
 
 
 def test_the_cli_ends_with_the_job_s_exit_code(stack, image_names):

@@ -18,7 +18,12 @@ import pytest
 from marketplace.cli.reaver.exits import Exit
 from scripts.local_stack import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.xdist_group("stack"),
+    pytest.mark.timeout(180, func_only=True),
+]
 REAVER = str(Path(sys.executable).with_name("reaver"))
 
 

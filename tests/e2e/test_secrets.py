@@ -10,7 +10,12 @@ from solders.keypair import Keypair
 from scripts.local_stack import Stack, StackError
 from tests.e2e.test_jobs import ended, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack-faults"), pytest.mark.timeout(180)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.xdist_group("stack-faults"),
+    pytest.mark.timeout(180, func_only=True),
+]
 ENV = "planted-value-of-a-variable"
 REFUSED = "planted-value-of-a-refused-job"
 TOKEN = "planted.bearer.token"

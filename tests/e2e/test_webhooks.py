@@ -10,7 +10,12 @@ from standardwebhooks import Webhook as Verifier
 from scripts.local_stack import Stack
 from tests.e2e.test_jobs import ended, run
 
-pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.xdist_group("stack-faults"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.engine,
+    pytest.mark.xdist_group("stack-faults"),
+    pytest.mark.timeout(240, func_only=True),
+]
 WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
 
 
@@ -37,13 +42,14 @@ def restart(stack: Stack) -> None:
 @pytest.fixture
 def receiver():
     """A server on loopback that refuses the first request and takes the others."""
-    got, refused = [], []
+    got, refused, one_by_one = [], [], threading.Lock()
 
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            first = not refused
-            (refused if first else got).append((dict(self.headers), body))
+            with one_by_one:
+                first = not refused
+                (refused if first else got).append((dict(self.headers), body))
             self.send_response(503 if first else 204)
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -25,7 +25,8 @@ async def blockhash(rpc: Rpc) -> str:
 
 
 async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    localnet = await Localnet(tmp_path).start()
+    # 30 s of blockhashes: one outlives a start on busy cores
+    localnet = await Localnet(tmp_path, "slot_ms = 200\nfinality_slots = 4\n").start()
     rpc = Rpc(session, localnet.rpc)
     wallet, to = await fund(rpc), Keypair().pubkey()
     young = await blockhash(rpc)
@@ -90,7 +91,7 @@ async def test_a_transaction_at_a_crash_point_is_whole_or_absent(
 
 
 async def test_an_orderly_stop_goes_on_at_the_next_slot(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    localnet = await Localnet(tmp_path, "slot_ms = 10000\n").start()
+    localnet = await Localnet(tmp_path, "slot_ms = 60000\n").start()
     rpc = Rpc(session, localnet.rpc)
     slot, height = await rpc.result("getSlot", PROCESSED), await rpc.result("getBlockHeight", PROCESSED)
     assert slot == height == 1

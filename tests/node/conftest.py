@@ -120,6 +120,7 @@ class Node:
             self._task = None
             self.journal.close()
             await self._stack.aclose()
+            await self.market.until_alone()
 
     async def restart(self) -> None:
         await self.kill()

@@ -88,6 +88,8 @@ class Seen:
     vouchers: list[VoucherMessage] = field(default_factory=list)
     countersigned: list[VoucherMessage] = field(default_factory=list)
     ready_at_ms: int | None = None
+    shown_ms: int | None = None
+    """Billed before the end was heard of: a beat may come between the end and the daemon's knowledge of it."""
     refusals: int = 0
 
     @property
@@ -200,6 +202,10 @@ class ScriptedMarket:
     async def disconnect(self) -> None:
         for socket in list(self._sockets):
             await socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+    async def until_alone(self) -> None:
+        """Until it knows that nobody is connected: what is pushed before that may go to the dead."""
+        await self.until(lambda: not self._sockets)
 
     async def until(self, predicate: Any, timeout_s: float = 15.0) -> None:
         """Until something the node sent makes the predicate true."""
@@ -409,6 +415,8 @@ class ScriptedMarket:
                     self.changed.notify_all()
         finally:
             self._sockets.discard(socket)
+            async with self.changed:
+                self.changed.notify_all()
         return socket
 
     async def _take(self, socket: web.WebSocketResponse, frame: Frame) -> None:
@@ -526,6 +534,8 @@ class ScriptedMarket:
             seen.reports.append(report)
         if report.state is AttemptState.READY and seen.ready_at_ms is None:
             seen.ready_at_ms = now_ms() + self.ready_delay_ms
+        if report.state in (AttemptState.UPLOADING, AttemptState.EXITED) and seen.shown_ms is None:
+            seen.shown_ms = max((v.billed_ms for v in seen.countersigned), default=0)
         countersignature = None
         if report.voucher is not None:
             signature = self._countersign(seen, report.voucher)

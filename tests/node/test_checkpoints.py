@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from marketplace.domain.reasons import Reason
 from marketplace.protocol.checkpoints import Entry, EntryKind, MalformedCheckpoint, closing, header, opening
+from marketplace.protocol.control import CommandType
 from node import checkpoints, transfers
 from node.attempt import checkpointing, restoring
 from node.checkpoints import CheckpointChanged, TooMuch, is_empty, pack, unpack
 from node.runtime.fake import FakeProgram
 from tests.node.conftest import Node
-from tests.node.scripted_market import ScriptedMarket, Seen, spec
+from tests.node.scripted_market import ScriptedMarket, Seen, reason, spec
 
 
 async def packed(folder: Path) -> bytes:
@@ -181,12 +183,15 @@ async def test_it_is_saved_at_an_end_that_is_not_the_last_word(node: Node, marke
 
 
 async def test_one_that_can_not_be_saved_costs_the_job_nothing(node: Node, market: ScriptedMarket) -> None:
-    node.engine.programs["counting"] = FakeProgram(runs_for_s=0.7, counts=True)
+    node.engine.programs["counting"] = FakeProgram(runs_for_s=None, counts=True)
     market.checkpoint_faults = [413, 503, 200]
     seen = await market.offer(spec("counting", checkpoint_minutes=1))
+    await market.until(lambda: market.checkpoints)
+    assert (market.checkpoint_faults, seen.exited) == ([], None)
+    await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
     await market.until(lambda: seen.exited)
     assert seen.exited is not None
-    assert (seen.exited.exit_code, len(market.checkpoints) >= 1) == (0, True)
+    assert (reason(seen), seen.exited.exit_code) == (Reason.CANCELLED, 143)
 
 
 async def begin_with(

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ async def test_a_container_job_runs_is_metered_and_leaves_nothing(node: OnEngine
     market = node.daemon.market
     await node.daemon.start()
     job = spec(
-        node.image, command=("sh", "-c", "echo $WORD; sleep 1; echo done"), env={"WORD": "hello"}, network="none"
+        node.image, command=("sh", "-c", "echo $WORD; sleep 2; echo done"), env={"WORD": "hello"}, network="none"
     )
     seen = await market.offer(job)
     await market.until(lambda: seen.final, timeout_s=60)
@@ -66,7 +67,8 @@ async def test_a_container_job_runs_is_metered_and_leaves_nothing(node: OnEngine
     assert reason(seen) is Reason.COMPLETED
     assert seen.text == ["hello", "done"]
     assert seen.final is not None
-    assert 900 <= seen.final.billed_ms <= 3_000
+    # an engine writes a start down once the process runs already, and an end once it has heard of it
+    assert 1_000 <= seen.final.billed_ms <= 10_000
     assert seen.exited is not None
     assert seen.exited.image_digest == node.image.rpartition("@")[2]
 
@@ -74,21 +76,27 @@ async def test_a_container_job_runs_is_metered_and_leaves_nothing(node: OnEngine
 async def test_a_killed_daemon_adopts_its_container(node: OnEngine) -> None:
     market = node.daemon.market
     first = await node.daemon.start()
-    job = spec(node.image, command=("sh", "-c", "echo one; sleep 3; echo two"), network="none")
+    script = "echo one; until [ -e /scratch/go ]; do sleep 0.1; done; echo two"
+    job = spec(node.image, command=("sh", "-c", script), network="none")
     seen = await market.offer(job)
     await market.until(lambda: seen.countersigned, timeout_s=60)
-    before = (await node.runtime.list())[0].container_id
+    (before,) = await node.runtime.list()
     await node.daemon.kill(first)
     await node.daemon.start()
-    count = len(seen.countersigned)
+    shown, count = seen.countersigned[-1], len(seen.countersigned)
     await market.until(lambda: len(seen.countersigned) > count, timeout_s=60)
-    containers = await node.runtime.list()
-    assert [c.container_id for c in containers] in ([before], [])
+    (adopted,) = await node.runtime.list()
+    assert (adopted.container_id, adopted.started_at) == (before.container_id, before.started_at)
+    assert before.scratch is not None
+    (before.scratch / "go").touch()
     await market.until(lambda: seen.final, timeout_s=60)
     await node.until_gone()
     assert seen.text == ["one", "two"]
     assert seen.final is not None
-    assert 2_900 <= seen.final.billed_ms <= 6_000
+    assert before.started_at is not None
+    assert (
+        shown.billed_ms < seen.final.billed_ms <= (datetime.now(UTC) - before.started_at) // timedelta(milliseconds=1)
+    )
 
 
 async def test_a_missing_command_and_a_cancelled_job_end_with_their_reasons(node: OnEngine) -> None:
@@ -100,7 +108,7 @@ async def test_a_missing_command_and_a_cancelled_job_end_with_their_reasons(node
     assert missing.exited is not None
     assert missing.exited.exit_code == 127
     assert missing.final is not None
-    assert missing.final.billed_ms < 500, "what its init program took to say so"
+    assert missing.final.billed_ms < 5_000, "what its init program took to say so, and the engine to hear it"
     await node.daemon.until_clean()
     endless = await market.offer(spec(node.image, command=("sleep", "600"), network="none"), allocation="alloc_2")
     await market.until(lambda: endless.countersigned, timeout_s=60)

@@ -16,7 +16,7 @@ from node.settings import RuntimeKind
 from tests.node.daemon_process import Daemon, daemon_on
 from tests.node.scripted_market import reason, spec
 
-SCRIPT = 'echo started >>"$MARK"; echo hello; sleep 1; echo bye'
+SCRIPT = 'echo started >>"$MARK"; date +%s%N >>"$MARK.ns"; echo hello; sleep 1; echo bye; date +%s%N >>"$MARK.ns"'
 
 
 @pytest.fixture
@@ -24,6 +24,12 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
     image = f"\n[runtime.images.work]\nentrypoint = {json.dumps(['/bin/sh', '-c', SCRIPT])}\n"
     async with daemon_on(tmp_path, RuntimeKind.PROCESS, {}, image) as made:
         yield made
+
+
+def ran_ms(daemon: Daemon) -> int:
+    """How long the work says that it ran."""
+    began, over = daemon.mark.with_suffix(".ns").read_text().split()
+    return (int(over) - int(began)) // 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,7 @@ async def test_a_daemon_killed_at_any_point_ends_the_job_right_and_once(daemon: 
     assert daemon.mark.read_text() == "started\n"
     assert seen.text == ["hello", "bye"]
     assert seen.final is not None
-    assert seen.final.billed_ms <= 2_500
+    assert seen.final.billed_ms <= ran_ms(daemon) + 1_000, "nothing of the time in which no daemon was there"
 
 
 async def test_a_daemon_killed_in_mid_run_adopts_its_work_and_goes_on(daemon: Daemon) -> None:
@@ -61,7 +67,7 @@ async def test_a_daemon_killed_in_mid_run_adopts_its_work_and_goes_on(daemon: Da
     assert seen.final is not None
     assert seen.final.started_at_ms == before.started_at_ms
     assert seen.final.sequence > before.sequence
-    assert 900 <= seen.final.billed_ms <= 2_500
+    assert before.billed_ms < seen.final.billed_ms <= ran_ms(daemon) + 1_000
     second.terminate()
     code, _ = await daemon.ended(second)
     assert code == 0

@@ -49,7 +49,8 @@ async def test_outputs_are_delivered_before_the_last_voucher_and_their_time_is_f
     assert reason(seen) is Reason.COMPLETED
     final = seen.final
     assert final is not None
-    assert 0 < final.billed_ms <= 300, "nothing of the delivery is billed"
+    assert seen.shown_ms is not None
+    assert 0 < final.billed_ms <= max(200, seen.shown_ms), "nothing of the delivery is billed"
     assert final.digest == voucher_digest(LogDigest().value(), manifest(market))
 
 
@@ -69,7 +70,8 @@ async def test_a_daemon_that_dies_while_delivering_goes_on_and_sends_nothing_twi
     assert reason(seen) is Reason.COMPLETED
     assert seen.final is not None
     assert seen.final.digest == voucher_digest(LogDigest().value(), manifest(market))
-    assert 0 < seen.final.billed_ms <= 300
+    assert seen.shown_ms is not None
+    assert 0 < seen.final.billed_ms <= max(200, seen.shown_ms)
     assert [r.state for r in seen.reports].count(AttemptState.UPLOADING) == 1
 
 
@@ -182,7 +184,8 @@ async def test_an_order_ends_a_delivery(node: Node, market: ScriptedMarket) -> N
     await market.until(lambda: seen.exited)
     assert reason(seen) is Reason.CANCELLED
     assert seen.final is not None
-    assert (seen.final.state, 0 < seen.final.billed_ms <= 300) == (VoucherState.FINAL, True)
+    assert seen.shown_ms is not None
+    assert (seen.final.state, 0 < seen.final.billed_ms <= max(200, seen.shown_ms)) == (VoucherState.FINAL, True)
 
 
 async def test_an_input_is_there_when_the_work_begins(node: Node, market: ScriptedMarket) -> None:

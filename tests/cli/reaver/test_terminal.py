@@ -23,6 +23,8 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from marketplace.cli.reaver import main
 main()
 """
+THEIRS: Final = {"NO_COLOR", "FORCE_COLOR", "LINES"}
+"""Of whoever runs the tests: each changes what a terminal is given."""
 ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -33,7 +35,9 @@ class Terminal:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-c", REAVER, *arguments],
-            env=os.environ | environment | {"REAVER_API": market.base_url, "TERM": "xterm", "COLUMNS": "120"},
+            env={name: value for name, value in os.environ.items() if name not in THEIRS}
+            | environment
+            | {"REAVER_API": market.base_url, "TERM": "xterm", "COLUMNS": "120"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
