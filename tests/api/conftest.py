@@ -64,6 +64,8 @@ NO_CHAIN = "http://127.0.0.1:9"
 
 
 def settings_in(folder, keys, rpc=NO_CHAIN):
+    """A market's settings. With a chain, a wallet may ask as often as a test does that waits for the chain."""
+    limits = {} if rpc == NO_CHAIN else {"wallet": 6000, "address": 6000}  # the published ones are for people
     create_key_ring(keys / "tokens.json", SystemRandom())
     OperatorKeys.ensure(keys)
     return Settings.model_validate(
@@ -71,6 +73,7 @@ def settings_in(folder, keys, rpc=NO_CHAIN):
             "chain": {"rpc_url": rpc},
             "market": {"data_dir": folder, "keys_dir": keys},
             "api": {"port": 0, "base_url": "https://api.example.test"},
+            "limits": limits,
         }
     )
 
