@@ -29,7 +29,7 @@ async def test_a_job_is_claimed_run_metered_and_forgotten(node: Node, market: Sc
     assert final.state is VoucherState.FINAL
     assert final.reason == Reason.COMPLETED
     assert seen.shown_ms is not None
-    assert 0 < final.billed_ms <= max(300, seen.shown_ms), "the engine's run time, whatever the daemon took"
+    assert final.billed_ms <= max(300, seen.shown_ms), "the engine's run time, whatever the daemon took"
     digest = LogDigest()
     for line in seen.lines.values():
         digest.feed(line.stream, line.text.encode())

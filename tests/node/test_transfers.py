@@ -16,7 +16,8 @@ from node.transfers import url_name
 from tests.node.conftest import Node
 from tests.node.scripted_market import ScriptedMarket, reason, spec
 
-LEAVING = FakeProgram(runs_for_s=0.2, files=(("result.json", b'{"a":1}'), ("sub/model.bin", b"m" * 5000)))
+# On busy cores the meter may be on a fifth of a second after the start: what has ended by then is billed nothing.
+LEAVING = FakeProgram(runs_for_s=0.8, files=(("result.json", b'{"a":1}'), ("sub/model.bin", b"m" * 5000)))
 READING = FakeProgram(runs_for_s=0.1, copies_input=True)
 
 
@@ -50,7 +51,7 @@ async def test_outputs_are_delivered_before_the_last_voucher_and_their_time_is_f
     final = seen.final
     assert final is not None
     assert seen.shown_ms is not None
-    assert 0 < final.billed_ms <= max(200, seen.shown_ms), "nothing of the delivery is billed"
+    assert 0 < final.billed_ms <= max(800, seen.shown_ms), "nothing of the delivery is billed"
     assert final.digest == voucher_digest(LogDigest().value(), manifest(market))
 
 
@@ -71,7 +72,7 @@ async def test_a_daemon_that_dies_while_delivering_goes_on_and_sends_nothing_twi
     assert seen.final is not None
     assert seen.final.digest == voucher_digest(LogDigest().value(), manifest(market))
     assert seen.shown_ms is not None
-    assert 0 < seen.final.billed_ms <= max(200, seen.shown_ms)
+    assert 0 < seen.final.billed_ms <= max(800, seen.shown_ms)
     assert [r.state for r in seen.reports].count(AttemptState.UPLOADING) == 1
 
 
@@ -185,7 +186,7 @@ async def test_an_order_ends_a_delivery(node: Node, market: ScriptedMarket) -> N
     assert reason(seen) is Reason.CANCELLED
     assert seen.final is not None
     assert seen.shown_ms is not None
-    assert (seen.final.state, 0 < seen.final.billed_ms <= max(200, seen.shown_ms)) == (VoucherState.FINAL, True)
+    assert (seen.final.state, 0 < seen.final.billed_ms <= max(800, seen.shown_ms)) == (VoucherState.FINAL, True)
 
 
 async def test_an_input_is_there_when_the_work_begins(node: Node, market: ScriptedMarket) -> None:
