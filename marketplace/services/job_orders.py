@@ -41,6 +41,7 @@ LOCAL: Final = "local"
 """Where outputs are delivered: nowhere else than here."""
 DEFAULT_SECONDS: Final = 3_600
 MAX_SECONDS: Final = 86_400
+MAX_STOP_GRACE_S: Final = 300
 MAX_ENV_BYTES: Final = 64 << 10
 RESERVED_ENV: Final = "REAVER_"
 """Specified: api.md section 5.2."""

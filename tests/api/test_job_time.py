@@ -268,6 +268,7 @@ async def test_the_published_constants_are_those_that_hold(renter, quick_market)
     assert constants["timing"]["pause_s"] == 120
     jobs = constants["jobs"]
     assert (jobs["timeout_s"], jobs["total_s"], jobs["warnings"]) == (86_400, 30 * 86_400, ["1h", "10min", "10%"])
+    assert (jobs["stop_grace_s"], jobs["stop_patience_s"]) == (300, 30)
     assert constants["retention"]["metrics_s"] == 7 * 86_400
     assert (constants["priority"]["step_s"], jobs["retry_first_pause_s"], jobs["retry_last_pause_s"]) == (600, 10, 300)
     assert (jobs["queue_s"], jobs["default_queue_s"]) == (constants["timing"]["queue_limit_s"],) * 2

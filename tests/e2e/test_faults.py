@@ -281,3 +281,20 @@ def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on
     (told,) = json.loads(receipt.read_text())["compensations"]
     assert (int(told["amount"]), told["attempt"]) == (units(amount), 1)
     assert stack.reaver("receipt", "verify", str(receipt), "--rpc", stack.rpc_url)["valid"]
+
+
+def test_a_container_removed_behind_its_node_s_back_is_a_loss_and_another_node_goes_on(stack, image_names):
+    job_id = run(stack, image_names["busybox"], *WORK)
+    stack.wait_job(job_id, ["running"])
+    job = stack.wait_until(
+        "vouchers", lambda: (j := stack.try_job(job_id)) and j["attempts"][-1]["billed_ms"] >= 2_000 and j
+    )
+    node = next(n for n in stack.nodes.values() if n.id == job["node_id"])
+    stack.remove_containers(node)
+    job = ended(stack, job_id)
+    first, second = job["attempts"]
+    assert (job["status"], first["end_reason"], second["end_reason"]) == ("completed", "node_quit", "completed")
+    assert second["node_id"] != first["node_id"]
+    # what was acknowledged, and nothing beside it; out of the operator's bond a fifth of it comes back
+    assert first["billed_ms"] < 6_000
+    assert units(job["settlement"]["compensation"]["amount"]) == units(first["paid"]) * 2_000 // 10_000 > 0

@@ -43,10 +43,10 @@ from marketplace.services.constants import CLAIM_S, MAX_UNACKED_S, QUOTE_S, Cons
 from marketplace.services.feed import MAX_PAGE as MAX_EVENTS_PAGE
 from marketplace.services.feed import RETENTION_MS as EVENTS_KEPT_MS
 from marketplace.services.files import MAX_FILE_BYTES, MAX_PART_BYTES, MIN_PART_BYTES, QUOTA_BYTES, QUOTA_FILES
-from marketplace.services.job_orders import MAX_ENV_BYTES, MAX_REFERENCE, MAX_SECONDS
+from marketplace.services.job_orders import MAX_ENV_BYTES, MAX_REFERENCE, MAX_SECONDS, MAX_STOP_GRACE_S
 from marketplace.services.jobs import MAX_LIVE, MAX_UNASSIGNED, QUEUE_MS
 from marketplace.services.outputs import INLINE_BYTES
-from marketplace.services.scheduler import AGING_MS, UPLOAD_LIMIT_MS
+from marketplace.services.scheduler import AGING_MS, STOP_PATIENCE_MS, UPLOAD_LIMIT_MS
 from marketplace.services.webhooks import MAX_WEBHOOKS, OLD_SECRET_MS
 
 
@@ -170,6 +170,7 @@ class JobConstants(ResponseModel):
 
     warnings: thresholds of time left.
     exec_per_job, exec_per_node: commands beside jobs at once.
+    stop_grace_s: between TERM and KILL. stop_patience_s: how long beyond it a node may take before it counts as lost.
     """
 
     timeout_s: int
@@ -190,6 +191,8 @@ class JobConstants(ResponseModel):
     exec_per_job: int
     exec_per_node: int
     exec_message_bytes: int
+    stop_grace_s: int
+    stop_patience_s: int
 
 
 class RetentionConstants(ResponseModel):
@@ -411,6 +414,8 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             exec_per_job=execs.MAX_PER_JOB,
             exec_per_node=execs.MAX_PER_NODE,
             exec_message_bytes=MAX_MESSAGE_BYTES,
+            stop_grace_s=MAX_STOP_GRACE_S,
+            stop_patience_s=STOP_PATIENCE_MS // 1000,
         ),
         retention=RetentionConstants(
             challenge_s=all_of.challenge_s,

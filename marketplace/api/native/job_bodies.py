@@ -14,7 +14,7 @@ from marketplace.api.fields import AmountText, RequestModel, field_error
 from marketplace.domain.retries import DEFAULT_ATTEMPTS, MAX_ATTEMPTS
 from marketplace.domain.timing import MAX_TOTAL_MS
 from marketplace.errors import Detail, DetailCode, Invalid
-from marketplace.services.job_orders import OrderFields, OutputFields, RetryFields
+from marketplace.services.job_orders import MAX_STOP_GRACE_S, OrderFields, OutputFields, RetryFields
 
 NOT_YET: Final = frozenset({"kind"})
 
@@ -107,7 +107,7 @@ class JobRequest(RequestModel):
     nodes: list[str] = Field(default_factory=list, max_length=100)
     exclude_nodes: list[str] = Field(default_factory=list, max_length=100)
     queue_seconds: int | None = Field(default=None, ge=0, le=86_400)
-    stop_grace_seconds: int = Field(default=10, ge=0, le=300)
+    stop_grace_seconds: int = Field(default=10, ge=0, le=MAX_STOP_GRACE_S)
     network: Literal["egress", "none"] = "egress"
     name: Label | None = None
     labels: Annotated[dict[Label, Label], AfterValidator(_labels)] = Field(default_factory=dict)
