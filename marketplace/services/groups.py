@@ -378,18 +378,21 @@ class GroupService:
         await asyncio.gather(*(cancel(each) for each in live))
 
     async def _end(self, group_id: GroupId) -> None:
-        """Note that it is over once nothing of it can change any more."""
+        """Note that it is over once nothing of it can change any more, and look at what follows it."""
         now = self._clock.now()
 
-        def write(tx: Transaction) -> None:
+        def write(tx: Transaction) -> bool:
             groups = Groups(tx)
             group = groups.find(group_id)
             if group is None or group.over or groups.waiting(group_id, 1) or groups.live(group_id):
-                return
+                return False
             groups.update(replace(group, over=True, ended_at_ms=now, blocked=None))
             groups.forget_secrets(group_id)
+            return True
 
-        await self._store.write(write)
+        if await self._store.write(write):
+            # No allocation changes any more by which those that wait for this group would be woken.
+            self._woken.set()
 
     async def _change(self, group_id: GroupId, change: Callable[[Group], Group]) -> Group:
         def write(tx: Transaction) -> Group:
