@@ -332,9 +332,12 @@ class ReaverClient:
             "the extension was signed and sent, but the market has not seen it land; repeat the same command to go on"
         )
 
-    async def job_log(self, job_id: str, *, stream: str = "all", tail: int | None = None) -> bytes:
-        """The log so far, as text."""
-        params = {"stream": stream} | ({} if tail is None else {"tail": str(tail)})
+    async def job_log(
+        self, job_id: str, *, stream: str = "all", tail: int | None = None, attempt: int | None = None
+    ) -> bytes:
+        """The log so far, as text. attempt: of that one alone, from 1."""
+        given = {"tail": tail, "attempt": attempt}
+        params = {"stream": stream} | {name: str(value) for name, value in given.items() if value is not None}
         path = f"{_JOBS}/{segment(job_id)}/logs"
         return await self._calls.transport.text(
             path, token=await self._calls.token(), params=params, accept="text/plain"

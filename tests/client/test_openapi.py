@@ -100,7 +100,7 @@ CALLS: dict[str, Callable[[ReaverClient], Awaitable[object]]] = {
     "job_history_csv": lambda c: c.job_history_csv("2026-01-01", "2026-01-02", WHOLE),
     "get_job": lambda c: c.get_job("job_1"),
     "cancel_job": lambda c: c.cancel_job("job_1"),
-    "job_log": lambda c: c.job_log("job_1", tail=1),
+    "job_log": lambda c: c.job_log("job_1", tail=1, attempt=1),
     "job_metrics": lambda c: c.job_metrics("job_1", since=datetime.now(UTC)),
     "job_events": lambda c: c.job_events("job_1", after="1", limit=1),
     "events": lambda c: c.events(after="1", types=("job.*",), resource="job_1", limit=1),

@@ -139,7 +139,14 @@ def test_one_job_shows_where_the_money_went(market: FakeMarket, reaver: Reaver) 
         assert text in shown
     assert reaver("jobs", "logs", job).stdout == "one\ntwo\nthree\n"
     assert json.loads(reaver("jobs", "logs", job, "--json").stdout)["lines"] == ["one", "two", "three"]
+    assert reaver("jobs", "logs", job, "--attempt", "1").stdout == "one\ntwo\nthree\n"
+    assert reaver("jobs", "logs", job, "--follow").stdout == reaver("jobs", "follow", job).stdout
     assert "is cancelled" in reaver("jobs", "cancel", job).stdout
+    # a line is what the job ended with a line feed, whatever else a progress bar writes
+    market.log = ["5 %\r9 %", "", "a\u2028b"]
+    assert json.loads(reaver("jobs", "logs", job, "--json").stdout)["lines"] == market.log
+    market.log = []
+    assert reaver("jobs", "logs", job).stdout == ""
 
 
 def test_a_receipt_is_written_digit_for_digit(market: FakeMarket, reaver: Reaver, tmp_path: Path) -> None:
@@ -260,6 +267,7 @@ WRONG_USAGE = {
     "id": ("jobs", "get", "../me"),
     "misplaced json": ("jobs", "--json", "get", "job_1"),
     "misplaced status": ("jobs", "--status", "running", "logs", "job_1"),
+    "part of a followed log": ("jobs", "logs", "job_1", "--follow", "--tail", "1"),
     "minutes": ("run", "--image", "a", "--gpu", "cpu-small", "--max-minutes", "0"),
     "no image": ("run", "--gpu", "cpu-small"),
     "address": ("login", "--api", "ftp://x"),

@@ -100,15 +100,26 @@ def job_logs(
     job: JobId,
     stream: Annotated[str, typer.Option("--stream", help="all, stdout or stderr.")] = "all",
     tail: Annotated[int | None, typer.Option("--tail", min=1, max=10_000, help="Only the last n lines.")] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only of this attempt, from 1.")] = None,
+    following: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the job is over: jobs follow.")
+    ] = False,
     api: ApiUrl = DEFAULT_API,
     keypair: KeypairFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print the log so far."""
+    """Print the log so far; with --follow as it is written."""
+    if following:
+        if stream != "all" or tail is not None or attempt is not None:
+            raise typer.BadParameter("what is followed is the whole log; leave the others out", param_hint="--follow")
+        follow_job(job, api=api, keypair=keypair, as_json=as_json)
     output = Output(as_json=as_json)
     connection = Connection(api, keypair)
-    raw = run(output, lambda: with_client(connection, lambda c: c.job_log(job, stream=stream, tail=tail)))
-    lines = raw.decode("utf-8", "replace").splitlines()
+    raw = run(
+        output, lambda: with_client(connection, lambda c: c.job_log(job, stream=stream, tail=tail, attempt=attempt))
+    )
+    # Not splitlines(), which also breaks at what a progress bar writes.
+    lines = raw.decode("utf-8", "replace").removesuffix("\n").split("\n") if raw else []
     if as_json:
         output.json({"job_id": job, "lines": lines})
         return
