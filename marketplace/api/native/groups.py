@@ -50,7 +50,8 @@ class GroupRequest(RequestModel):
                 message = "is for one job; name the most you would pay instead"
                 raise Invalid.field(f"job.{name}", DetailCode.NOT_ALLOWED, message)
         if (self.count is None) == (self.inputs is None):
-            raise Invalid.field("inputs", DetailCode.CONFLICT, "give either count or inputs")
+            code = DetailCode.REQUIRED if self.count is None else DetailCode.CONFLICT
+            raise Invalid.field("inputs", code, "give either count or inputs")
         if self.inputs is not None and "input" in self.job.model_fields_set:
             raise Invalid.field("job.input", DetailCode.CONFLICT, "each job has its own of inputs")
         if self.job.image is None and self.job.model is None:
