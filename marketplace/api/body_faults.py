@@ -5,10 +5,10 @@ only once the form is right. So what is at fault is taken out, and what is left 
 caller mends all of it in one go. What follows only from something being taken out is not told.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import orjson
 from pydantic import ValidationError
 
 from marketplace.api.fields import RequestModel
@@ -56,7 +56,7 @@ def _look(
 ) -> ValidationError | Invalid | None:
     """What is wrong with the value, None where nothing is, or where it can't be looked at now."""
     try:
-        sound = model.model_validate_json(orjson.dumps(value))
+        sound = model.model_validate_json(json.dumps(value))
         if check is not None:
             check(sound, out)
     except (ValidationError, Invalid) as error:

@@ -422,7 +422,7 @@ class ExtensionService:
                 "idempotency_key": key.key,
                 "deposit": self._amount(extension.added_deposit),
                 "currency": self._currency,
-                "blocked_by": BlockedBy.NO_ALLOWANCE.value,
+                "blocked_by": BlockedBy.WALLET_OPENED.value,
                 "summary": prepared.summary,
             }
         )

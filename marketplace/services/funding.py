@@ -26,6 +26,8 @@ class BlockedBy(StrEnum):
     VAULT_SHORT = "vault_short"
     UNASSIGNED = "unassigned"
     """Too many escrows of the wallet wait on the market's rent: further ones the wallet pays for."""
+    WALLET_OPENED = "wallet_opened"
+    """The wallet opened it, so the wallet alone may extend it; no allowance helps."""
     OUTSTANDING = "outstanding"
     """Nothing any more but the transaction that the wallet was given before: it can still land, and two never may."""
 

@@ -1,11 +1,14 @@
 """Groups over HTTP: one body, many jobs, one summary, one cancel; what follows waits with its money free."""
 
 import asyncio
+import hashlib
 
 import pytest
 from aiohttp import ClientSession
 
 from marketplace.app import Market
+from marketplace.protocol.sealing import unseal
+from marketplace.protocol.terms import JobSpec
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.groups import FUNDING_MS
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
@@ -189,6 +192,17 @@ async def test_each_member_has_its_own_input(allowed, node, live_market):
     # a file that isn't there ends that member, and no other
     assert (done["status"], done["summary"]) == ("failed", {"completed": 2, "refused": 1})
     assert "input" in done["jobs"][2]["error"]
+
+
+async def test_a_number_of_any_length_reaches_its_member_as_it_was_given(allowed, node, live_market):
+    long = 10**30 + 1
+    status, group, _ = await allowed("POST", "/v1/groups", json={"job": JOB, "inputs": [[long]]})
+    assert status == 201, group
+    _, request = await node.next_request()
+    spec = JobSpec.model_validate_json(unseal(bytes(node.key), request.sealed_spec))
+    text = f"[{long}]".encode()
+    assert (spec.input.size, spec.input.sha256) == (len(text), hashlib.sha256(text).hexdigest())
+    await allowed("POST", f"/v1/groups/{group['id']}/cancel")
 
 
 async def test_a_group_that_trips_the_market_keeps_no_other_waiting(allowed, live_market, monkeypatch):

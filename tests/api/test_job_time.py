@@ -129,6 +129,7 @@ async def test_an_escrow_that_the_wallet_opened_is_extended_by_its_signature(ren
     await attempt.ready(quick_market.jobs.chain.now())
     status, needed, _ = await extend(renter, job_id, 30)
     assert (status, needed["error"], needed["escrow"]) == (402, "signature_required", answer["escrow"]), needed
+    assert needed["blocked_by"] == "wallet_opened"
     # asked again before it has landed: the same bytes
     assert (await extend(renter, job_id, 30))[1]["transaction"] == needed["transaction"]
     await renter.send(needed)

@@ -225,6 +225,10 @@ MANY = [
     ({"webhook": "http://10.0.0.1/", "registry_auth_id": "reg_1", "input": "file_1111111111111111111111"}, {
         ("webhook", "not_allowed"), ("registry_auth_id", "not_allowed"), ("input", "file_missing"),
     }),
+    # whole numbers of any length are no fault of ours
+    ({"colour": 10**30, "maxMinutes": 10**30, "input": [10**30]}, {
+        ("colour", "unknown_field"), ("maxMinutes", "out_of_range"),
+    }),
     ({f"x{n}": 1 for n in range(99)} | {"region": "mars"}, {(f"x{n}", "unknown_field") for n in range(32)}),
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from marketplace.domain.allocations import Opener
-from marketplace.domain.ids import AllocationId, NodeId
+from marketplace.domain.ids import AccountId, AllocationId, NodeId
 from marketplace.domain.lifecycle import AllocationState, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import StaleLease, UniqueViolation
@@ -227,3 +227,25 @@ async def test_a_contest_closes_once_and_outages_add_up(store):
     assert await store.write(write) == ([contest], {"n": 100})
     await store.write(lambda tx: Contests(tx).close("e", 1))
     assert await store.lookup(lambda tx: Contests(tx).list_open()) == []
+
+
+async def test_what_a_live_specification_names_is_found_by_its_own_text_only(store):
+    """An underscore is a letter of ids, and any letter to a pattern."""
+    rows = [
+        replace(FULL, spec='{"file_id":"file_1a"}'),
+        replace(_twin("b"), spec='{"file_id":"fileX1a"}'),
+        replace(_twin("c"), spec='{"file_id":"file_1a"}', state=AllocationState.RELEASED),
+        replace(_twin("d"), spec='{"file_id":"file_1a"}', account_id=AccountId("acct_other")),
+        replace(_twin("e"), spec='{"file_id":"file_1a"}', state=AllocationState.REQUESTED),
+    ]
+    for row in rows:
+        await store.write(lambda tx, row=row: Allocations(tx).create(row))
+    find = lambda text, limit=9: store.read(lambda tx: Allocations(tx).list_naming(FULL.account_id, text, limit))  # noqa: E731
+    assert await find("file_1a") == [rows[0].id, rows[4].id]
+    assert await find("file_1a", 1) == [rows[0].id]
+    for pattern in ("file%", "_", "%", "\\\\"):
+        assert await find(pattern) == ([] if pattern != "_" else [rows[0].id, rows[1].id, rows[4].id])
+
+
+def _twin(name):
+    return replace(FULL, id=AllocationId(f"alloc_{name}"), key=name, escrow=f"escrow {name}", nonce=ord(name))

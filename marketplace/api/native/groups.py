@@ -1,5 +1,6 @@
 """`/v1/groups`: one job body, many jobs, one summary, one cancel. Source: api.md section 5.3."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Self
@@ -118,8 +119,9 @@ def member_order(
     job: str, own: str | None, place: Place, secrets: dict[str, str], decimals: int, models: ModelRegistry
 ) -> Order:
     """One member's order: the group's job and secrets with its own input, told its place. Raises Invalid."""
-    body = orjson.loads(job) if own is None else orjson.loads(job) | {"input": orjson.loads(own)}
-    fields = replace(JobRequest.model_validate_json(orjson.dumps(body)).fields(), secrets=secrets)
+    # The standard library's: whole numbers of any length stay what they are.
+    body = json.loads(job) if own is None else json.loads(job) | {"input": json.loads(own)}
+    fields = replace(JobRequest.model_validate_json(json.dumps(body)).fields(), secrets=secrets)
     try:
         order = read_whole_order(fields, models.catalogue, decimals=decimals)
     except Invalid as wrong:
@@ -193,7 +195,7 @@ def group_routes(groups: GroupService, jobs: JobService) -> list[Route]:
 
 def _wanted(body: GroupRequest) -> NewGroup:
     job = body.job.model_dump_json(by_alias=True, exclude_unset=True, exclude={"secrets"})
-    inputs = tuple(orjson.dumps(each).decode() for each in body.inputs or ())
+    inputs = tuple(json.dumps(each, separators=(",", ":")) for each in body.inputs or ())
     return NewGroup(body.name, job, body.count or len(inputs), inputs, tuple(body.after), dict(body.job.secrets))
 
 
