@@ -29,16 +29,21 @@ class EventDecoder(Protocol):
 
     def event(self, data: bytes) -> ProgramEvent | None: ...
 
+    def instruction_name(self, data: bytes) -> str | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
     """The events of one transaction, in order.
 
+    calls: for each event, which of our program's own instructions in the transaction emitted it, from 0; None inside
+    of another program's.
     truncated: the log was cut or doesn't add up, so later events may be missing.
     unknown: data lines of our own frame that are none of this version's events.
     """
 
     events: tuple[ProgramEvent, ...]
+    calls: tuple[int | None, ...]
     truncated: bool
     unknown: int
 
@@ -52,24 +57,30 @@ def read_events(lines: Sequence[str], decoder: EventDecoder) -> EventLog:
     program = str(decoder.program)
     stack: list[str] = []
     events: list[ProgramEvent] = []
-    unknown = 0
+    calls: list[int | None] = []
+    unknown, call, cut = 0, -1, False
     for line in lines:
         if line == _TRUNCATED:
-            return EventLog(tuple(events), truncated=True, unknown=unknown)
+            cut = True
+            break
         if started := _INVOKE.fullmatch(line):
             stack.append(started[1])
+            call += stack == [program]
             if int(started[2]) != len(stack):
-                return EventLog(tuple(events), truncated=True, unknown=unknown)
+                cut = True
+                break
         elif ended := _END.fullmatch(line):
             if not stack or stack.pop() != ended[1]:
-                return EventLog(tuple(events), truncated=True, unknown=unknown)
+                cut = True
+                break
         elif line.startswith(_DATA_PREFIX) and stack and stack[-1] == program:
             event = _event(line.removeprefix(_DATA_PREFIX), decoder)
             if event is None:
                 unknown += 1
             else:
                 events.append(event)
-    return EventLog(tuple(events), truncated=bool(stack), unknown=unknown)
+                calls.append(call if len(stack) == 1 else None)
+    return EventLog(tuple(events), tuple(calls), truncated=cut or bool(stack), unknown=unknown)
 
 
 def _event(text: str, decoder: EventDecoder) -> ProgramEvent | None:

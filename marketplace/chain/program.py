@@ -122,6 +122,11 @@ class AnchorCodec:
             raise UnsupportedTransaction(f"{name} with more than its arguments")
         return call
 
+    def instruction_name(self, data: bytes) -> str | None:
+        """Which of the program's instructions this is, in the IDL's words; None for none of this version's."""
+        name: str | None = self._coders.instructions.sighash_to_name.get(bytes(data[:DISCRIMINATOR_BYTES]))
+        return name
+
     def account(self, kind: type[AccountT], info: AccountInfo) -> AccountT:
         """The account's content as `kind` (one of accounts.ACCOUNT_TYPES).
 

@@ -66,13 +66,18 @@ class WatchCursor:
 
 @dataclass(frozen=True, slots=True)
 class ObservedEvent:
-    """An event with its place: (signature, index) is its identity."""
+    """An event with its place: (signature, index) is its identity.
+
+    instruction: which of our program's it is an effect of, where that stands in the transaction itself; None where
+    another program called ours.
+    """
 
     signature: Signature
     index: int
     slot: int
     block_time: int | None
     event: ProgramEvent
+    instruction: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +259,11 @@ class Watcher:
     def observed(self, landed: LandedTransaction) -> ObservedTransaction:
         """What a landed transaction shows to a reader that fetched it itself, ahead of the next poll."""
         log = read_events(landed.logs, self._decoder)
+        ours = [each.data for each in landed.instructions if each.program == self._decoder.program]
+        names = [None if call is None else self._decoder.instruction_name(ours[call]) for call in log.calls]
         events = tuple(
-            ObservedEvent(landed.signature, index, landed.slot, landed.block_time, event)
-            for index, event in enumerate(log.events)
+            ObservedEvent(landed.signature, index, landed.slot, landed.block_time, event, name)
+            for index, (event, name) in enumerate(zip(log.events, names, strict=True))
         )
         return ObservedTransaction(landed.signature, landed.slot, landed.block_time, events, log.truncated)
 

@@ -29,6 +29,8 @@ class EventType(StrEnum):
     ESCROW_EXTENDED = "escrow.extended"
     ESCROW_SETTLED = "escrow.settled"
     ESCROW_RELEASED = "escrow.released"
+    ESCROW_REAPED = "escrow.reaped"
+    """Anybody ended it, since nobody had in time; `escrow.closed` follows, as at every end."""
     ESCROW_CLOSED = "escrow.closed"
     VAULT_DEPOSITED = "vault.deposited"
     VAULT_WITHDRAWN = "vault.withdrawn"

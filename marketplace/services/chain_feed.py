@@ -40,6 +40,8 @@ from marketplace.store.engine import Transaction
 from marketplace.store.logins import Accounts
 from marketplace.store.spend_alerts import SpendAlertRows
 
+_REAP: Final = "reap"
+_SUSPEND: Final = "suspend_node"
 MAX_STAKERS: Final = 1_000
 """Chosen: how many stakers of one pool are told of a slash in the transaction that records it."""
 
@@ -57,14 +59,14 @@ class ChainFeed:
 
     def tell(self, tx: Transaction, observed: ObservedEvent) -> None:
         """Tell of an event whoever has an account here and is concerned."""
-        for account, kind, resource, data in self._told(tx, observed.event):
+        for account, kind, resource, data in self._told(tx, observed.event, observed.instruction):
             if account is not None:
                 self._feed.append(tx, account, kind, resource, {**data, "transaction": str(observed.signature)})
 
-    def _told(self, tx: Transaction, event: ProgramEvent) -> list[Told]:  # noqa: PLR0911 - one for each kind of event
+    def _told(self, tx: Transaction, event: ProgramEvent, instruction: str | None) -> list[Told]:  # noqa: PLR0911 - one for each kind of event
         match event:
             case EscrowOpenedEvent() | EscrowExtendedEvent() | SettledEvent() | ReleasedEvent() | EscrowClosedEvent():
-                return self._escrow(tx, event)
+                return self._escrow(tx, event, instruction)
             case DepositedEvent():
                 return [self._vault(tx, EventType.VAULT_DEPOSITED, event)]
             case WithdrawnEvent():
@@ -77,7 +79,7 @@ class ChainFeed:
                 }  # fmt: skip
                 return [(_account(tx, event.operator), EventType.NODE_REGISTERED, str(event.node), data)]
             case NodeUpdatedEvent():
-                return self._updated(tx, event)
+                return self._updated(tx, event, instruction)
             case SlashedEvent():
                 return self._slashed(tx, event)
             case DelegatedEvent() | UnbondedEvent() | TicketWithdrawnEvent() | RewardsClaimedEvent():
@@ -89,6 +91,7 @@ class ChainFeed:
         self,
         tx: Transaction,
         event: EscrowOpenedEvent | EscrowExtendedEvent | SettledEvent | ReleasedEvent | EscrowClosedEvent,
+        instruction: str | None,
     ) -> list[Told]:
         escrow = str(event.escrow)
         known = Books(tx).find_escrow(escrow)
@@ -115,7 +118,7 @@ class ChainFeed:
                     "paid": self._amount(event.paid), "refunded": self._amount(event.refunded),
                 }  # fmt: skip
             case ReleasedEvent():
-                kind = EventType.ESCROW_RELEASED
+                kind = EventType.ESCROW_REAPED if instruction == _REAP else EventType.ESCROW_RELEASED
                 data |= {"attempt": event.attempt, "reason_number": event.reason, "loss": event.loss}
             case EscrowClosedEvent():
                 kind = EventType.ESCROW_CLOSED
@@ -125,7 +128,10 @@ class ChainFeed:
                 }  # fmt: skip
         wallet = None if known is None else known.wallet
         account = None if wallet is None else Accounts(tx).find_by_wallet(wallet)
-        return [(account, kind, escrow, {**data, "currency": self._currency})]
+        kinds = [kind]
+        if isinstance(event, EscrowClosedEvent) and instruction == _REAP and not event.contested:
+            kinds = [EventType.ESCROW_REAPED, kind]  # nobody had it: no release goes before
+        return [(account, each, escrow, {**data, "currency": self._currency}) for each in kinds]
 
     def _vault(self, tx: Transaction, kind: EventType, event: DepositedEvent | WithdrawnEvent) -> Told:
         data: dict[str, object] = {
@@ -147,9 +153,9 @@ class ChainFeed:
             }  # fmt: skip
         return [(_account(tx, event.wallet), kind, str(event.allowance), data)]
 
-    def _updated(self, tx: Transaction, event: NodeUpdatedEvent) -> list[Told]:
-        """The operator of a node that is suspended; told again if he changes its payout account meanwhile."""
-        if event.status != NodeStatus.SUSPENDED:
+    def _updated(self, tx: Transaction, event: NodeUpdatedEvent, instruction: str | None) -> list[Told]:
+        """The operator of a node that is suspended, once: what he changes of it meanwhile is no other suspension."""
+        if event.status != NodeStatus.SUSPENDED or instruction not in (_SUSPEND, None):
             return []
         node, data = str(event.node), {"node": str(event.node), "market": str(event.market)}
         return [(Audiences(tx).find_operator_of(node), EventType.NODE_SUSPENDED, node, dict(data))]

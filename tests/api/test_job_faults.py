@@ -15,7 +15,7 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 
 from marketplace.app import Market
-from marketplace.chain.addresses import Addresses
+from marketplace.chain.addresses import Addresses, associated_token_address, class_id
 from marketplace.chain.builders import EscrowRef, NodeRef, SignedVoucher
 from marketplace.chain.errors import TransactionFailed
 from marketplace.chain.rpc import RpcClient
@@ -414,16 +414,31 @@ async def test_an_operator_is_told_that_a_node_is_lost_returns_drains_and_is_sus
     address = str(Addresses(Pubkey.from_string(node.constants["program_id"])).node(node.keypair.pubkey()))
     assert (event["resource"], event["data"]["node"]) == (address, address)
     assert event["data"]["transaction"]
+    # what its operator changes meanwhile is no other suspension; one that comes after a lifted one is
+    await suspend(chain, node, updates_meanwhile=True, again=True)
+    told_twice = []
+    async with asyncio.timeout(30):
+        while len(told_twice) < 2:
+            told_twice = (await node.operator("GET", "/v1/events?types=node.suspended"))[1]["events"]
+            await asyncio.sleep(0.05)
+    assert len(told_twice) == 2
 
 
-async def suspend(chain, node):
+async def suspend(chain, node, *, updates_meanwhile=False, again=False):
     """As the market's authority does it by `reaver-market admin suspend-node`."""
     async with RpcClient([chain.rpc]) as rpc:
         actor = Actor(chain, rpc)
         sending = asyncio.create_task(actor.sender.run())
         try:
-            address = actor.calls.addresses.node(node.keypair.pubkey())
-            authority = chain.keys.authority
+            key, operator = node.keypair.pubkey(), node.operator.keypair
+            address, authority = actor.calls.addresses.node(key), chain.keys.authority
+            if updates_meanwhile:
+                payout = associated_token_address(operator.pubkey(), chain.market.deployment.payment_mint)
+                update = actor.calls.update_node(operator.pubkey(), key, actor.market, class_id("cpu-small"), payout)
+                await actor.send([update], operator)
+            if again:
+                lifting = actor.calls.suspend_node(authority.pubkey(), address, suspended=False)
+                await actor.send([lifting], authority)
             await actor.send([actor.calls.suspend_node(authority.pubkey(), address, suspended=True)], authority)
         finally:
             sending.cancel()

@@ -42,6 +42,16 @@ def test_events_go_on_after_an_inner_call() -> None:
     assert names(lines) == ["SettledEvent", "EscrowClosedEvent"], "what the inner program logs is not ours"
 
 
+def test_each_event_has_the_call_of_ours_that_emitted_it() -> None:
+    lines = [
+        *frame(OTHER, 1, *frame(OURS, 2, data("Settled"))),
+        *frame(OURS, 1, *frame(OTHER, 2, *frame(OURS, 3, data("Settled"))), data("EscrowClosed")),
+        *frame(OURS, 1),
+        *frame(OURS, 1, data("Settled"), data("EscrowClosed")),
+    ]
+    assert read_events(lines, CODEC).calls == (None, None, 0, 2, 2)
+
+
 def test_events_of_our_program_called_by_another_are_ours() -> None:
     assert names(frame(OTHER, 1, *frame(OURS, 2, data("Settled")))) == ["SettledEvent"]
 
