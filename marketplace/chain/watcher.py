@@ -260,7 +260,11 @@ class Watcher:
         """What a landed transaction shows to a reader that fetched it itself, ahead of the next poll."""
         log = read_events(landed.logs, self._decoder)
         ours = [each.data for each in landed.instructions if each.program == self._decoder.program]
-        names = [None if call is None else self._decoder.instruction_name(ours[call]) for call in log.calls]
+        # What an endpoint's log and its transaction don't agree on is nobody's instruction.
+        names = [
+            None if call is None or call >= len(ours) else self._decoder.instruction_name(ours[call])
+            for call in log.calls
+        ]
         events = tuple(
             ObservedEvent(landed.signature, index, landed.slot, landed.block_time, event, name)
             for index, (event, name) in enumerate(zip(log.events, names, strict=True))
