@@ -2,16 +2,21 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
+from solders.pubkey import Pubkey
 
+from marketplace.chain.accounts import EscrowAccount
+from marketplace.chain.builders import EscrowRef
 from scripts.job_money import units
 from scripts.local_stack import Stack, StackError
 from tests.e2e.conftest import HEARTBEAT_S
 from tests.e2e.test_jobs import STAMP_MS, TERMINAL, ended, run
+from tests.e2e.test_stake import Chain
 
 pytestmark = [
     pytest.mark.e2e,
@@ -19,6 +24,8 @@ pytestmark = [
     pytest.mark.xdist_group("stack-faults"),
     pytest.mark.timeout(240, func_only=True),
 ]
+STOP_AFTER_S = 10
+"""What the local chain still pays once a wallet has cancelled its running escrow (marketplace/chain/constants.py)."""
 WORK = ("sh", "-c", "for i in 1 2 3 4 5 6; do echo line $i; sleep 1; done")
 
 
@@ -298,3 +305,25 @@ def test_a_container_removed_behind_its_node_s_back_is_a_loss_and_another_node_g
     # what was acknowledged, and nothing beside it; out of the operator's bond a fifth of it comes back
     assert first["billed_ms"] < 6_000
     assert units(job["settlement"]["compensation"]["amount"]) == units(first["paid"]) * 2_000 // 10_000 > 0
+
+
+def test_a_wallet_stops_its_escrow_while_the_market_is_down_and_the_node_is_paid_to_that_moment(stack, image_names):
+    job_id = run(stack, image_names["busybox"], "sleep", "600")
+    stack.wait_job(job_id, ["running"])
+    stack.wait_until("vouchers", lambda: (j := stack.try_job(job_id)) and j["attempts"][-1]["billed_ms"] >= 2_000)
+    job = stack.job(job_id)
+    chain, wallet = Chain.of(stack), Stack.keypair_of(stack.wallet)
+    stack.market.kill()
+    # The chain pays for ten seconds more; nobody hears of it, and the work goes on beyond them.
+    escrow = chain.get(EscrowAccount, Pubkey.from_string(job["settlement"]["escrow"]))
+    cancel = chain.calls.cancel_escrow(EscrowRef.of(escrow), wallet.pubkey())
+    stack.send([chain.codec.instruction(cancel)], wallet)
+    time.sleep(STOP_AFTER_S + 3)
+    assert any(stack.containers(node.deployment) for node in stack.nodes.values())
+    stack.start_market()
+    job = ended(stack, job_id)
+    (attempt,) = job["attempts"]
+    assert (job["status"], job["reason"], attempt["end_reason"]) == ("cancelled", "cancelled", "cancelled")
+    acknowledged = 2_000
+    assert acknowledged <= attempt["billed_ms"] <= acknowledged + (3 * HEARTBEAT_S + STOP_AFTER_S) * 1_000
+    assert units(job["settlement"]["paid"]) > 0
