@@ -39,7 +39,7 @@ def test_a_line_sums_a_class_up_and_leaves_no_day_out() -> None:
         day("2026-03-05", None),
     ]
     ((key, of),) = _by_class(days)
-    assert _line(key, of, 30) == ("a100", "eu", "▅█·▁·", None, "1.0", "0.8", "1.25", "3", "1.0 s")
+    assert _line(key, of, 30) == ("a100", "eu", "▁█···", None, "1.0", "0.8", "1.25", "3", "1.0 s")
     # no further back than was asked for
     assert _line(key, of, 2)[2] == "▄·"
     assert _row(days[1]) == ("2026-03-02", "a100", "eu", "0.6", "1.0", "0.9", "1.25", "2", "500")

@@ -35,7 +35,8 @@ def prices(
     """Show what classes cost an hour, of one GPU or slot: a line each on a terminal, a row a day in pipes.
 
     \b
-    trend    a mark a day, oldest first: what was agreed, else the lowest floor; · for a day without
+    trend    a mark a day, oldest first: what was agreed, · for a day without;
+             of a class in which no job found a node, the lowest floor
     floor    the lowest of a node that took work, newest day
     agreed   the mean of the newest day on which a job found a node
 
@@ -140,7 +141,10 @@ def _line(key: tuple[str, str], days: "list[PriceDay]", back: int) -> tuple[str 
     # As far back as anything is known, and no further than was asked for.
     count = min(back, (newest - min(by_date)).days + 1)
     span = [by_date.get(newest - timedelta(days=ago)) for ago in reversed(range(count))]
-    values = [None if day is None else _worth(day) for day in span]
+    # One kind of price: an agreed one beside a floor would be no trend.
+    agreed = [None if day is None or day.clearing_mean is None else Decimal(day.clearing_mean) for day in span]
+    floors = [None if day is None or day.floor is None else Decimal(day.floor) for day in span]
+    values = agreed if any(value is not None for value in agreed) else floors
     attempts = sum(day.attempts for day in days)
     waits = [(day.wait_mean_ms, day.attempts) for day in days if day.wait_mean_ms is not None]
     lows = [Decimal(day.clearing_low) for day in days if day.clearing_low is not None]
@@ -156,11 +160,6 @@ def _line(key: tuple[str, str], days: "list[PriceDay]", back: int) -> tuple[str 
         str(attempts),
         None if wait_ms is None else f"{wait_ms / 1000:.1f} s",
     )
-
-
-def _worth(day: "PriceDay") -> Decimal | None:
-    text = day.clearing_mean if day.clearing_mean is not None else day.floor
-    return None if text is None else Decimal(text)
 
 
 def _row(day: "PriceDay") -> tuple[str | None, ...]:
