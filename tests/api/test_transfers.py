@@ -298,14 +298,19 @@ async def test_a_file_that_was_deleted_in_the_moment_of_the_submission_is_named(
         ("file_1111111111111111111111", "file_missing"),
         ("https://10.0.0.1/private", "not_allowed"),
         ("https://user:password@example.com/", "not_allowed"),
-        ("x" * 1001, "out_of_range"),
     ],
 )
-async def test_an_input_that_is_not_there_opens_no_escrow(allowed, node, given, code, monkeypatch):
-    monkeypatch.setattr(job_orders, "MAX_INLINE_BYTES", 1000)
+async def test_an_input_that_is_not_there_opens_no_escrow(allowed, node, given, code):
     status, problem, _ = await submit(allowed, input=given)
     assert (status, problem["error"]) == (422, "validation_error"), problem
     assert (problem["details"][0]["field"], problem["details"][0]["code"]) == ("input", code)
+    assert (await allowed("GET", "/v1/escrows"))[1]["escrows"] == []
+
+
+async def test_an_input_that_is_too_large_opens_no_escrow(allowed, node, monkeypatch):
+    monkeypatch.setattr(job_orders, "MAX_INLINE_BYTES", 1000)
+    status, problem, _ = await submit(allowed, input="x" * 1001)
+    assert (status, problem["error"], problem["limit_bytes"]) == (413, "payload_too_large", 1000), problem
     assert (await allowed("GET", "/v1/escrows"))[1]["escrows"] == []
 
 
