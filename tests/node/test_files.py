@@ -133,6 +133,8 @@ def test_an_attempt_is_read_as_it_was_written(tmp_path: Path) -> None:
         log_next_seq=9,
         stop=Stop(Reason.CANCELLED, 10, final=False, detail="why"),
         ending=Ending(Reason.CANCELLED, 20, final=False, exit_code=143, detail=None),
+        restoring_at_ms=5,
+        restored_at_ms=6,
     )
     journal = Journal(path)
     for each in (first, full):
@@ -181,3 +183,26 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(JournalUnusable, match="version 99"):
         Journal(path)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_before_is_taken_over(tmp_path: Path, version: int) -> None:
+    import sqlite3
+
+    path = tmp_path / "journal.sqlite3"
+    journal = Journal(path)
+    first = record()
+    journal.save(first)
+    journal.close()
+    newer = {
+        2: ("restoring_at_ms", "restored_at_ms"),
+        1: ("extended_ms", "extended_deposit", "paused_ms", "paused_at_ms"),
+    }
+    database = sqlite3.connect(path)
+    for column in (name for since, names in newer.items() if since >= version for name in names):
+        database.execute(f"ALTER TABLE attempt DROP COLUMN {column}")
+    database.execute(f"PRAGMA user_version = {version}")
+    database.close()
+    journal = Journal(path)
+    assert journal.attempts() == [first]
+    journal.close()
