@@ -392,7 +392,7 @@ class NodeControl:
         quit by the same rule (programs/reaver_market, `quit`).
         """
         voucher = None if attempt.voucher is None else VoucherMessage.from_fields(attempt.voucher)
-        heard = max(voucher.at_ms if voucher else 0, attempt.assigned_chain_ms or 0)
+        heard = max(voucher.at_ms if voucher else 0, attempt.started_chain_ms or 0, attempt.assigned_chain_ms or 0)
         return self._chain.now() >= heard + SILENT_FOR * self._chain.terms.lost_after
 
     async def _give_up(self, attempt: Attempt) -> None:
