@@ -16,6 +16,9 @@ from marketplace.metrics import Metrics
 
 KEEP_ALIVE_S: Final = 15.0
 """Specified: api.md section 1.2, row "streams"."""
+_LOOK_S: Final = 1.0
+"""How soon a client that left is noticed while there is nothing to send, so that its place is free when it comes back;
+chosen: sooner than a reader reconnects twice."""
 _FIRST_EVENT_S: Final = 0.05
 """How long the first event may take before the stream is opened without it; chosen: errors come faster."""
 
@@ -118,7 +121,7 @@ class Streams:
         try:
             while True:
                 wait_s = self._keep_alive_s if response.prepared else _FIRST_EVENT_S
-                done, _ = await asyncio.wait({upcoming}, timeout=wait_s)
+                done = await _arrives(upcoming, call, wait_s)
                 event = upcoming.result() if done else None
                 await self._begin(call, response)
                 if event is not None:
@@ -143,6 +146,20 @@ class Streams:
     async def _begin(self, call: Call, response: web.StreamResponse) -> None:
         if not response.prepared:
             await response.prepare(call.http)
+
+
+async def _arrives(upcoming: "asyncio.Future[Upcoming | None]", call: Call, wait_s: float) -> bool:
+    """Whether it is there within this time. Raises ConnectionResetError when the client has left meanwhile."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    while (left := until - loop.time()) > 0:
+        done, _ = await asyncio.wait({upcoming}, timeout=min(left, _LOOK_S))
+        if done:
+            return True
+        transport = call.http.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has left")
+    return upcoming.done()
 
 
 def _encoded(upcoming: Upcoming, form: StreamForm) -> bytes:

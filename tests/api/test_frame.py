@@ -469,6 +469,8 @@ async def test_a_stream_has_ids_keep_alives_limits_and_an_end(call, token, probe
 
 
 async def test_at_most_20_streams_are_open_for_one_principal(call, token, probe):
+    # who left is noticed without anything being written to him
+    probe.market.streams._keep_alive_s = 3600
     headers = {"Authorization": f"Bearer {token}"}
     opened = []
     try:
@@ -480,6 +482,12 @@ async def test_at_most_20_streams_are_open_for_one_principal(call, token, probe)
     finally:
         for response in opened:
             response.close()
+    async with asyncio.timeout(10):
+        while True:
+            async with call.session.get(call.base + "/v1/follow", headers=headers) as again:
+                if again.status == 200:
+                    return
+            await asyncio.sleep(0.2)
 
 
 async def test_declarations_are_checked(probe):
