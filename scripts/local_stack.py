@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +42,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-READY_S = 60
-COMMAND_S = 120
+READY_S = 120
+"""A process, from its start until it answers, where twenty others want the same two cores; a hang takes longer."""
+COMMAND_S = 180
 
 
 class StackError(Exception):
     """A step failed; the message has the command's own words."""
+
+
+class MarketBusy(StackError):
+    """The market can't answer now, and says so."""
 
 
 @dataclass
@@ -353,19 +360,35 @@ class Stack:
         except ValueError:
             return text.decode()
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST of the market's API with the renter's token. Raises StackError with the market's own words."""
+    def submit(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Submits a job as clients do: a market that is busy (503) is asked again, by the same key. Its answer."""
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+
+        def taken() -> Any:
+            try:
+                return self.post("/v1/jobs", body, headers)
+            except MarketBusy:
+                return None
+
+        return dict(self.wait_until("the market to take a job", taken))
+
+    def post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Any:
+        """POST of the market's API with the renter's token.
+
+        Raises StackError with the market's own words; MarketBusy where they are that it may be asked again.
+        """
         request = urllib.request.Request(
             self.api_url + path,
             json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}"},
+            {"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}", **(headers or {})},
         )
         try:
             # what waits for the chain may take 20 s
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise StackError(f"POST {path}: {error.code} {error.read().decode(errors='replace')}") from error
+            kind = MarketBusy if error.code == HTTPStatus.SERVICE_UNAVAILABLE else StackError
+            raise kind(f"POST {path}: {error.code} {error.read().decode(errors='replace')}") from error
 
     def token(self) -> str:
         """A bearer token of the renter, by a login of its own; kept for this stack's life."""

@@ -21,8 +21,7 @@ def test_twenty_jobs_on_two_slots_are_each_served_once_and_nobody_is_starved(sta
     nodes_take_work(stack)
     body = {"image": image_names["busybox"], "gpu": "cpu-small", "region": "eu", "maxMinutes": 1}
     ids = [
-        stack.post("/v1/jobs", {**body, "command": ["echo", f"job {n}"], "max_price_per_hour": "0.5"})["id"]
-        for n in range(JOBS)
+        stack.submit({**body, "command": ["echo", f"job {n}"], "max_price_per_hour": "0.5"})["id"] for n in range(JOBS)
     ]
     for job_id in ids:  # before anything waits for a node to be empty: between two jobs it is for a moment only
         stack.wait_job(job_id, TERMINAL)

@@ -56,8 +56,7 @@ def models(stack, tmp_path_factory):
 
 def run(stack, model, given, **fields):
     body = {"model": model, "input": given, "maxMinutes": 10, "max_price_per_hour": "1", **fields}
-    raw, _ = call(stack, "POST", "/v1/jobs", json.dumps(body).encode(), **{"Content-Type": "application/json"})
-    job_id = json.loads(raw)["job_id"]
+    job_id = stack.submit(body)["job_id"]
     stack.wait_job(job_id, TERMINAL, 180)
     return ended(stack, job_id)
 

@@ -89,7 +89,7 @@ def test_no_secret_is_in_a_log_an_event_or_an_error(talkative, image_names):
             stack.post("/v1/jobs", {"region": "eu", "maxMinutes": 1, **body})
         errors.append(str(refused.value))
     body = {"image": image, "gpu": "cpu-small", "command": ["sh", "-c", 'test -n "$S"'], "max_price_per_hour": "0.5"}
-    job_id = str(stack.post("/v1/jobs", {**body, "secrets": {"S": SECRET}, "name": MARKER, "env": {"M": MARKER}})["id"])
+    job_id = str(stack.submit({**body, "secrets": {"S": SECRET}, "name": MARKER, "env": {"M": MARKER}})["id"])
     job = ended(stack, job_id)
     assert (job["status"], job["secret_names"]) == ("completed", ["S"]), "it was there, in the container"
     login = {"name": MARKER, "username": "robot", "password": PASSWORD, "registry": "registry.example"}

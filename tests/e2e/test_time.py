@@ -21,7 +21,7 @@ pytestmark = [
 def submit(stack: Stack, image: str, *command: str, **fields: object) -> str:
     nodes_take_work(stack)
     body = {"image": image, "gpu": "cpu-small", "max_price_per_hour": "0.5", "command": command, **fields}
-    return str(stack.post("/v1/jobs", body)["job_id"])
+    return str(stack.submit(body)["job_id"])
 
 
 def held(stack: Stack, job_id: str) -> dict:

@@ -36,8 +36,7 @@ def submit(stack: Stack, image: str, script: str, **fields: object) -> str:
         "image": image, "gpu": "cpu-small", "maxMinutes": 5, "command": ["sh", "-c", script],
         "max_price_per_hour": "1", **fields,
     }  # fmt: skip
-    raw, _ = call(stack, "POST", "/v1/jobs", json.dumps(wanted).encode(), **{"Content-Type": "application/json"})
-    return str(json.loads(raw)["job_id"])
+    return str(stack.submit(wanted)["job_id"])
 
 
 def test_a_file_goes_in_and_a_result_with_its_files_comes_out(stack, image_names):
