@@ -93,8 +93,15 @@ class EventsEnd(Answer):
     reason: str | None = None
 
 
+class GpuSample(Answer):
+    """How busy a job's GPUs were, 0 to 100 on average, and their memory where that was measured."""
+
+    percent: int
+    memory_bytes: int | None = None
+
+
 class UsageSample(Answer):
-    """What a job used at one moment. cpu_milli: thousandths of a core since the sample before."""
+    """What a job used at one moment. cpu_milli: thousandths of a core since the sample before. gpu: where measured."""
 
     at: str
     attempt: int
@@ -103,6 +110,7 @@ class UsageSample(Answer):
     memory_bytes: int
     received_bytes: int
     sent_bytes: int
+    gpu: GpuSample | None = None
 
 
 class JobMetrics(Answer):

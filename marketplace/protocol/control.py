@@ -199,12 +199,17 @@ class AllocationBeat(Message):
 
 
 class Used(Message):
-    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now."""
+    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now.
+
+    gpu_percent: how busy its GPUs are now, 0 to 100 on average; gpu_memory_bytes: of all of them. None: not measured.
+    """
 
     cpu_ms: int = Field(ge=0, lt=1 << 62)
     memory_bytes: int = Field(ge=0, lt=1 << 62)
     received_bytes: int = Field(ge=0, lt=1 << 62)
     sent_bytes: int = Field(ge=0, lt=1 << 62)
+    gpu_percent: int | None = Field(default=None, ge=0, le=100)
+    gpu_memory_bytes: int | None = Field(default=None, ge=0, lt=1 << 62)
 
 
 class Heartbeat(Message):

@@ -65,5 +65,5 @@ class JobUsage:
         used = beat.used
         return UsageSample(
             attempt.allocation_id, attempt.number, now, used.cpu_ms, used.memory_bytes, used.received_bytes,
-            used.sent_bytes,
+            used.sent_bytes, used.gpu_percent, used.gpu_memory_bytes,
         )  # fmt: skip

@@ -16,7 +16,10 @@ _SAMPLES: Final = UsageSampleRow.__table__  # type: ignore[attr-defined]  # sqlm
 
 @dataclass(frozen=True, slots=True)
 class UsageSample:
-    """One look. cpu_ms, received_bytes, sent_bytes: since the start of the attempt; memory_bytes: at the moment."""
+    """One look. cpu_ms, received_bytes, sent_bytes: since the start of the attempt; memory_bytes: at the moment.
+
+    gpu_percent, gpu_memory_bytes: at the moment, None where the node doesn't measure them.
+    """
 
     allocation_id: AllocationId
     attempt: int
@@ -25,6 +28,8 @@ class UsageSample:
     memory_bytes: int
     received_bytes: int
     sent_bytes: int
+    gpu_percent: int | None = None
+    gpu_memory_bytes: int | None = None
 
 
 class UsageSamples:

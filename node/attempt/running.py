@@ -171,5 +171,7 @@ class Running:
                         memory_bytes=used.memory_bytes,
                         received_bytes=used.received_bytes,
                         sent_bytes=used.sent_bytes,
+                        gpu_percent=used.gpu_percent,
+                        gpu_memory_bytes=used.gpu_memory_bytes,
                     )
             await asyncio.sleep(_MEASURE_S)

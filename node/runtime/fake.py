@@ -119,6 +119,7 @@ class FakeProgram:
     prepare_error, start_error: raised instead. files: written to /outputs when it ends by itself.
     login: the only one with which it may be had.
     copies_input: so is what was in /inputs. progress: written to its file at the start.
+    gpu_percent, gpu_memory_bytes: what it makes of the GPUs that it pretends to have.
     counts: adds one to the number in /checkpoint/count at the start, and leaves it as its result at the end.
     """
 
@@ -137,6 +138,8 @@ class FakeProgram:
     copies_input: bool = False
     progress: str | None = None
     counts: bool = False
+    gpu_percent: int | None = None
+    gpu_memory_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -455,7 +458,11 @@ class FakeRuntime:
         if record is None or record.outcome is not None:
             return None
         ran = (record.paused_at or self._engine.clock.now()) - record.started_at - record.paused_for
-        return Usage(int(ran.total_seconds() * 1000), 64 << 20, 0, 0)
+        program = record.program
+        return Usage(
+            int(ran.total_seconds() * 1000), 64 << 20, 0, 0,
+            gpu_percent=program.gpu_percent, gpu_memory_bytes=program.gpu_memory_bytes,
+        )  # fmt: skip
 
     async def stop(self, key: AttemptKey, *, grace_s: float) -> Outcome:
         await self.resume(key)

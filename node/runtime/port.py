@@ -242,12 +242,17 @@ class LogLine:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now, no caches."""
+    """What a container has used. cpu_ms, received_bytes, sent_bytes: since its start; memory_bytes: now, no caches.
+
+    gpu_percent: how busy its GPUs are now, 0 to 100 on average; gpu_memory_bytes: of all of them. None: not measured.
+    """
 
     cpu_ms: int
     memory_bytes: int
     received_bytes: int
     sent_bytes: int
+    gpu_percent: int | None = None
+    gpu_memory_bytes: int | None = None
 
 
 class DiskLimit(StrEnum):

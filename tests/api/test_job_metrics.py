@@ -30,12 +30,13 @@ async def test_samples_are_kept_apart_and_shown_with_their_rates(renter, make_no
     await asyncio.sleep(0.5)
     await beat(node, attempt, **used(1_002))
     attempt.lease = lease
-    await beat(node, attempt, **used(1_250))
+    await beat(node, attempt, **used(1_250), gpu_percent=37, gpu_memory_bytes=9 << 30)
     status, answer, _ = await renter("GET", f"/v1/jobs/{job_id}/metrics")
     assert status == 200, answer
     first, second = answer["samples"]
     assert (first["cpu_ms"], first["cpu_milli"], first["memory_bytes"]) == (1_000, None, 7 << 20)
-    assert (second["cpu_ms"], second["attempt"], second["sent_bytes"], second["gpu"]) == (1_250, 1, 20, None)
+    assert (second["cpu_ms"], second["attempt"], second["sent_bytes"]) == (1_250, 1, 20)
+    assert (first["gpu"], second["gpu"]) == (None, {"percent": 37, "memory_bytes": 9 << 30})
     # a quarter of a second of processor in at least half a second
     assert 0 < second["cpu_milli"] <= 500
     assert (await ended(attempt, exit_code=0))["type"] == "ack"

@@ -211,3 +211,17 @@ async def test_secrets_and_the_login_reach_the_container_and_the_registry_only(
     assert [record.spec.env for record in node.engine.records.values()] == [(("A", "b"), ("TOKEN", "planted-secret"))]
     await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
     await market.until(lambda: seen.exited)
+
+
+async def test_what_a_job_makes_of_its_gpus_is_told_where_it_is_measured(node: Node, market: ScriptedMarket) -> None:
+    node.engine.programs["training"] = FakeProgram(runs_for_s=None, gpu_percent=80, gpu_memory_bytes=3 << 30)
+    trained = await market.offer(spec("training"), allocation="alloc_gpu")
+    plain = await market.offer(spec("busy"), allocation="alloc_cpu")
+    await market.until(lambda: trained.countersigned and plain.countersigned)
+
+    def told(allocation: str) -> list[tuple[int | None, int | None]]:
+        beats = (a for beat in market.beats for a in beat.allocations if a.allocation_id == allocation)
+        return [(b.used.gpu_percent, b.used.gpu_memory_bytes) for b in beats if b.used is not None]
+
+    await market.until(lambda: told("alloc_gpu") and told("alloc_cpu"))
+    assert (told("alloc_gpu")[-1], told("alloc_cpu")[-1]) == ((80, 3 << 30), (None, None))

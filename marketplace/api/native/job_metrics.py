@@ -22,9 +22,16 @@ class MetricsQuery(QueryModel):
     to: InstantText | None = None
 
 
+class GpuSample(ResponseModel):
+    """percent: how busy the job's GPUs were, 0 to 100 on average. memory_bytes: of all of them; null: not measured."""
+
+    percent: int
+    memory_bytes: int | None
+
+
 class MetricsSample(ResponseModel):
     """cpu_ms, received_bytes, sent_bytes: since the attempt's start. cpu_milli: thousandths of a core since the sample
-    before, null for an attempt's first. gpu: null, no node measures it yet.
+    before, null for an attempt's first. gpu: null where the node doesn't measure it.
     """
 
     at: MillisInstant
@@ -34,7 +41,7 @@ class MetricsSample(ResponseModel):
     memory_bytes: int
     received_bytes: int
     sent_bytes: int
-    gpu: None = None
+    gpu: GpuSample | None
 
 
 class MetricsView(ResponseModel):
@@ -76,4 +83,7 @@ def _view(before: UsageSample | None, sample: UsageSample) -> MetricsSample:
         memory_bytes=sample.memory_bytes,
         received_bytes=sample.received_bytes,
         sent_bytes=sample.sent_bytes,
+        gpu=None
+        if sample.gpu_percent is None
+        else GpuSample(percent=sample.gpu_percent, memory_bytes=sample.gpu_memory_bytes),
     )

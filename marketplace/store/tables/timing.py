@@ -35,3 +35,5 @@ class UsageSampleRow(SQLModel, table=True):
     memory_bytes: int = Field(sa_type=BigInteger)
     received_bytes: int = Field(sa_type=BigInteger)
     sent_bytes: int = Field(sa_type=BigInteger)
+    gpu_percent: int | None = None
+    gpu_memory_bytes: int | None = Field(default=None, sa_type=BigInteger)

@@ -7,7 +7,7 @@ import typer
 
 from marketplace.cli.reaver.commands.events import After, Follow, Limit, follow_feed, refuse_limit, show_events
 from marketplace.cli.reaver.commands.requests import label_filter
-from marketplace.cli.reaver.commands.views import megabytes, show_job, show_jobs, thousandths
+from marketplace.cli.reaver.commands.views import gpu_cells, megabytes, show_job, show_jobs, thousandths
 from marketplace.cli.reaver.options import DEFAULT_API, ApiUrl, JsonFlag, KeypairFile, refuse_misplaced
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
@@ -401,7 +401,7 @@ def top_jobs(
 
 @app.command("metrics")
 def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = None, as_json: JsonFlag = False) -> None:
-    """Show what a job used over time: processors, memory, network.
+    """Show what a job used over time: processors, memory, GPUs where its node measures them, network.
 
     \b
       reaver jobs metrics JOB
@@ -414,13 +414,14 @@ def job_metrics(job: JobId, api: ApiUrl = DEFAULT_API, keypair: KeypairFile = No
         output.json(found.model_dump(by_alias=True))
         return
     output.table(
-        ("at", "attempt", "cores", "memory MB", "received MB", "sent MB"),
+        ("at", "attempt", "cores", "memory MB", "GPU %", "GPU MB", "received MB", "sent MB"),
         [
             (
                 s.at,
                 str(s.attempt),
                 None if s.cpu_milli is None else thousandths(s.cpu_milli),
                 megabytes(s.memory_bytes),
+                *gpu_cells(s),
                 megabytes(s.received_bytes),
                 megabytes(s.sent_bytes),
             )

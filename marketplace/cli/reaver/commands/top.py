@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from marketplace.cli.reaver.commands.views import megabytes, thousandths
+from marketplace.cli.reaver.commands.views import gpu_cells, megabytes, thousandths
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import Connection, run, with_client
 
@@ -20,7 +20,19 @@ _EACH_S: Final = 1.0
 """Chosen: a request for each job leaves half of a wallet's 120 a minute to other commands; api.md section 3."""
 _BACK: Final = timedelta(minutes=2)
 """Chosen: several heartbeats; what is older says nothing of now."""
-_COLUMNS: Final = ("job", "cores", "memory MB", "in kB/s", "out kB/s", "in MB", "out MB", "class", "name")
+_COLUMNS: Final = (
+    "job",
+    "cores",
+    "memory MB",
+    "GPU %",
+    "GPU MB",
+    "in kB/s",
+    "out kB/s",
+    "in MB",
+    "out MB",
+    "class",
+    "name",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +106,12 @@ def _object(used: Used) -> dict[str, object]:
 def _cells(used: Used) -> tuple[str | None, ...]:
     sample, job = used.sample, used.job
     if sample is None:
-        return (job.id, None, None, None, None, None, None, job.gpu, job.name)
+        return (job.id, *(None for _ in _COLUMNS[1:-2]), job.gpu, job.name)
     return (
         job.id,
         None if sample.cpu_milli is None else thousandths(sample.cpu_milli),
         megabytes(sample.memory_bytes),
+        *gpu_cells(sample),
         None if used.received_per_s is None else thousandths(used.received_per_s),
         None if used.sent_per_s is None else thousandths(used.sent_per_s),
         megabytes(sample.received_bytes),

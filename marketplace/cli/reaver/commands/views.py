@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from marketplace.cli.reaver.output import Output
 
 if TYPE_CHECKING:
+    from marketplace.client.account_models import UsageSample
     from marketplace.client.models import Because, Job, JobRow, Node, Settlement
 
 
@@ -183,6 +184,14 @@ def _reason(because: "Because") -> str:
 def thousandths(value: int) -> str:
     """Thousandths of something, as decimal text of it."""
     return f"{value // 1000}.{value % 1000:03d}"
+
+
+def gpu_cells(sample: "UsageSample") -> tuple[str | None, str | None]:
+    """How busy the GPUs are, and their memory in MB; nothing where the node doesn't measure it."""
+    gpu = sample.gpu
+    if gpu is None:
+        return None, None
+    return str(gpu.percent), None if gpu.memory_bytes is None else megabytes(gpu.memory_bytes)
 
 
 def megabytes(value: int) -> str:
