@@ -276,6 +276,7 @@ async def test_the_published_constants_are_those_that_hold(renter, quick_market)
     limits = constants["limits"]
     assert (limits["log_line_bytes"], limits["log_attempt_bytes"], limits["log_tail"]) == (16 << 10, 100 << 20, 10_000)
     assert (limits["group_members"], limits["span_days"], limits["price_days"]) == (1_000, 366, 90)
+    assert (limits["models"], limits["model_bytes"], limits["error_details"]) == (1_000, 64 << 10, 32)
     body = {
         "image": "busybox",
         "gpu": "cpu-small",

@@ -20,7 +20,7 @@ from marketplace.domain.retries import DEFAULT_ATTEMPTS, FIRST_PAUSE_MS, LAST_PA
 from marketplace.domain.retries import MAX_ATTEMPTS as MAX_JOB_ATTEMPTS
 from marketplace.domain.timing import MAX_AUTO_STEP_MS, MAX_TOTAL_MS, RESTORE_LIMIT_MS, RESTORE_SILENCE_MS, warnings_of
 from marketplace.domain.webhook_retries import MAX_ATTEMPTS
-from marketplace.errors import Starting
+from marketplace.errors import MAX_DETAILS, Starting
 from marketplace.protocol.checkpoints import MAX_ENTRIES
 from marketplace.protocol.inputs import MAX_INLINE_BYTES
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
@@ -31,6 +31,7 @@ from marketplace.services import (
     groups,
     job_secrets,
     logs,
+    model_registry,
     outputs,
     prices,
     usage,
@@ -123,6 +124,7 @@ class LimitConstants(ResponseModel):
 
     group_funding_s: how long a group waits for money or leave. span_days: of history, usage and earnings.
     bucket_patience_s: how long a renter's storage service may be in trouble. checkpoint_files: files, folders, links.
+    models: that admins put beside the operator's own. error_details: faults that one answer tells.
     """
 
     requests_per_minute: RateConstants
@@ -163,6 +165,9 @@ class LimitConstants(ResponseModel):
     account_credentials: int
     account_checkpoint_bytes: int
     checkpoint_files: int
+    models: int
+    model_bytes: int
+    error_details: int
 
 
 class JobConstants(ResponseModel):
@@ -394,6 +399,9 @@ def _response(all_of: Constants, windows: RateWindows, streams: int) -> Constant
             account_credentials=MAX_CREDENTIALS,
             account_checkpoint_bytes=checkpoints.QUOTA_BYTES,
             checkpoint_files=MAX_ENTRIES,
+            models=model_registry.MAX_STORED,
+            model_bytes=model_registry.MAX_ENTRY_BYTES,
+            error_details=MAX_DETAILS,
         ),
         jobs=JobConstants(
             timeout_s=MAX_SECONDS,
