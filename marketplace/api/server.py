@@ -356,7 +356,10 @@ class _Server:
             self._frame.metrics.faults.labels(exchange.label).inc()
             if type(error) is not InternalError:
                 _log.error("request.fault", action="answered 500", cause=repr(error), route=exchange.label)
-        response = render(problem_of(error), exchange.family, exchange.request_id)
+        problem = problem_of(error)
+        if error.code is Code.CHAIN_UNAVAILABLE and problem.message != error.message:
+            _log.warning("request.chain_unavailable", action="answered 503", cause=error.message, route=exchange.label)
+        response = render(problem, exchange.family, exchange.request_id)
         response.headers.update(headers or {})
         return response
 

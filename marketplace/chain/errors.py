@@ -15,6 +15,8 @@ Invalid
 `TransactionExpired` and `UnsupportedTransaction` are raised as they stand there.
 """
 
+from dataclasses import replace
+
 from marketplace.chain.answers import TransactionFailure
 from marketplace.errors import (
     ChainError,
@@ -22,6 +24,7 @@ from marketplace.errors import (
     InternalError,
     Invalid,
     NotFound,
+    Problem,
     TransactionExpired,
     TransactionRejected,
     UnsupportedTransaction,
@@ -42,6 +45,10 @@ __all__ = [
 
 class RpcUnavailable(ChainUnavailable):
     """No endpoint of the chain gave a usable answer. What was sent may still have landed."""
+
+    def problem(self) -> Problem:
+        """In words for a caller of the market: which endpoints it asks, and what they say, is its operator's matter."""
+        return _for_callers(super().problem())
 
 
 class RpcError(ChainError):
@@ -64,6 +71,14 @@ class RpcError(ChainError):
         self.number = number
         self.failure = failure
         self.logs = logs
+
+    def problem(self) -> Problem:
+        """In words for a caller of the market, as for `RpcUnavailable`."""
+        return _for_callers(super().problem())
+
+
+def _for_callers(problem: Problem) -> Problem:
+    return replace(problem, message=ChainUnavailable().message)
 
 
 class TransactionFailed(TransactionRejected):

@@ -297,7 +297,8 @@ class GroupService:
                 break
         text = None
         if blocked is not None:
-            text = orjson.dumps({"error": blocked.code.public, "message": blocked.message}).decode()
+            problem = blocked.problem()
+            text = orjson.dumps({"error": problem.code, "message": problem.message}).decode()
             if self._clock.now() - (group.ready_at_ms or 0) >= FUNDING_MS:
                 await self._store.write(lambda tx: Groups(tx).end_waiting(group.id, MemberState.UNFUNDED))
         await self._change(group.id, lambda present: replace(present, blocked=text))

@@ -15,6 +15,7 @@ from marketplace.api.problems import render
 from marketplace.api.routes import NODE, OPEN, Access, Call, Family, RateClass, Reply, Route, RouteError, scope
 from marketplace.api.streams import ServerEvent
 from marketplace.app import Market
+from marketplace.chain.errors import RpcError, RpcUnavailable
 from marketplace.errors import Code, InsufficientFunds, InternalError, NoCapacity, NotFound
 from marketplace.services.principals import Scope
 from marketplace.services.readiness import Lifecycle
@@ -60,6 +61,10 @@ class Probe:
     async def fail(self, call: Call, query: FailQuery) -> MadeResponse:
         if query.code == "fault":
             raise RuntimeError("password=hunter2 in a driver's message")
+        if query.code == "rpc":
+            raise RpcUnavailable("getSlot: no usable answer from the chain (our-node.internal:8899: refused)")
+        if query.code == "rpc_error":
+            raise RpcError("getSlot", -32005, "our-node.internal is behind")
         for kind in (InsufficientFunds, NoCapacity, NotFound, InternalError):
             if kind.code.public == query.code:
                 raise kind
@@ -177,6 +182,16 @@ def test_no_capacity_is_a_conflict_in_the_family_of_seed_001_and_there_alone():
     }  # fmt: skip
     told = json.loads(answers[Family.INSTANCES].body)["error"]
     assert (told["code"], told["type"], told["reason"]) == (409, "conflict", "no_capacity")
+
+
+@pytest.mark.parametrize("code", ["rpc", "rpc_error"])
+async def test_a_silent_chain_is_told_without_its_endpoints(call, capsys, code):
+    status, body, headers = await call("GET", f"/v1/fail?code={code}")
+    assert (status, body["error"], headers["Retry-After"]) == (503, "chain_unavailable", "2")
+    assert "our-node" not in str(body)
+    assert "The chain does not answer" in body["message"]
+    logged = next(line for line in capsys.readouterr().out.splitlines() if "our-node.internal" in line)
+    assert body["request_id"] in logged
 
 
 async def test_a_fault_says_nothing_of_its_cause(call):
