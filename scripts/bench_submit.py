@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,8 @@ def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
         floor = measure_floor(make, options.submissions, connections=options.connections)
         drive(port, make, WARM_UP, wanted=201)
         process = psutil.Process(served["process"])
+        if options.profile:
+            process.send_signal(signal.SIGUSR1)
         before = process.cpu_times()
         load = drive(
             port, lambda n: make(n + WARM_UP), options.submissions, wanted=201, connections=options.connections

@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -131,7 +132,7 @@ async def main() -> None:
     parser.add_argument("--file", type=Path, help="SQLite file instead of the settings' own")
     parser.add_argument("--database", default="", help="URL of a PostgreSQL database instead of a file")
     parser.add_argument("--past", type=Path, help="folder in which the past is kept for the bench's next market")
-    parser.add_argument("--profile", type=Path, help="where to write a profile of the event loop's thread")
+    parser.add_argument("--profile", type=Path, help="where to write a profile of the event loop, from SIGUSR1 on")
     options = parser.parse_args()
     flags: dict[str, dict[str, Any]] = {"limits": {"wallet": _RAISED, "address": _RAISED, "node": _RAISED}}
     if options.database:
@@ -159,7 +160,8 @@ async def main() -> None:
     print(json.dumps(served), flush=True)
     profile = cProfile.Profile(time.thread_time) if options.profile else None
     if profile is not None:
-        profile.enable()
+        # Whoever measures has warmed it up by then.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, profile.enable)
     await asyncio.to_thread(sys.stdin.read)
     if profile is not None:
         profile.disable()

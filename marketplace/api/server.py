@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -123,6 +123,9 @@ class _Server:
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
         self._routes: dict[Any, Route] = {}
+        # Labels are routes that are declared and statuses; looking them up costs more than counting.
+        self._requests = cache(lambda label, status: frame.metrics.requests.labels(label, str(status)))
+        self._latency = cache(frame.metrics.latency.labels)
         names: set[str] = set()
         for route in frame.routes:
             if route.name in names:
@@ -365,9 +368,9 @@ class _Server:
 
     def _end(self, request: web.Request, exchange: Exchange, response: web.StreamResponse) -> None:
         elapsed_ms = self._frame.clock.monotonic_ms() - exchange.started_ms
-        self._frame.metrics.requests.labels(exchange.label, str(response.status)).inc()
+        self._requests(exchange.label, response.status).inc()
         if isinstance(response, web.Response):
-            self._frame.metrics.latency.labels(exchange.label).observe(elapsed_ms / 1000)
+            self._latency(exchange.label).observe(elapsed_ms / 1000)
         level = _log.warning if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR else _log.info
         if exchange.family is Family.OPERATIONS:
             level = _log.debug

@@ -76,12 +76,13 @@ def _plain(name: str) -> str:
     return text
 
 
+_BY_ID: Final = {entry.id: entry for entry in CLASSES}
 _BY_NAME: Final = {_plain(name): entry for entry in CLASSES for name in (entry.id, *entry.aliases)}
 
 
 def find_class(name: str) -> HardwareClass:
     """The class with this name or alias. Raises UnknownName with suggestions."""
-    entry = _BY_NAME.get(_plain(name))
+    entry = _BY_ID.get(name) or _BY_NAME.get(_plain(name))
     if entry is None:
         near = difflib.get_close_matches(_plain(name), _BY_NAME, n=3, cutoff=0.4)
         raise UnknownName(name, tuple(dict.fromkeys(_BY_NAME[n].id for n in near)) or tuple(c.id for c in CLASSES))

@@ -624,6 +624,8 @@ def _check_env(fields: OrderFields, found: _Findings) -> None:
 
 def _check_sandbox(fields: OrderFields, tiers: tuple[tuple[str, ...], ...], found: _Findings) -> None:
     """Shared memory, locked memory and stack come out of the job's own memory."""
+    if fields.shm_mb is None and not fields.ulimits:
+        return
     ram_gb = min(find_class(class_id).ram_gb for tier in tiers for class_id in tier) * fields.gpu_count
     if fields.shm_mb is not None and not 1 <= fields.shm_mb <= ram_gb * 1000:
         found.add("shm_gb", DetailCode.OUT_OF_RANGE, f"must lie between 0.001 and the job's memory, {ram_gb}")

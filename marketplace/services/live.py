@@ -22,6 +22,7 @@ from marketplace.store.engine import Store, Transaction
 from marketplace.store.events import Events, NewEvent
 
 Listener = Callable[[Allocation], None]
+_Waiter = tuple[Callable[[Allocation], bool], "asyncio.Future[Allocation | None]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Live:
         self._locks: dict[AllocationId, asyncio.Lock] = {}
         self._listeners: list[Listener] = []
         self._ready = False
-        self._waiters: dict[AllocationId, list[tuple[Callable[[Allocation], bool], asyncio.Future[Allocation]]]] = {}
+        self._waiters: dict[AllocationId, list[_Waiter]] = {}
 
     async def load(self) -> None:
         """Take over what the store knows as unfinished. Called once, before anything else."""
@@ -157,18 +158,18 @@ class Live:
         self, allocation_id: AllocationId, done: Callable[[Allocation], bool], timeout_ms: int
     ) -> Allocation | None:
         """The allocation once `done` says so of it; None when that doesn't happen in time."""
-        arrived: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
+        present = self._allocations.get(allocation_id)
+        if present is not None and done(present):
+            return present
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[Allocation | None] = loop.create_future()
         waiter = (done, arrived)
         self._waiters.setdefault(allocation_id, []).append(waiter)
-        present = self._allocations.get(allocation_id)
+        late = loop.call_later(timeout_ms / 1000, _give_up, arrived)
         try:
-            if present is not None and done(present):
-                return present
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await arrived
-        except TimeoutError:
-            return None
+            return await arrived
         finally:
+            late.cancel()
             waiting = self._waiters[allocation_id]
             waiting.remove(waiter)
             if not waiting:
@@ -265,6 +266,11 @@ class Live:
         return NewEvent(
             EventId(self._ids.new("evt")), allocation.account_id, kind, allocation.job_id, self._clock.now(), data
         )
+
+
+def _give_up(arrived: "asyncio.Future[Allocation | None]") -> None:
+    if not arrived.done():
+        arrived.set_result(None)
 
 
 def _write_attempt(tx: Transaction, before: Attempt | None, change: Change) -> None:

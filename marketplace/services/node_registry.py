@@ -275,6 +275,10 @@ class NodeRegistry:
         """Free slots of all nodes that take work now."""
         return sum(self.free_slots(p) for p in self._nodes.values() if self.accepts_work(p))
 
+    def has_room(self) -> bool:
+        """Whether any node could take anything now: asked before each of them is looked at for one request."""
+        return any(self.accepts_work(p) and self.free_slots(p) > 0 for p in self._nodes.values())
+
     @contextmanager
     def offer(self, node_id: NodeId, slots: int, exposure: int) -> Iterator[None]:
         """Hold capacity of a node while its answer to an offer is awaited."""

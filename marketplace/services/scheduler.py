@@ -12,7 +12,6 @@ operation name, which the outbox knows. What an act brought about comes back as 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -221,9 +220,7 @@ class Scheduler:
                 _log.exception("step failed", action="scheduler.step", allocation=allocation_id)
                 self._passed_over.add(allocation_id)
                 delay, backoff = backoff, min(backoff * 2, LAST_RETRY_MS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if delay is None else delay / 1000):
-                    await woken.wait()
+            await _woken_within(woken, delay)
 
     async def _step(self, allocation: Allocation) -> int | None:
         """Perform what is due; in how many milliseconds to look again, None when only a change calls for it."""
@@ -347,8 +344,10 @@ class Scheduler:
 
     async def _claim(self, allocation: Allocation, terms: tuple[Millis, Tokens] | None = None) -> Attempt | None:
         """Ask nodes, best draw first, until one signs; its attempt, written. None when none is free or willing."""
-        max_ms, deposit = terms or (allocation.max_ms, allocation.deposit)
         self._passed_over.discard(allocation.id)
+        if not self._registry.has_room():
+            return None
+        max_ms, deposit = terms or (allocation.max_ms, allocation.deposit)
         asked: set[NodeId] = set()
         barred: set[NodeId] = set()
         while True:
@@ -667,6 +666,18 @@ class Scheduler:
 
     async def _lose(self, allocation_id: AllocationId, number: int) -> None:
         await self._live.change(allocation_id, lose_attempt(number, self._clock.now()))
+
+
+async def _woken_within(woken: asyncio.Event, delay_ms: int | None) -> None:
+    """Wait for it, at most so long; None for ever. Time sets it itself: that costs half of a timeout."""
+    if woken.is_set():
+        return
+    alarm = None if delay_ms is None else asyncio.get_running_loop().call_later(delay_ms / 1000, woken.set)
+    try:
+        await woken.wait()
+    finally:
+        if alarm is not None:
+            alarm.cancel()
 
 
 def _classes(allocation: Allocation) -> frozenset[str]:

@@ -14,9 +14,7 @@ the connection it writes on, and writes nothing once that is lost.
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import asyncpg
@@ -28,7 +26,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.util.concurrency import await_, greenlet_spawn
 
 from marketplace.errors import StoreUnavailable, UniqueViolation
-from marketplace.store.units import MAX_PENDING, Engine, Parameters, Transaction, Unit, resolve
+from marketplace.store.units import MAX_PENDING, Engine, Parameters, Transaction, Unit, numbered, resolve
 
 _T = TypeVar("_T")
 
@@ -50,7 +48,6 @@ _SESSION: Final = {
     "idle_in_transaction_session_timeout": "30s",
     "lock_timeout": "30s",
 }
-_PARAMETER: Final = re.compile(r"'[^']*'|(?<![:\w]):([A-Za-z_]\w*)")
 
 
 class PostgresTransaction(Transaction):
@@ -75,17 +72,17 @@ class PostgresTransaction(Transaction):
             raise StoreUnavailable from error
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[tuple[Any, ...]]:
-        text, names = _numbered(sql)
+        text, names = numbered(sql, "$")
         return [tuple(row) for row in self._call(self._raw.fetch, text, *_values(names, parameters))]
 
     def change(self, sql: str, parameters: Parameters | None = None) -> int:
-        text, names = _numbered(sql)
+        text, names = numbered(sql, "$")
         tag: str = self._call(self._raw.execute, text, *_values(names, parameters))
         return int(tag.rsplit(" ", 1)[-1])
 
     def change_many(self, sql: str, parameters: Sequence[Parameters]) -> None:
         if parameters:
-            text, names = _numbered(sql)
+            text, names = numbered(sql, "$")
             self._call(self._raw.executemany, text, [_values(names, one) for one in parameters])
 
     def after_commit(self, hook: Callable[[], None]) -> None:
@@ -337,18 +334,6 @@ class PostgresEngine(Engine):
 def _driver_url(url: str) -> URL:
     parsed = make_url(url.replace("postgres://", "postgresql://", 1))
     return parsed.set(drivername="postgresql+asyncpg")
-
-
-@lru_cache(maxsize=2048)
-def _numbered(sql: str) -> tuple[str, tuple[str, ...]]:
-    """The statement with `$1`, `$2`, … for its `:name`s, and the names in that order."""
-    names: dict[str, int] = {}
-
-    def number(match: re.Match[str]) -> str:
-        name = match[1]
-        return match[0] if name is None else f"${names.setdefault(name, len(names) + 1)}"
-
-    return _PARAMETER.sub(number, sql), tuple(names)
 
 
 def _values(names: tuple[str, ...], parameters: Parameters | None) -> list[Any]:

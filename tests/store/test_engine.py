@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
@@ -15,8 +16,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from marketplace.errors import NotFound, SchemaOutdated, StoreUnavailable, UniqueViolation
+from marketplace.store import sqlite
 from marketplace.store.engine import Store, is_postgres
 from marketplace.store.schema import _config, migrate, newest_revision
+from marketplace.store.sqlite import SqliteEngine
 from marketplace.store.tables import METADATA
 
 
@@ -104,6 +107,47 @@ async def test_a_hook_that_fails_keeps_nobody_waiting(store):
         await asyncio.gather(store.write(fails), store.write(lambda tx: tx.after_commit(lambda: seen.append("other"))))
     assert [type(error) for error in reported] == [ZeroDivisionError]
     assert seen == ["next", "other"]
+
+
+async def test_a_busy_writer_lets_units_gather_into_one_commit(tmp_path, monkeypatch):
+    groups = []
+    gathering, gathered = threading.Event(), threading.Event()
+    commit = SqliteEngine._commit_group
+
+    def spaced(seconds):
+        assert 0 <= seconds <= 0.01
+        gathering.set()
+        assert gathered.wait(5)
+
+    monkeypatch.setattr(sqlite, "sleep", spaced)
+    monkeypatch.setattr(
+        SqliteEngine, "_commit_group", lambda *arguments: (groups.append(len(arguments[2])), commit(*arguments))
+    )
+    store = Store(tmp_path / "market.sqlite3")
+    await store.open()
+    holding, held = threading.Event(), threading.Event()
+
+    def slow(_tx):
+        holding.set()
+        held.wait(5)
+
+    first = asyncio.create_task(store.write(slow))
+    assert await asyncio.to_thread(holding.wait, 5)
+    burst = [asyncio.create_task(store.write(lambda tx, n=n: add(tx, f"a{n}"))) for n in range(5)]
+    await asyncio.sleep(0)
+    held.set()
+    await asyncio.gather(first, *burst)
+    # One caller alone is never kept waiting: nothing was spaced until a commit held several units.
+    assert not gathering.is_set()
+    one = asyncio.create_task(store.write(lambda tx: add(tx, "b")))
+    assert await asyncio.to_thread(gathering.wait, 5)
+    other = asyncio.create_task(store.write(lambda tx: add(tx, "c")))
+    await asyncio.sleep(0)
+    gathered.set()
+    await asyncio.gather(one, other)
+    await store.write(lambda tx: add(tx, "d"))
+    await store.close()
+    assert groups == [1, 5, 2, 1]
 
 
 async def test_a_cancelled_caller_leaves_a_whole_outcome(store):
