@@ -9,12 +9,14 @@ HTTP, credentials, keys or money), with Redis as it comes and with an fsync for 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,8 @@ JOB = {
     "maxMinutes": 5, "max_price_per_hour": "1",
 }  # fmt: skip
 WALLETS = 2_000
+GROUP = 10
+"""Jobs of a group here: with those submitted before it a wallet stays below what it may have unassigned."""
 WARM_UP = WALLETS
 """One submission a wallet: each token is verified once, and then known, as in use."""
 
@@ -42,6 +46,7 @@ WARM_UP = WALLETS
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench submit", description=__doc__)
     parser.add_argument("--submissions", type=int, default=10_000, help="with the stand-in")
+    parser.add_argument("--groups", type=int, default=200, help=f"groups of {GROUP} jobs, with the stand-in")
     parser.add_argument("--no-chain", action="store_true")
     parser.add_argument("--jobs", type=int, default=100_000, help="finished jobs in the store")
     parser.add_argument("--connections", type=int, default=64)
@@ -116,14 +121,52 @@ def stand_in(stack: Stack, options: argparse.Namespace) -> dict[str, object]:
         load = drive(
             port, lambda n: make(n + WARM_UP), options.submissions, wanted=201, connections=options.connections
         )
-        after = process.cpu_times()
-    used_s = after.user + after.system - before.user - before.system
+        used_s = _used_s(process, before)
+        groups = in_groups(port, tokens, process, options.groups)
     return {
         "market, STAND-IN sender, raised limits": {
             **load.summary(), "cpu_ms_per_submission": round(used_s * 1000 / options.submissions, 3),
         },
+        f"the same, jobs in groups of {GROUP}": groups,
         "limit: the same requests to bare aiohttp": floor,
     }  # fmt: skip
+
+
+def in_groups(port: int, tokens: list[str], process: psutil.Process, count: int) -> dict[str, object]:
+    """So many groups, each of another wallet; the time and processor time until each of their jobs is submitted.
+
+    Answers and the looks at them are part of it: three requests a group or a few more.
+    """
+    before, began = process.cpu_times(), time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def ask(method: str, path: str, token: str, body: object = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        found: dict[str, Any] = json.loads(answer.read())
+        if answer.status >= 400:
+            raise SystemExit(f"{method} {path}: {found}")
+        return found
+
+    made = [(token, ask("POST", "/v1/groups", token, {"job": JOB, "count": GROUP})["id"]) for token in tokens[:count]]
+    for token, group in made:
+        while (present := ask("GET", f"/v1/groups/{group}?limit=1", token))["summary"].get("waiting"):
+            if present["blocked"]:
+                raise SystemExit(f"{group}: {present['blocked']}")
+            time.sleep(0.1)
+    seconds = time.perf_counter() - began
+    connection.close()
+    jobs = count * GROUP
+    return {
+        "jobs": jobs, "seconds": round(seconds, 3), "per_second": round(jobs / seconds),
+        "cpu_ms_per_job": round(_used_s(process, before) * 1000 / jobs, 3),
+    }  # fmt: skip
+
+
+def _used_s(process: psutil.Process, before: Any) -> float:
+    after = process.cpu_times()
+    return float(after.user + after.system - before.user - before.system)
 
 
 def with_chain(stack: Stack, jobs: int) -> dict[str, object]:

@@ -250,7 +250,7 @@ class GroupService:
             await asyncio.sleep(_PAUSE_S)
 
     async def work(self) -> None:
-        """Do what is due for each open group."""
+        """Do what is due, of each group of which anything is."""
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def advance(group: Group) -> None:
@@ -262,7 +262,7 @@ class GroupService:
                 except Exception:  # noqa: BLE001 - one group's outer edge: its fault is no other's
                     _log.exception("group failed", action="groups.advance", group=group.id)
 
-        await asyncio.gather(*(advance(group) for group in await self._store.read(lambda tx: Groups(tx).list_open())))
+        await asyncio.gather(*(advance(group) for group in await self._store.read(lambda tx: Groups(tx).list_due())))
 
     async def _advance(self, group: Group) -> None:
         if group.cancelled_at_ms is not None:
@@ -286,12 +286,11 @@ class GroupService:
     async def _submit(self, group: Group) -> None:
         """Open members until all are, something blocks, or the group is cancelled."""
         while True:
-            waiting = await self._store.read(lambda tx: Groups(tx).waiting(group.id, _AT_ONCE))
-            present = await self._store.lookup(lambda tx: Groups(tx).find(group.id))
-            if not waiting or present is None or present.cancelled_at_ms is not None:
+            due = await self._store.read(lambda tx: _due(tx, group.id))
+            if not due.waiting or due.group is None or due.group.cancelled_at_ms is not None:
                 blocked = None
                 break
-            blocks = await asyncio.gather(*(self._submit_one(group, position, own) for position, own in waiting))
+            blocks = await asyncio.gather(*(self._submit_one(group, due, *member) for member in due.waiting))
             blocked = next((block for block in blocks if block is not None), None)
             if blocked is not None:
                 break
@@ -301,9 +300,10 @@ class GroupService:
             text = orjson.dumps({"error": problem.code, "message": problem.message}).decode()
             if self._clock.now() - (group.ready_at_ms or 0) >= FUNDING_MS:
                 await self._store.write(lambda tx: Groups(tx).end_waiting(group.id, MemberState.UNFUNDED))
-        await self._change(group.id, lambda present: replace(present, blocked=text))
+        if text != group.blocked:
+            await self._change(group.id, lambda present: replace(present, blocked=text))
 
-    async def _submit_one(self, group: Group, position: int, own: str | None) -> MarketError | None:
+    async def _submit_one(self, group: Group, due: "_Due", position: int, own: str | None) -> MarketError | None:
         """Submit one member; what blocks it, None when it is submitted or will never be."""
         text = f"{group.job}\n{own or ''}\n{position}\n{group.count}"
         key = KeyInUse(
@@ -321,7 +321,7 @@ class GroupService:
             key_rate=None if group.key_id is None else KeyRate.CLIENT,
         )
         try:
-            allocation = await self._submitted(group, caller, key, Place(position, group.count), own)
+            allocation = await self._submitted(group, due, caller, key, Place(position, group.count), own)
         except (PaymentRequired, QuotaExceeded) as error:
             return error
         except Unauthenticated:  # its key was deleted since the group was looked at
@@ -342,10 +342,10 @@ class GroupService:
         return key_id is not None and not await self._store.lookup(lambda tx: ApiKeys(tx).is_there(key_id))
 
     async def _submitted(
-        self, group: Group, caller: AccountPrincipal, key: KeyInUse, place: Place, own: str | None
+        self, group: Group, due: "_Due", caller: AccountPrincipal, key: KeyInUse, place: Place, own: str | None
     ) -> Allocation:
         """The member's job. What this process was killed over, with its intent written, is not refused any more."""
-        secrets = await self._secrets(group.id)
+        secrets = self._opened_secrets(group.id, due.sealed)
         try:
             order = self._read(group.job, own, place, secrets)
         except Invalid:
@@ -353,19 +353,15 @@ class GroupService:
             if known is None:
                 raise
             return known
-        order = after_order(order, await self._after(group.id))
+        order = after_order(order, due.after)
         return await self._jobs.submit(caller, key, order, Unsigned.REFUSE)
 
-    async def _secrets(self, group_id: GroupId) -> dict[str, str]:
+    def _opened_secrets(self, group_id: GroupId, sealed: StoredSecret | None) -> dict[str, str]:
         """Raises Unreadable."""
-        found = await self._store.read(lambda tx: Groups(tx).secrets(group_id))
-        if found is None:
+        if sealed is None:
             return {}
-        plain: dict[str, str] = orjson.loads(self._keeper.unseal(_purpose(group_id), StoredSecret(*found)))
+        plain: dict[str, str] = orjson.loads(self._keeper.unseal(_purpose(group_id), sealed))
         return plain
-
-    async def _after(self, group_id: GroupId) -> tuple[str, ...]:
-        return tuple(await self._store.read(lambda tx: Groups(tx).after(group_id)))
 
     async def _cancel_live(self, group: Group) -> None:
         limit = asyncio.Semaphore(_AT_ONCE)
@@ -380,12 +376,15 @@ class GroupService:
 
     async def _end(self, group_id: GroupId) -> None:
         """Note that it is over once nothing of it can change any more, and look at what follows it."""
+        # Most that are looked at are not over, and reading says so without a turn at the writer.
+        if not await self._store.read(lambda tx: _is_done(tx, group_id)):
+            return
         now = self._clock.now()
 
         def write(tx: Transaction) -> bool:
             groups = Groups(tx)
             group = groups.find(group_id)
-            if group is None or group.over or groups.waiting(group_id, 1) or groups.live(group_id):
+            if group is None or group.over or not _is_done(tx, group_id):
                 return False
             groups.update(replace(group, over=True, ended_at_ms=now, blocked=None))
             groups.forget_secrets(group_id)
@@ -410,6 +409,36 @@ class GroupService:
 
 def _purpose(group_id: GroupId) -> str:
     return f"group {group_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """The next members of a group, each with its own input, and what all of them share; of one moment.
+
+    group: None where there is none any more. sealed: its secrets.
+    """
+
+    group: Group | None
+    waiting: Sequence[tuple[int, str | None]]
+    after: tuple[str, ...]
+    sealed: StoredSecret | None = field(repr=False)
+
+
+def _due(tx: Transaction, group_id: GroupId) -> _Due:
+    groups = Groups(tx)
+    sealed = groups.secrets(group_id)
+    return _Due(
+        groups.find(group_id),
+        groups.waiting(group_id, _AT_ONCE),
+        tuple(groups.after(group_id)),
+        None if sealed is None else StoredSecret(*sealed),
+    )
+
+
+def _is_done(tx: Transaction, group_id: GroupId) -> bool:
+    """Whether no member waits or is live."""
+    groups = Groups(tx)
+    return not groups.waiting(group_id, 1) and not groups.live(group_id)
 
 
 def _owned(tx: Transaction, account_id: AccountId, text: str) -> bool:

@@ -18,6 +18,13 @@ SUMMARY: Final = f"SELECT {_WORD}, count(*) {_MEMBERS} GROUP BY 1"
 MEMBERS: Final = (
     f"SELECT m.position, m.allocation_id, {_WORD}, m.error {_MEMBERS} ORDER BY m.position LIMIT :limit OFFSET :offset"
 )
+DUE: Final = (
+    "SELECT g.id FROM job_groups g WHERE g.over = FALSE AND (g.cancelled_at_ms IS NOT NULL OR g.ready_at_ms IS NULL"
+    " OR g.blocked IS NOT NULL"
+    " OR EXISTS (SELECT 1 FROM job_group_members m WHERE m.group_id = g.id AND m.state = 'waiting')"
+    " OR NOT EXISTS (SELECT 1 FROM job_group_members m JOIN allocations a ON a.id = m.allocation_id"
+    " WHERE m.group_id = g.id AND a.state NOT IN ('released', 'failed')))"
+)
 
 
 class Groups:
@@ -64,10 +71,17 @@ class Groups:
         total = self._tx.row("SELECT count(*) FROM job_groups WHERE account_id = :account", {"account": account_id})
         return [from_row(Group, row) for row in rows], int(total[0]) if total else 0
 
-    def list_open(self) -> list[Group]:
-        """Groups that are not over, oldest first."""
+    def list_due(self) -> list[Group]:
+        """Groups that are not over and of which something may be to be done, oldest first.
+
+        Nothing is where all members are submitted, and one of them is live: however many such groups there are, who
+        drives groups doesn't look at each of them with every change of a job.
+        """
+        due = [str(row[0]) for row in self._tx.rows(DUE)]
+        if not due:
+            return []
         rows = self._tx.execute(
-            select(_GROUPS).where(_GROUPS.c.over.is_(False)).order_by(_GROUPS.c.created_at_ms, _GROUPS.c.id)
+            select(_GROUPS).where(_GROUPS.c.id.in_(due)).order_by(_GROUPS.c.created_at_ms, _GROUPS.c.id)
         ).mappings()
         return [from_row(Group, row) for row in rows]
 

@@ -4,6 +4,7 @@ import pytest
 
 from marketplace.store.books import KNOWS_KEY
 from marketplace.store.engine import is_postgres
+from marketplace.store.groups import DUE
 from marketplace.store.log_lines import LAST_CHUNK
 from marketplace.store.stake import _HISTORY
 
@@ -51,6 +52,7 @@ HOT = {
     "pools of a wallet": "SELECT pool FROM stake_holders WHERE owner = '' ORDER BY pool",
     "epochs of a pool": "SELECT fees FROM pool_epochs WHERE pool = '' AND epoch < 9",
     "rewards of some epochs": "SELECT pool, sum(fees) FROM pool_epochs WHERE epoch >= 1 AND epoch <= 9 GROUP BY pool",
+    "groups that are due": DUE,
     "tokens of a login": "SELECT 1 FROM refresh_tokens WHERE login_id = ''",
 }
 
