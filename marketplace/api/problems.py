@@ -1,5 +1,6 @@
 """Errors as each family writes them. Source: api.md section 2.1. Secrets are cut out here, for every family."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -44,6 +45,8 @@ _RANGE_ERRORS: Final = frozenset(
         "bytes_too_long",
     }
 )
+_OUR_WORDS: Final = re.compile(r"^(?:Input|String|List|Dictionary|Set|Tuple|Value) should ")
+"""How pydantic begins: the field stands before it in our messages."""
 _INSTANCES_PATHS: Final = frozenset(
     {"auth", "me", "instances", "endpoints", "volumes", "templates", "registry-auth", "billing", "v2"}
 )
@@ -149,7 +152,7 @@ def _detail(item: Mapping[str, Any], within: str) -> Detail:
     kind = str(item["type"])
     name = echo(".".join(str(part) for part in item["loc"])) or within
     context = item.get("ctx") or {}
-    message = echo(str(item["msg"]))
+    message = echo(_OUR_WORDS.sub("must ", str(item["msg"])))
     allowed = tuple(str(value) for value in context.get("allowed", ()))
     if kind in _DETAIL_CODES:
         code = _DETAIL_CODES[kind]
@@ -165,6 +168,7 @@ def _detail(item: Mapping[str, Any], within: str) -> Detail:
             allowed = tuple(
                 word.strip(" '") for word in str(context.get("expected", "")).replace(" or ", ",").split(",")
             )
+            message = "is none of the words" if len(allowed) > 1 else message
     return Detail(name, code, message, allowed, tuple(str(value) for value in context.get("suggestions", ())))
 
 
