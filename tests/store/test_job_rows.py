@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from marketplace.domain.allocations import Opener
-from marketplace.domain.ids import AccountId, AllocationId, NodeId
+from marketplace.domain.groups import Group
+from marketplace.domain.ids import AccountId, AllocationId, GroupId, NodeId
 from marketplace.domain.lifecycle import AllocationState, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import StaleLease, UniqueViolation
 from marketplace.store.allocations import AllocationFilter, Allocations, Attempts, Contest, Contests
 from marketplace.store.books import Books, ChainEscrow, Movement, StoredEvent
+from marketplace.store.groups import Groups
 from marketplace.store.leases import Leases
 from marketplace.store.log_lines import LogLines, StoredLine
 from marketplace.store.nodes import Nodes
@@ -245,6 +247,34 @@ async def test_what_a_live_specification_names_is_found_by_its_own_text_only(sto
     assert await find("file_1a", 1) == [rows[0].id]
     for pattern in ("file%", "_", "%", "\\\\"):
         assert await find(pattern) == ([] if pattern != "_" else [rows[0].id, rows[1].id, rows[4].id])
+
+
+async def test_a_group_is_due_but_while_all_of_it_is_submitted_and_one_is_live(store):
+    group = Group(GroupId("grp_1"), FULL.account_id, FULL.wallet, None, "k", b"", None, "{}", 2, 1, ready_at_ms=1)
+    jobs = [_twin("a"), _twin("b")]
+
+    async def is_due(change):
+        def write(tx):
+            change(Groups(tx), Allocations(tx))
+            return [found.id for found in Groups(tx).list_due()] == [group.id]
+
+        return await store.write(write)
+
+    def end(job):
+        return lambda _, allocations: allocations.update(replace(job, state=AllocationState.RELEASED))
+
+    assert await is_due(lambda groups, _: groups.create(group, (), ()))
+    for position, job in enumerate(jobs):
+        await store.write(lambda tx, job=job: Allocations(tx).create(job))
+        waits = await is_due(lambda groups, _, at=position, job=job: groups.submitted(group.id, at, job.id))
+        assert waits == (position == 0)
+    assert await is_due(lambda groups, _: groups.update(replace(group, blocked="{}")))
+    assert not await is_due(lambda groups, _: groups.update(group))
+    assert await is_due(lambda groups, _: groups.note_cancelled(group.id, 2))
+    assert not await is_due(lambda groups, _: groups.update(group))
+    assert not await is_due(end(jobs[0]))
+    assert await is_due(end(jobs[1]))
+    assert not await is_due(lambda groups, _: groups.update(replace(group, over=True)))
 
 
 def _twin(name):
