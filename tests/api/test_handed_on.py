@@ -6,7 +6,7 @@ import json
 from marketplace.protocol.checkpoints import Entry, EntryKind, closing, header, opening
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services import checkpoints as rules
-from marketplace.services.groups import GroupService
+from marketplace.store.groups import Groups
 from tests.api import test_groups as groups
 from tests.api.test_job_secrets import everything_stored
 from tests.api.test_jobs import allowed, node, until
@@ -231,8 +231,8 @@ async def test_secrets_of_a_group_reach_each_member_sealed_and_nothing_else(allo
     assert [(a.spec.secrets, a.spec.secret_names) for a in attempts] == [({"TOKEN": SECRET}, ("TOKEN",))] * 2
     done = await groups.until(allowed, group["id"], lambda g: g["ended_at"])
     assert done["summary"] == {"completed": 2}
-    assert await live_market.jobs.groups._secrets(group["id"]) == {}, "forgotten with the last of them"
+    kept = await live_market.jobs.store.read(lambda tx: Groups(tx).secrets(group["id"]))
+    assert kept is None, "forgotten with the last of them"
     written = everything_stored(live_market.settings.database)
     assert [table for table, text in written.items() if SECRET in text] == []
     assert SECRET not in "".join(capfd.readouterr())
-    assert isinstance(live_market.jobs.groups, GroupService)
