@@ -346,9 +346,14 @@ async def test_a_server_with_an_empty_store_recognises_the_escrow_of_a_key(allow
         await fresh.stop()
 
 
-async def test_a_wallet_s_twenty_first_waiting_escrow_is_its_own_to_pay_for(allowed):
+async def test_a_wallet_s_twenty_first_waiting_escrow_is_its_own_to_pay_for(allowed, live_market, monkeypatch):
+    looks = []
+    registry = live_market.jobs.registry
+    monkeypatch.setattr(registry, "candidates", lambda *asked: (looks.append(asked), [])[1])
     for number in range(20):
         status, answer, _ = await submit(allowed, f"k{number}", max_price_per_hour="0.02")
         assert status == 201, answer
     status, answer, _ = await submit(allowed, "k20", max_price_per_hour="0.02")
     assert (status, answer["error"], answer["blocked_by"]) == (402, "signature_required", "unassigned")
+    # where no node has room, none is looked at for any of them
+    assert looks == []
