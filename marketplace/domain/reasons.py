@@ -124,8 +124,7 @@ JOB_REASONS: Final = frozenset(
         Reason.COMPLETED, Reason.APP_ERROR, Reason.CANCELLED, Reason.TIMEOUT, Reason.QUEUE_EXPIRED,
         Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.OOM, Reason.DISK_FULL,
         Reason.INPUT_UNAVAILABLE, Reason.OUTPUT_DELIVERY_FAILED, Reason.OUTPUT_TOO_LARGE, Reason.OUT_OF_FUNDS,
-        Reason.NODE_LOST, Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED, Reason.OVERCLAIM,
-        Reason.MARKET_ERROR,
+        Reason.NODE_LOST, Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.OVERCLAIM, Reason.MARKET_ERROR,
     }
 )  # fmt: skip
 """Reasons for which a job, or an attempt of one, can end. The others belong to instances, workers and suppliers."""
@@ -143,20 +142,26 @@ OF_NODES: Final = BEFORE_READY | frozenset(
     {
         Reason.COMPLETED, Reason.APP_ERROR, Reason.CANCELLED, Reason.TIMEOUT, Reason.OOM, Reason.DISK_FULL,
         Reason.OUTPUT_DELIVERY_FAILED, Reason.OUTPUT_TOO_LARGE, Reason.OUT_OF_FUNDS, Reason.NODE_QUIT,
-        Reason.NODE_DRAINED, Reason.INTERRUPTED,
+        Reason.NODE_DRAINED,
     }
 )  # fmt: skip
-"""Ends that a node can speak of. The others are the market's to say: its own fault, a silence, a lie that is proved."""
+"""Ends that a node can speak of. The others are the market's to say: its own fault, a silence, a lie that is proved.
+None is of capacity that is taken back (`interrupted`): no job is placed on such."""
 
 
-def believed(said: Reason, *, ready: bool, cancelling: bool) -> Reason:
+def believed(said: Reason, *, ready: bool, cancelling: bool, draining: bool) -> Reason:
     """What counts of a node's word for the end of its attempt: a word that can't be true is a node that gave up.
 
-    ready: whether its meter ever ran. cancelling: whether the renter asked for the end.
+    ready: whether its meter ever ran. cancelling: whether the renter asked for the end. draining: whether the node's
+    maintenance was announced to the market, which gives it no other work.
     """
-    if said not in OF_NODES or (said in BEFORE_READY and ready) or (said is Reason.CANCELLED and not cancelling):
-        return Reason.NODE_QUIT
-    return said
+    untrue = (
+        said not in OF_NODES
+        or (said in BEFORE_READY and ready)
+        or (said is Reason.CANCELLED and not cancelling)
+        or (said is Reason.NODE_DRAINED and not draining)
+    )
+    return Reason.NODE_QUIT if untrue else said
 
 
 def reasons_table() -> str:

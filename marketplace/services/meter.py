@@ -32,7 +32,7 @@ TOLERANCE_MS: Final = 1_000
 GATHER_MS: Final = 20
 """Chosen: heartbeats within this time share one write; a countersignature waits no longer for company."""
 
-HANDED_OVER: Final = frozenset({Reason.NODE_QUIT, Reason.NODE_DRAINED, Reason.INTERRUPTED})
+HANDED_OVER: Final = frozenset({Reason.NODE_QUIT, Reason.NODE_DRAINED})
 """Ends after which another node goes on: their voucher is `ended`, for `final` would close the escrow."""
 
 

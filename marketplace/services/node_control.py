@@ -17,6 +17,7 @@ from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import AllocationState
+from marketplace.domain.nodes import NodeStatus
 from marketplace.domain.quantities import Millis
 from marketplace.domain.reasons import Reason, believed
 from marketplace.errors import AlreadyAssigned, Malformed, MarketError, NotReady, StaleLease, VoucherInvalid
@@ -333,7 +334,7 @@ class NodeControl:
                 attempt,
                 phase=AttemptPhase.UPLOADING,
                 uploading_at_ms=self._clock.now(),
-                reason=believed(_reason_of(report), ready=True, cancelling=allocation.cancelling),
+                reason=self._believed(_reason_of(report), allocation, attempt),
                 report_sequence=report.sequence,
             )
             return Change(replace(allocation, uploading=True), over, ("job.uploading",), {"node_id": attempt.node_id})
@@ -349,8 +350,7 @@ class NodeControl:
             if attempt is None or attempt.number != report.attempt or not attempt.live:
                 raise StaleLease
             over, closes = attempt, False
-            ready = attempt.meter_at_ms is not None
-            booked = believed(reason, ready=ready, cancelling=allocation.cancelling)
+            booked = self._believed(reason, allocation, attempt)
             if report.voucher is not None:
                 judged = self._meter.judge(allocation, attempt, report.voucher)
                 if isinstance(judged, Objection):
@@ -384,6 +384,16 @@ class NodeControl:
             raise self._refusal(found[0], allocation_id, report)
         attempt = self._live.attempt(allocation_id)
         return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
+
+    def _believed(self, said: Reason, allocation: Allocation, attempt: Attempt) -> Reason:
+        presence = self._registry.find(attempt.node_id)
+        return believed(
+            said,
+            ready=attempt.meter_at_ms is not None,
+            cancelling=allocation.cancelling,
+            # What its beats alone say is told to nobody, and would be gone with the next.
+            draining=presence is not None and presence.node.status is NodeStatus.DRAINING,
+        )
 
     def _may_quit(self, attempt: Attempt) -> bool:
         """Whether we were silent for so long that leaving is no loss: then both sides sign it.

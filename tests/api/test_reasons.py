@@ -28,8 +28,8 @@ OF_THE_WORK = {
     Reason.OUT_OF_FUNDS: None, Reason.OUTPUT_DELIVERY_FAILED: 0, Reason.OUTPUT_TOO_LARGE: 0,
 }  # fmt: skip
 """Ends that a node reports with a final voucher, and the exit code with it."""
-HANDED_OVER = (Reason.NODE_DRAINED, Reason.INTERRUPTED)
-"""Ends that a node reports with a voucher that leaves the escrow to another attempt."""
+HANDED_OVER = (Reason.NODE_DRAINED,)
+"""Ends that a node in announced maintenance reports with a voucher that leaves the escrow to another attempt."""
 UNSTARTED = (Reason.IMAGE_UNAVAILABLE, Reason.PULL_FAILED, Reason.START_TIMEOUT, Reason.INPUT_UNAVAILABLE)
 """Ends before the meter ran."""
 OF_THE_MARKET = (Reason.CANCELLED, Reason.QUEUE_EXPIRED, Reason.NODE_LOST, Reason.NODE_QUIT)
@@ -138,6 +138,8 @@ async def test_what_a_node_reports_is_paid_as_the_table_says(renter, make_node, 
         before = await purses(quick_market, renter, node)
         job_id, attempt = await faults.started(renter, node, quick_market, key=reason.code, retry=ONE_TRY)
         await faults.billed(attempt, BILLED_MS)
+        if reason in HANDED_OVER:
+            assert (await node.operator("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True}))[0] == 200
         voucher = attempt.voucher(BILLED_MS, at=attempt.started + BILLED_MS, state=state, reason=reason)
         answer = await attempt.report("exited", reason=reason, exit_code=code, voucher=voucher)
         assert answer["type"] == "ack", (reason, answer)
