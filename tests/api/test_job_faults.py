@@ -31,6 +31,7 @@ from tests.api.test_jobs import submit as submit_job
 from tests.chain.market import Actor
 
 FINAL = VoucherState.FINAL
+OVER = {"completed", "failed", "cancelled", "timed_out", "expired"}
 
 
 @pytest.fixture
@@ -126,7 +127,8 @@ async def closed(renter, job_id):
     async with asyncio.timeout(40):
         while True:
             _, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
-            if job["settlement"] and job["settlement"]["state"] == "closed":
+            # the chain's word of the escrow's end may be read before the market has noted its own settlement
+            if job["settlement"] and job["settlement"]["state"] == "closed" and job["status"] in OVER:
                 balanced(job)
                 return job
             await asyncio.sleep(0.05)
