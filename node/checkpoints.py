@@ -44,7 +44,7 @@ class TooMuch(Exception):
 
 async def pack(folder: Path) -> AsyncIterator[bytes]:
     """The folder as a checkpoint. Raises CheckpointChanged, TooMuch."""
-    top = await asyncio.to_thread(os.open, folder, _FOLDER)
+    top = os.open(folder, _FOLDER)  # in no thread: who is cancelled meanwhile would leave it open
     try:
         entries = await asyncio.to_thread(lambda: list(islice(_walk(top, "", 1), MAX_ENTRIES + 1)))
         if len(entries) > MAX_ENTRIES:
@@ -187,13 +187,14 @@ def _walk(folder: int, above: str, depth: int) -> Iterator[tuple[Entry, os.stat_
 async def _content(top: int, entry: Entry, seen: os.stat_result) -> AsyncIterator[bytes]:
     """Exactly the file that was seen. Raises CheckpointChanged."""
     try:
-        descriptor = await asyncio.to_thread(_open, top, entry.path)
+        descriptor = _open(top, entry.path)
     except OSError as error:
         raise CheckpointChanged(entry.path) from error
-    try:
+    # A file object: a number closed under a thread that is about to read it may be another file's by then.
+    with os.fdopen(descriptor, "rb") as file:
         left = entry.size
         while left:
-            piece = await asyncio.to_thread(os.read, descriptor, min(left, _CHUNK_BYTES))
+            piece = await asyncio.to_thread(file.read, min(left, _CHUNK_BYTES))
             if not piece:
                 raise CheckpointChanged(entry.path)
             left -= len(piece)
@@ -201,8 +202,6 @@ async def _content(top: int, entry: Entry, seen: os.stat_result) -> AsyncIterato
         now = os.fstat(descriptor)
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (seen.st_ino, seen.st_size, seen.st_mtime_ns):
             raise CheckpointChanged(entry.path)
-    finally:
-        os.close(descriptor)
 
 
 def _link(top: int, entry: Entry) -> None:

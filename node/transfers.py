@@ -284,8 +284,9 @@ class HttpTransfers:
 
         headers = {LEASE_HEADER: holder.lease_token, "Content-Type": "application/octet-stream"}
         path = self._path(holder, f"outputs/{quote(file.path, safe='/')}")
-        # Closed here and not in the iterator: a market that answers early leaves that one unfinished.
-        opened = await asyncio.to_thread(open_file, folder, file.path)
+        # Opened in no thread: who is cancelled meanwhile would leave it open. Closed here and not in the iterator: a
+        # market that answers early leaves that one unfinished.
+        opened = open_file(folder, file.path)
 
         async def pieces() -> AsyncIterator[bytes]:
             while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):

@@ -1,6 +1,9 @@
 """What a job reads and what it leaves, over a real connection: each fault costs a try, none costs a byte."""
 
 import hashlib
+import time
+from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -11,6 +14,7 @@ from marketplace.protocol.outputs import OutputFile, is_output_path, manifest_di
 from marketplace.protocol.terms import JobInput
 from marketplace.protocol.vouchers import VoucherState
 from node import transfers
+from node.collecting import open_file
 from node.runtime.fake import FakeProgram
 from node.transfers import url_name
 from tests.node.conftest import Node
@@ -104,6 +108,25 @@ async def test_what_the_market_does_not_take_has_its_reason_and_the_work_is_paid
     assert reason(seen) is expected
     assert seen.final is not None
     assert (seen.final.state, seen.final.billed_ms > 0) == (state, True)
+
+
+async def test_a_file_that_is_opened_while_another_is_refused_is_closed(
+    node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[BinaryIO] = []
+
+    def slow_with_the_second(folder: Path, path: str) -> BinaryIO:
+        if path == LEAVING.files[1][0]:
+            time.sleep(0.5)
+        opened.append(open_file(folder, path))
+        return opened[-1]
+
+    monkeypatch.setattr(transfers, "open_file", slow_with_the_second)
+    market.put_faults = [413] * 10
+    seen = await market.offer(spec("leaving"))
+    await market.until(lambda: seen.exited)
+    await market.until(lambda: len(opened) == 2)
+    assert all(file.closed for file in opened)
 
 
 async def test_the_end_is_reported_when_the_market_has_delivered_what_was_left(
