@@ -5,16 +5,14 @@ from enum import StrEnum
 
 from pydantic import ValidationError
 
-from marketplace.domain.catalogue import find_class
 from marketplace.domain.money import hourly_from_gpu_second
 from marketplace.protocol import sealing
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.control import ClaimRequest
 from marketplace.protocol.terms import JobSpec
-from node.hardware import GB
 from node.keys import KeyPair
 from node.metering import Bounds, Identity
-from node.runtime.port import Limits, Network
+from node.runtime.port import Network
 
 _ADDRESS_BYTES = 32
 # Chosen: below a second of paid time nothing useful runs, and the chain's fees exceed the pay.
@@ -142,14 +140,4 @@ def consent(request: ClaimRequest, identity: Identity, class_bytes: bytes, at_ms
         terms_hash=request.terms_hash,
         fee_bps=request.fee_bps,
         at_ms=at_ms,
-    )
-
-
-def container_limits(spec: JobSpec) -> Limits:
-    """What the class gives to that many slots, and the disk that was asked for."""
-    entry = find_class(spec.class_id)
-    return Limits(
-        milli_cpus=entry.vcpu * 1000 * spec.gpu_count,
-        memory_bytes=entry.ram_gb * GB * spec.gpu_count,
-        disk_bytes=spec.disk_gb * GB,
     )

@@ -29,8 +29,8 @@ from marketplace.protocol.local_runs import (
     LocalStage,
 )
 from marketplace.protocol.outputs import MAX_BYTES, MAX_FILES
-from node.acceptance import container_limits
 from node.collecting import FoundFile, find_files, open_file, read_progress
+from node.contract import container_limits, container_of
 from node.endings import natural_reason
 from node.errors import InputUnavailable
 from node.hardware import MB
@@ -46,7 +46,6 @@ from node.runtime.port import (
     AttemptKey,
     Capabilities,
     Container,
-    ContainerSpec,
     Image,
     Limits,
     Network,
@@ -122,7 +121,7 @@ class Trial:
         image = await self._unless_stopped(self._bench.image(self._spec.image))
         limits = self._limits()
         input_name = await self._unless_stopped(self._stage(limits))
-        spec = self._container_spec(image, limits, input_name)
+        spec = container_of(self._spec, KEY, image, limits, input_name)
         return await self._bench.runtime.start(spec)
 
     async def _watch(self, container: Container) -> LocalEnd:
@@ -187,23 +186,6 @@ class Trial:
         if self._order.input_text is None or wanted.name is None:
             raise InputUnavailable(f"an input of kind {wanted.kind} lies with a market")
         return await store_input(_once(self._order.input_text.encode()), folder, wanted.name, wanted.sha256 or "")
-
-    def _container_spec(self, image: Image, limits: Limits, input_name: str | None) -> ContainerSpec:
-        spec = self._spec
-        return ContainerSpec(
-            key=KEY,
-            image=image,
-            limits=limits,
-            entrypoint=spec.entrypoint,
-            command=spec.command,
-            env=tuple(sorted({**spec.env, **(spec.secrets or {})}.items())),
-            workdir=spec.workdir,
-            network=Network(spec.network),
-            shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
-            ulimits=tuple(sorted((spec.ulimits or {}).items())),
-            input_name=input_name,
-            checkpoint=spec.checkpoint_minutes is not None,
-        )
 
     def _log_pump(self) -> LogPump:
         async def send(lines: tuple[LogLine, ...]) -> int:

@@ -11,17 +11,16 @@ from typing import Final
 from marketplace.crash import crash_point
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import AttemptState
-from node.acceptance import container_limits
 from node.attempt.claiming import Claiming
 from node.attempt.orders import Orders, Stopped
 from node.attempt.restoring import Restoring
 from node.attempt.telling import Telling
 from node.attempt.work import ENGINE_RETRY_S, Work
+from node.contract import container_limits, container_of
 from node.errors import InputUnavailable
-from node.hardware import MB
 from node.journal import Step, Stop
 from node.runtime.errors import CapabilityMissing, EngineUnavailable
-from node.runtime.port import Container, ContainerSpec, Image, Login, Network
+from node.runtime.port import Container, Image, Login
 from node.transfers import OutputRefused
 
 _LATE: Final = Stop(Reason.START_TIMEOUT, 0, final=False, detail="not ready within the limit")
@@ -101,7 +100,8 @@ class Preparing:
 
     async def _start(self, image: Image, input_name: str | None) -> Container:
         """Outside the time limit: a start that is cut off half-way would leave a container behind."""
-        work, spec = self._work, self._container_spec(image, input_name)
+        work = self._work
+        spec = container_of(work.spec, work.record.key, image, container_limits(work.spec), input_name)
         while True:
             try:
                 return await work.tools.runtime.start(spec)
@@ -119,20 +119,3 @@ class Preparing:
 
     def _left_s(self) -> float:
         return max(0, self._start_by_ms() - self._work.now_ms()) / 1000
-
-    def _container_spec(self, image: Image, input_name: str | None) -> ContainerSpec:
-        spec = self._work.spec
-        return ContainerSpec(
-            key=self._work.record.key,
-            image=image,
-            limits=container_limits(spec),
-            entrypoint=spec.entrypoint,
-            command=spec.command,
-            env=tuple(sorted({**spec.env, **(spec.secrets or {})}.items())),
-            workdir=spec.workdir,
-            network=Network(spec.network),
-            shm_bytes=None if spec.shm_mb is None else spec.shm_mb * MB,
-            ulimits=tuple(sorted((spec.ulimits or {}).items())),
-            input_name=input_name,
-            checkpoint=spec.checkpoint_minutes is not None,
-        )

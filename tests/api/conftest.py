@@ -16,6 +16,7 @@ from marketplace.chain.bootstrap import OperatorKeys
 from marketplace.services.clock import ManualClock, SystemRandom
 from marketplace.services.key_ring import create_key_ring
 from marketplace.settings import Settings
+from tests.api.serving import ready
 from tests.chain.market import localnet
 
 
@@ -112,9 +113,7 @@ def chain(tmp_path_factory):
 async def live_market(tmp_path, chain):
     market = Market.build(settings_in(tmp_path, chain.folder / "keys", chain.rpc))
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -18,6 +18,7 @@ from marketplace.protocol.vouchers import VoucherState
 from marketplace.settings import LimitSettings
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, submit, until
 from tests.chain.market import localnet
 
@@ -42,9 +43,7 @@ async def live_market(tmp_path, chain):
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc).model_copy(update={"limits": LIMITS})
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

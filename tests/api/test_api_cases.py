@@ -14,6 +14,7 @@ import pytest
 
 from marketplace.app import Market
 from tests.api.conftest import Renter, Wallet, settings_in
+from tests.api.serving import ready
 from tests.api.test_ownership import belongings
 
 EXAMPLES = 3
@@ -34,9 +35,7 @@ async def live_market(tmp_path, chain):
     )
     market = Market.build(settings.model_copy(update={"limits": limits}))
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

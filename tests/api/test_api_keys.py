@@ -10,6 +10,7 @@ from marketplace.app import Market
 from marketplace.protocol.vouchers import VoucherState
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 
 JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
 """Deposit: 1.2 an hour for 5 min = 0.1."""
@@ -139,9 +140,7 @@ async def test_a_spending_limit_is_exact_at_once_and_after_a_restart(allowed, li
     try:
         async with ClientSession() as session:
             call = Caller(session, f"http://127.0.0.1:{again.port}")
-            async with asyncio.timeout(20):
-                while not again.readiness.ready:  # noqa: ASYNC110 - what a probe does
-                    await asyncio.sleep(0.02)
+            await ready(again)
             assert (await submit(call, secret, "k7"))[0] == 201
             status, answer, _ = await submit(call, secret, "k8")
             assert (status, answer["error"]) == (402, "spend_limit")

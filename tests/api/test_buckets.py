@@ -16,6 +16,7 @@ from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.bucket_client import PART_BYTES
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_job_secrets import everything_stored
 from tests.api.test_jobs import ALLOWANCE, submit, until
 from tests.api.test_reasons import money_is_as_the_table_says
@@ -47,9 +48,7 @@ def settings(tmp_path, chain):
 async def started(settings):
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     return market
 
 

@@ -10,16 +10,10 @@ from marketplace.app import Market
 from marketplace.domain.events import EventType
 from marketplace.store.logins import Accounts
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
+from tests.api.serving import ready
 from tests.api.test_jobs import allowed, submit, until
 
 __all__ = ["allowed"]
-
-
-async def ready(market):
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
-    return market
 
 
 def blocks(text):

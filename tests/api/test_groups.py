@@ -13,6 +13,7 @@ from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.groups import FUNDING_MS
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 
 JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
 """Deposit: 0.1 each."""
@@ -117,9 +118,7 @@ async def test_one_cancel_ends_all_and_refunds_all_also_after_a_restart(allowed,
     try:
         async with ClientSession() as session:
             call = Caller(session, f"http://127.0.0.1:{again.port}")
-            async with asyncio.timeout(20):
-                while not again.readiness.ready:  # noqa: ASYNC110 - what a probe does
-                    await asyncio.sleep(0.02)
+            await ready(again)
             allowed.call = call
             ended = await until(allowed, group["id"], lambda g: g["ended_at"])
             assert (ended["status"], ended["summary"]) == ("cancelled", {"cancelled": 30})

@@ -26,6 +26,7 @@ from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedAttempt, ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, balanced, until
 from tests.api.test_jobs import submit as submit_job
 from tests.chain.market import Actor
@@ -44,9 +45,7 @@ async def quick_market(tmp_path, chain):
     settings = settings.model_copy(update={"market": quick, "limits": generous})
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -16,6 +16,7 @@ from marketplace.protocol.vouchers import VoucherState
 from marketplace.services.clock import SystemClock
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import HARDWARE, ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, balanced, submit, until
 from tests.chain.market import localnet
 
@@ -45,9 +46,7 @@ async def live_market(tmp_path, chain):
     settings = settings.model_copy(update={"market": settings.market.model_copy(update={"trust_hardware": True})})
     market = Market.build(settings, clock=LeapingClock())
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -10,6 +10,7 @@ from standardwebhooks import Webhook as Verifier
 from marketplace.app import Market
 from marketplace.settings import OutgoingSettings
 from tests.api.conftest import settings_in
+from tests.api.serving import ready
 from tests.api.test_jobs import allowed, submit, until
 
 __all__ = ["allowed"]
@@ -21,9 +22,7 @@ async def live_market(tmp_path, chain):
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
     market = Market.build(settings.model_copy(update={"outgoing": OutgoingSettings(loopback=True)}))
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

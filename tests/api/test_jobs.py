@@ -12,6 +12,7 @@ from marketplace.protocol.receipts import Receipt, verify_receipt
 from marketplace.protocol.vouchers import VoucherState
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 
 JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "region": "eu", "maxMinutes": 5}
 ALLOWANCE = {
@@ -329,9 +330,7 @@ async def test_a_server_with_an_empty_store_recognises_the_escrow_of_a_key(allow
     fresh = Market.build(settings_in(tmp_path / "fresh", chain.folder / "keys", chain.rpc))
     await fresh.start()
     try:
-        async with asyncio.timeout(20):
-            while not fresh.readiness.ready:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        await ready(fresh)
         async with ClientSession() as session:
             allowed.call = Caller(session, f"http://127.0.0.1:{fresh.port}")
             allowed.token = (await allowed.call.login(allowed))["token"]

@@ -17,6 +17,7 @@ from marketplace.services.models import ModelEntry
 from marketplace.services.principals import AccountPrincipal, Scope
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_job_fields import run_to_exit
 from tests.api.test_jobs import ALLOWANCE, balanced, until
 
@@ -47,9 +48,7 @@ async def live_market(tmp_path, chain):
     settings = settings.model_copy(update={"models": settings.models.model_copy(update={"file": file})})
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -8,6 +8,7 @@ import pytest
 from marketplace.app import Market
 from marketplace.settings import StoreSettings
 from tests.api.conftest import settings_in
+from tests.api.serving import ready
 from tests.api.test_jobs import allowed, node, submit, until
 from tests.store.conftest import cluster, location, migrated_file, postgres_url
 
@@ -20,9 +21,7 @@ async def live_market(location, tmp_path, chain):
     store = StoreSettings(path=location) if isinstance(location, Path) else StoreSettings(url=location)
     market = Market.build(settings.model_copy(update={"store": store}))
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -4,7 +4,6 @@ A new placeholder fails this test until `belongings` makes one that belongs to s
 may see it.
 """
 
-import asyncio
 import re
 
 import base58
@@ -20,6 +19,7 @@ from marketplace.store.engine import Store
 from marketplace.store.logins import Accounts
 from marketplace.store.nodes import Nodes
 from tests.api.conftest import Renter, Wallet, settings_in
+from tests.api.serving import ready
 
 PUBLIC = {
     "GET /v1/nodes/{node_id}", "GET /v1/nodes/{node_id}/earnings", "GET /v1/nodes/{node_id}/pool", "GET /v1/nodes/{node_id}/reputation",
@@ -77,9 +77,7 @@ async def live_market(tmp_path, chain, owner):
     await store.close()
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

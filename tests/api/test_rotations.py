@@ -19,6 +19,7 @@ from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from marketplace.services import node_control, settlement
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, balanced, submit, until
 from tests.chain.market import Actor
 
@@ -41,9 +42,7 @@ class World:
     async def start(self):
         self.market = Market.build(self.settings)
         await self.market.start()
-        async with asyncio.timeout(20):
-            while not self.market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-                await asyncio.sleep(0.02)
+        await ready(self.market)
         for person in (self.renter, self.node.operator if self.node else None):
             if person is not None:
                 person.call = self.call

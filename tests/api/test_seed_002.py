@@ -18,6 +18,7 @@ from marketplace.chain.constants import LOCALNET
 from marketplace.protocol.vouchers import VoucherState
 from tests.api.conftest import Renter, Wallet, settings_in
 from tests.api.scripted_node import HARDWARE, ScriptedNode
+from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, until
 from tests.api.test_transfers import Delivery
 from tests.chain.market import localnet
@@ -58,9 +59,7 @@ async def live_market(tmp_path, chain):
     )
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

@@ -6,7 +6,7 @@ import pytest
 
 from marketplace.protocol import sealing
 from marketplace.protocol.control import ClaimRequest
-from node.acceptance import ClaimRefused, RefuseCode, container_limits, examine
+from node.acceptance import ClaimRefused, RefuseCode, examine
 from node.keys import generate
 from node.runtime.port import Network
 from tests.node.conftest import IDENTITY, POLICY, Node
@@ -35,10 +35,6 @@ def test_a_fair_request_is_accepted_with_the_renters_specification() -> None:
     job = spec("busy", env={"A": "1"}, command=("true",))
     accepted = examine(MARKET.request(job), policy=POLICY, identity=IDENTITY, key=KEY, free_slots=1, draining=False)
     assert accepted == job
-    limits = container_limits(job)
-    assert limits.milli_cpus == 1000
-    assert limits.memory_bytes == 2_000_000_000
-    assert limits.disk_bytes == 1_000_000_000
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from yarl import URL
 
 from marketplace.app import Market
 from tests.api.conftest import Renter, Wallet, settings_in
+from tests.api.serving import ready
 from tests.api.test_ownership import belongings
 from tests.store.conftest import POSTGRES, cluster, postgres_url
 
@@ -55,9 +56,7 @@ async def live_market(url, tmp_path, chain):
         update["store"] = type(settings.store).model_validate({**settings.store.model_dump(), "url": url})
     market = Market.build(settings.model_copy(update=update))
     await market.start()
-    async with asyncio.timeout(20):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     yield market
     await market.stop()
 

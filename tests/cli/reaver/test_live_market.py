@@ -22,6 +22,7 @@ from marketplace.app import Market
 from marketplace.cli.reaver.exits import Exit
 from marketplace.settings import Settings
 from tests.api.conftest import settings_in
+from tests.api.serving import ready
 from tests.chain.market import Running, localnet
 from tests.cli.reaver.conftest import Reaver
 
@@ -105,9 +106,7 @@ async def environment(tmp_path: Path, chain: Running, way: Way) -> AsyncIterator
     settings = Settings.model_validate(found.model_dump() | sections)
     market = Market.build(settings)
     await market.start()
-    async with asyncio.timeout(30):
-        while not market.readiness.ready:  # noqa: ASYNC110 - what a probe does
-            await asyncio.sleep(0.02)
+    await ready(market)
     await asyncio.to_thread(chain.fund, wallet.pubkey())
     keypair = tmp_path / "id.json"
     keypair.write_text(json.dumps(list(bytes(wallet))))
