@@ -20,6 +20,7 @@ import typer
 from marketplace.cli.reaver.exits import Exit
 from marketplace.cli.reaver.output import Output
 from marketplace.cli.reaver.session import described, state_folder
+from marketplace.cli.reaver.signalled import read_lines
 
 if TYPE_CHECKING:
     from marketplace.client.requests import JobRequest
@@ -59,11 +60,13 @@ class _Runner:
         with subprocess.Popen(  # noqa: S603 - this very installation
             _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, start_new_session=True
         ) as runner:
+            stdout = runner.stdout
+            assert stdout is not None  # noqa: S101 - PIPE
             # A handler, and no KeyboardInterrupt: what was read of a line stays, wherever the signal comes.
             before = signal.signal(signal.SIGINT, lambda *_: self._interrupt(runner))
             try:
                 self._order(runner)
-                for line in runner.stdout or ():
+                for line in read_lines(stdout):
                     event = read_event(line)
                     if isinstance(event, LocalEnd):
                         end = event
