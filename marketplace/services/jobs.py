@@ -6,7 +6,8 @@ terms that this store has never heard of is recognised by its event and goes on.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -233,28 +234,18 @@ class JobService:
         found: list[Detail] = []
         destination: Destination | None = None
         auth_id: RegistryAuthId | None = None
-        try:
+        with _noted(found):
             if order.webhook is not None:
                 self._webhooks.check_url(order.webhook, "webhook")
-        except Invalid as wrong:
-            found += wrong.details
-        try:
+        with _noted(found):
             destination = await self.choose_destination(caller.account_id, order)
-        except Invalid as wrong:
-            found += wrong.details
-        try:
+        with _noted(found):
             auth_id = await self._secrets.require_auth(caller.account_id, order.spec)
-        except Invalid as wrong:
-            found += wrong.details
-        try:
+        with _noted(found):
             self._longest_wait(order)
-        except Invalid as wrong:
-            found += wrong.details
-        try:
+        with _noted(found):
             await self._inputs.accept(caller.account_id, order)
             await self._artifacts.accept(caller.account_id, order)
-        except Invalid as wrong:
-            found += wrong.details
         if found:
             raise Invalid.of(found)
         return destination, auth_id
@@ -734,6 +725,15 @@ class JobService:
 
     def _amount(self, units: Tokens) -> str:
         return format_amount(units, self.decimals)
+
+
+@contextlib.contextmanager
+def _noted(found: list[Detail]) -> Iterator[None]:
+    """What is wrong in the block is added to the rest; the look goes on behind it."""
+    try:
+        yield
+    except Invalid as wrong:
+        found += wrong.details
 
 
 def cost_of(attempts: Sequence[Attempt]) -> Tokens:
