@@ -64,7 +64,7 @@ class Store:
         return await self._engine.read(work)
 
     async def lookup(self, work: Callable[[Transaction], _T]) -> _T:
-        """Run `work` for a few lookups by key, each on what is committed when it runs; writing in it is an error.
+        """Run `work` for a few lookups by key, on one consistent snapshot too; writing in it is an error.
 
         On SQLite right here on the event loop, which costs less than a thread hop, and without letting others run.
         """

@@ -225,17 +225,19 @@ class PostgresEngine(Engine):
         return await future
 
     async def read(self, work: Callable[[Transaction], _T]) -> _T:
-        async with self._session(self._snapshots) as session:
+        return await self._on_snapshot(self._snapshots, work)
+
+    async def lookup(self, work: Callable[[Transaction], _T]) -> _T:
+        return await self._on_snapshot(self._lookups, work)
+
+    async def _on_snapshot(self, sessions: _Sessions, work: Callable[[Transaction], _T]) -> _T:
+        async with self._session(sessions) as session:
             await session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             try:
                 return await greenlet_spawn(work, session.transaction())
             finally:
                 if not session.raw.is_closed():
                     await session.raw.execute("ROLLBACK")
-
-    async def lookup(self, work: Callable[[Transaction], _T]) -> _T:
-        async with self._session(self._lookups) as session:
-            return await greenlet_spawn(work, session.transaction())
 
     @contextlib.asynccontextmanager
     async def _session(self, sessions: _Sessions) -> AsyncIterator[_Session]:

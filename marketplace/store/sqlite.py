@@ -131,6 +131,14 @@ class _Session:
         self.raw.close()
 
 
+def _on_snapshot(session: _Session, work: Callable[[Transaction], _T]) -> _T:
+    session.raw.execute("BEGIN")
+    try:
+        return work(session.transaction())
+    finally:
+        session.raw.execute("COMMIT")
+
+
 class FileLock:
     """An exclusive lock on a file beside the database: SQLite means exactly one server process."""
 
@@ -223,18 +231,14 @@ class SqliteEngine(Engine):
     async def lookup(self, work: Callable[[Transaction], _T]) -> _T:
         if self._lookup_session is None or not self._open:
             raise StoreUnavailable
-        return work(self._lookup_session.transaction())
+        return _on_snapshot(self._lookup_session, work)
 
     def _read(self, work: Callable[[Transaction], _T]) -> _T:
         session: _Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = _Session(self._path, self._synchronous, read_only=True)
             self._reader_sessions.append(session)
-        session.raw.execute("BEGIN")
-        try:
-            return work(session.transaction())
-        finally:
-            session.raw.execute("COMMIT")
+        return _on_snapshot(session, work)
 
     def _write_groups(self) -> None:
         session = _Session(self._path, self._synchronous, read_only=False)

@@ -165,15 +165,16 @@ async def test_readers_cannot_write(store):
         await store.lookup(lambda tx: add(tx, "a"))
 
 
-async def test_a_read_is_one_snapshot(store, location):
+@pytest.mark.parametrize("way", ["read", "lookup"])
+async def test_a_read_is_one_snapshot(store, location, way):
     def twice(tx):
         before = count(tx)
         with ThreadPoolExecutor(1) as elsewhere:
             elsewhere.submit(insert_past_the_store, location).result()
         return before, count(tx)
 
-    assert await store.read(twice) == (0, 0)
-    assert await store.read(count) == 1
+    assert await getattr(store, way)(twice) == (0, 0)
+    assert await getattr(store, way)(count) == 1
 
 
 def insert_past_the_store(location):
