@@ -73,6 +73,14 @@ class OutboxStore(Protocol):
         """Write state, slot and failure of the entry with this signature."""
         ...
 
+    async def mark_sent(self, signature: Signature) -> bool:
+        """Move the entry from built to sent; False, and nothing is changed, where it is no longer built.
+
+        Look and write are one atomic act: whoever follows the entry may have seen it land before its sender was told
+        that it was taken.
+        """
+        ...
+
     async def find(self, signature: Signature) -> OutboxEntry | None: ...
 
     async def latest(self, operation: str) -> OutboxEntry | None:
@@ -103,6 +111,13 @@ class MemoryOutbox:
     async def update(self, entry: OutboxEntry) -> None:
         if entry.signature in self._entries:
             self._entries[entry.signature] = entry
+
+    async def mark_sent(self, signature: Signature) -> bool:
+        entry = self._entries.get(signature)
+        if entry is None or entry.state is not OutboxState.BUILT:
+            return False
+        self._entries[signature] = entry.moved(OutboxState.SENT)
+        return True
 
     async def find(self, signature: Signature) -> OutboxEntry | None:
         return self._entries.get(signature)

@@ -211,12 +211,18 @@ class Sender:
             # Nobody took it; it stays built or sent, and the next tick sends it again.
             _log.warning("send failed", action="sender.send", operation=entry.operation, error=str(error))
             return entry
-        if entry.state is OutboxState.BUILT:
-            return await self._record(entry.moved(OutboxState.SENT))
-        return entry
+        if entry.state is not OutboxState.BUILT:
+            return entry
+        if await self._outbox.mark_sent(entry.signature):
+            return await self._tell(entry.moved(OutboxState.SENT))
+        # A tick has seen it land before this answer came: what is known of it is more than that it was sent.
+        return await self._get(entry.signature)
 
     async def _record(self, entry: OutboxEntry) -> OutboxEntry:
         await self._outbox.update(entry)
+        return await self._tell(entry)
+
+    async def _tell(self, entry: OutboxEntry) -> OutboxEntry:
         lost = entry.state in {OutboxState.FAILED, OutboxState.EXPIRED}
         (_log.warning if lost else _log.debug)(
             "transaction",

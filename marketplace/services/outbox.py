@@ -27,6 +27,9 @@ class StoreOutbox:
             lambda tx: Outbox(tx).update(stored.signature, stored.state, stored.slot, stored.failure)
         )
 
+    async def mark_sent(self, signature: Signature) -> bool:
+        return await self._store.write(lambda tx: Outbox(tx).mark_sent(str(signature)))
+
     async def find(self, signature: Signature) -> OutboxEntry | None:
         found = await self._store.lookup(lambda tx: Outbox(tx).find(str(signature)))
         return None if found is None else _from_stored(found)

@@ -60,6 +60,15 @@ class Outbox:
             {"signature": signature, "state": state, "slot": slot, "failure": failure},
         )
 
+    def mark_sent(self, signature: str) -> bool:
+        """From built to sent; whether it was built."""
+        return bool(
+            self._tx.change(
+                "UPDATE outbox SET state = 'sent' WHERE signature = :signature AND state = 'built'",
+                {"signature": signature},
+            )
+        )
+
     def find(self, signature: str) -> StoredEntry | None:
         return self._one(f"SELECT {_COLUMNS} FROM outbox WHERE signature = :signature", signature=signature)  # noqa: S608
 

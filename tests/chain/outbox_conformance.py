@@ -31,6 +31,16 @@ class OutboxConformance:
             assert present.state is state
         assert await outbox.find(entry("pay:a", 2).signature) is None
 
+    async def test_only_what_is_still_built_becomes_sent(self, outbox: OutboxStore) -> None:
+        first = await outbox.insert(entry("pay:a", 1))
+        assert await outbox.mark_sent(first.signature)
+        assert await outbox.find(first.signature) == first.moved(OutboxState.SENT)
+        landed = first.moved(OutboxState.CONFIRMED, slot=7)
+        await outbox.update(landed)
+        assert not await outbox.mark_sent(first.signature)
+        assert await outbox.find(first.signature) == landed
+        assert not await outbox.mark_sent(entry("pay:a", 2).signature)
+
     async def test_an_operation_goes_on_after_its_entry_expired_or_failed(self, outbox: OutboxStore) -> None:
         first = await outbox.insert(entry("pay:a", 1))
         await outbox.update(first.moved(OutboxState.EXPIRED))

@@ -137,6 +137,24 @@ async def test_it_is_recorded_before_it_is_sent(bench: Bench) -> None:
     assert await bench.state(entry) is OutboxState.SENT
 
 
+async def test_what_landed_before_its_sender_was_answered_stays_landed(bench: Bench) -> None:
+    class Slow(Cluster):
+        """Takes a transaction at once, and says so after the tick beside it has seen it land."""
+
+        async def send_transaction(self, transaction: bytes, *, skip_preflight: bool = True) -> Signature:
+            taken = await super().send_transaction(transaction)
+            self.statuses[taken] = status(Commitment.CONFIRMED)
+            await bench.sender.tick()
+            return taken
+
+    bench.cluster = Slow()
+    bench.restart()
+    entry = await bench.sender.submit("pay", signed(), LAST_HEIGHT)
+    assert (entry.state, entry.slot) == (OutboxState.CONFIRMED, 33)
+    assert await bench.state(entry) is OutboxState.CONFIRMED
+    assert bench.changes == [OutboxState.CONFIRMED]
+
+
 async def test_the_same_bytes_are_sent_again_until_confirmed(bench: Bench) -> None:
     entry = await bench.sender.submit("pay", signed(), LAST_HEIGHT)
     await bench.sender.tick()
