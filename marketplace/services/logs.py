@@ -103,10 +103,12 @@ class JobLogs:
                 after = (lines[-1].attempt, lines[-1].seq)
                 yield lines
                 continue
-            if await self._over(allocation.id):
-                ended_at = ended_at if ended_at is not None else self._clock.monotonic_ms()
-                if self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
-                    return
+            if ended_at is None and await self._over(allocation.id):
+                # What came between the last look and the end is behind that look: once more, however long ago it ended.
+                ended_at = self._clock.monotonic_ms()
+                continue
+            if ended_at is not None and self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
+                return
             try:
                 async with asyncio.timeout(_POLL_S if ended_at is None else 0.1):
                     await event.wait()

@@ -14,6 +14,7 @@ from marketplace.services.live import Live
 from marketplace.services.logs import RETENTION_MS, JobLogs
 from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store
+from marketplace.store.log_lines import LogLines, StoredLine
 from tests.services.test_meter import ALLOCATION
 from tests.store.test_job_rows import FULL
 
@@ -51,5 +52,29 @@ async def test_a_market_that_begins_takes_no_job_for_over(store):
     await store.write(lambda tx: Allocations(tx).update(over))
     logs._tell(running.id)
     with pytest.raises(StopAsyncIteration):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await upcoming
+
+
+async def test_what_came_just_before_the_end_is_told_too(store):
+    """Stored after a follower has looked for lines, and before it looks whether the job is over."""
+    clock = ManualClock()
+    running = replace(ALLOCATION, id=AllocationId("alloc_a"), state=AllocationState.ACTIVE)
+    await store.write(lambda tx: Allocations(tx).create(running))
+
+    def end(tx):
+        LogLines(tx).append(running.id, [StoredLine(1, 1, 1, 1, "the last")], 8, 1)
+        Allocations(tx).update(replace(running, state=AllocationState.RELEASED, reason=Reason.COMPLETED))
+
+    class Ending(JobLogs):
+        ended = False
+
+        async def _over(self, allocation_id):
+            if not self.ended:
+                self.ended = True
+                await self._store.write(end)
+            return await super()._over(allocation_id)
+
+    logs = Ending(store, Live(store, clock, None, None, "USDC"), clock)
+    batches = [batch async for batch in logs.follow(running, attempt=None, after=(0, 0))]
+    assert [[line.text for line in batch] for batch in batches] == [["the last"]]
