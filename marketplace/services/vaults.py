@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from solders.pubkey import Pubkey
 
-from marketplace.chain.accounts import VaultAccount
 from marketplace.chain.addresses import associated_token_address
-from marketplace.chain.reader import TokenAccountState
+from marketplace.chain.reader import TokenAccount, TokenAccountState
 from marketplace.chain.transactions import CreateTokenAccount, Step
 from marketplace.domain.money import AmountOverflow, MalformedAmount, format_amount, parse_amount
 from marketplace.domain.quantities import Stake, Tokens
@@ -68,17 +67,20 @@ class VaultService:
         self.currency = currency
 
     async def get(self, wallet: str) -> VaultView:
-        """The vault as of `confirmed`; one that was never opened is empty. Raises ChainUnavailable."""
-        deployment = self._link.facts.deployment
+        """The vault as of `confirmed`; one that was never opened is empty. Raises ChainUnavailable.
+
+        Its amounts are of one moment: what is locked, held and beside it adds up while a deposit or an escrow lands.
+        """
+        facts = self._link.facts
+        deployment = facts.deployment
         owner = Pubkey.from_string(wallet)
         reader, addresses = self._link.reader, self._link.calls.addresses
         address = addresses.vault(owner)
-        vault, balance, own, escrows = await asyncio.gather(
-            reader.find(VaultAccount, address),
-            self._balance(addresses.vault_tokens(address)),
-            self._balance(associated_token_address(owner, deployment.payment_mint)),
-            reader.list_escrows_of_wallet(owner),
+        own = associated_token_address(owner, deployment.payment_mint)
+        funds, escrows = await asyncio.gather(
+            reader.find_funds(owner, facts.market, own), reader.list_escrows_of_wallet(owner)
         )
+        vault = funds.vault
         return VaultView(
             wallet=wallet,
             address=str(address),
@@ -86,11 +88,11 @@ class VaultService:
             mint=str(deployment.payment_mint),
             decimals=deployment.payment_decimals,
             exists=vault is not None,
-            balance=balance,
-            locked=Tokens(vault.account.locked) if vault is not None else Tokens(0),
-            wallet_balance=own,
+            balance=_movable(funds.vault_tokens),
+            locked=Tokens(vault.locked) if vault is not None else Tokens(0),
+            wallet_balance=_movable(funds.own_tokens),
             escrows_open=len(escrows),
-            compensation_owed=Stake(vault.account.compensation_owed) if vault is not None else Stake(0),
+            compensation_owed=Stake(vault.compensation_owed) if vault is not None else Stake(0),
             stake_decimals=deployment.stake_decimals,
         )
 
@@ -151,12 +153,6 @@ class VaultService:
         summary = f"pays {owed} stake tokens of compensations for lost attempts to the wallet"
         return await self._transactions.prepare(caller, key, "vault.compensation", steps, summary)
 
-    async def _balance(self, address: Pubkey) -> Tokens:
-        """What can be moved out of a token account: nothing of one that is absent or frozen."""
-        account = await self._link.reader.find_token_account(address)
-        usable = account is not None and account.state is TokenAccountState.INITIALIZED
-        return Tokens(account.amount if account is not None and usable else 0)
-
     def _shortfall(self, units: Tokens, view: VaultView) -> dict[str, object]:
         return {
             "required": format_amount(units, view.decimals),
@@ -169,3 +165,9 @@ class VaultService:
 
     def _text(self, units: int, view: VaultView) -> str:
         return f"{format_amount(units, view.decimals)} {self.currency}"
+
+
+def _movable(account: TokenAccount | None) -> Tokens:
+    """What can be moved out of a token account: nothing of one that is absent or frozen."""
+    usable = account is not None and account.state is TokenAccountState.INITIALIZED
+    return Tokens(account.amount if account is not None and usable else 0)
