@@ -11,6 +11,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.processes import free_ports
+
 ACCESS_KEY, SECRET_KEY = "planted-access-key", "planted-secret-key"
 PLAIN_KEY = "planted-plain-key"
 """Of one who makes no buckets; the same secret."""
@@ -97,12 +99,7 @@ class S3Server:
 @contextlib.contextmanager
 def s3_server(folder: Path):
     names = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in names]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        ports = {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-    server = S3Server(folder, ports)
+    server = S3Server(folder, dict(zip(names, free_ports(len(names), in_a_row=1), strict=True)))
     server.start()
     try:
         yield server

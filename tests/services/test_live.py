@@ -17,7 +17,7 @@ from marketplace.services.promised_nonces import PromisedNonces
 from marketplace.services.run_histories import RunHistories
 from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store
-from tests.services.test_meter import ALLOCATION, ATTEMPT, Chain
+from tests.services.test_meter import ALLOCATION, ATTEMPT, Chain, writer_at_rest
 
 INTENT = replace(ALLOCATION, attempt=0, opening=True)
 
@@ -36,23 +36,24 @@ def live(store):
     return Live(store, clock, Ids(clock, SystemRandom()), Chain(), "USDC")
 
 
-async def cancelled(work):
+async def cancelled(store, work):
     """Begin it, and give it up while its unit is on the way."""
-    task = asyncio.create_task(work)
-    for _ in range(3):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with writer_at_rest(store):
+        task = asyncio.create_task(work)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_what_a_cancelled_caller_wrote_is_in_place_and_told(store, live):
     told = []
     live.on_change(lambda allocation: told.append(allocation.progress))
-    await cancelled(live.create(INTENT))
+    await cancelled(store, live.create(INTENT))
     await store.write(lambda tx: None)
     assert live.find(INTENT.id) == INTENT
-    await cancelled(live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=7), attempt)))
+    await cancelled(store, live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=7), attempt)))
     await store.write(lambda tx: None)
     assert live.find(INTENT.id) == await store.lookup(lambda tx: Allocations(tx).find(INTENT.id))
     assert told == [0, 7]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from structlog.testing import capture_logs
 from marketplace.app import Market
 from marketplace.cli.reaver.exits import Exit
 from marketplace.settings import Settings
+from scripts.processes import free_ports
 from tests.api.conftest import settings_in
 from tests.api.serving import ready
 from tests.chain.market import Running, localnet
@@ -87,8 +87,9 @@ class Way:
 
 @pytest.fixture
 async def way() -> AsyncIterator[Way]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        made = Way(free.getsockname()[1])
+    # Not a port of the kernel's choice: until the market listens, some connection of this machine could be given it.
+    (free,) = free_ports(1, in_a_row=1)
+    made = Way(free)
     yield made
     made.close()
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from aiohttp import ClientSession
 from marketplace.app import Market
 from marketplace.chain.rpc import RpcClient
 from marketplace.cli.reaver.exits import Exit
-from marketplace.errors import SettingsError
 from marketplace.settings import ApiSettings
+from scripts.processes import free_ports
 from tests.api.conftest import Caller, Wallet, settings_in
 from tests.api.stake_world import LIMITS, Staker, allowed, chain, node, run_job, units, wait_for
 from tests.chain.jobs import lost_job
@@ -30,18 +29,11 @@ pytestmark = [pytest.mark.xdist_group("stake-cli"), pytest.mark.timeout(300)]
 async def live_market(tmp_path: Path, chain: Any) -> Any:
     """As in tests/api, but at its own address: the command checks that the login text names it."""
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
-    # The login text names the port, so it must be known before anything listens; another process may take it first.
-    for _ in range(10):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        update = {"limits": LIMITS, "api": ApiSettings(port=port)}
-        market = Market.build(settings.model_copy(update=update))
-        try:
-            await market.start()
-        except SettingsError:
-            await market.stop()
-        else:
-            break
+    # The login text names the port, so it must be known before anything listens.
+    (port,) = free_ports(1, in_a_row=1)
+    update = {"limits": LIMITS, "api": ApiSettings(port=port)}
+    market = Market.build(settings.model_copy(update=update))
+    await market.start()
     await wait_for(lambda: _ready(market))
     yield market
     await market.stop()
