@@ -652,13 +652,16 @@ class JobService:
     # reading
 
     async def get(self, account_id: AccountId, job_id: JobId) -> Allocation:
-        """Raises NotFound, for another account's job too."""
+        """Raises NotFound, for another account's job too.
+
+        By the store, as every view is, and once what stands in memory is no older: it follows a commit a moment later,
+        and whoever was shown that a job runs, or is over, must not be told afterwards that it isn't.
+        """
         allocation_id = allocation_of(job_id)
-        found = self._live.find(allocation_id)
-        if found is None:
-            found = await self._store.lookup(lambda tx: Allocations(tx).find(allocation_id))
+        found = await self._store.lookup(lambda tx: Allocations(tx).find(allocation_id))
         if found is None or found.account_id != account_id or found.funded_at_ms is None:
             raise NotFound
+        await self._live.catch_up(found)
         return found
 
     async def details(self, allocation: Allocation) -> JobDetails:

@@ -8,6 +8,7 @@ killed at any step leaves rows from which `load` and the scheduler go on. Change
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from marketplace.domain.allocations import Allocation, Attempt, AttemptPhase
 from marketplace.domain.ids import AllocationId, EventId, NodeId
@@ -20,6 +21,9 @@ from marketplace.services.clock import Clock, Ids
 from marketplace.store.allocations import Allocations, Attempts
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.events import Events, NewEvent
+
+CATCH_UP_MS: Final = 5_000
+"""Chosen: far longer than the event loop takes to hear of a commit."""
 
 Listener = Callable[[Allocation], None]
 _Waiter = tuple[Callable[[Allocation], bool], "asyncio.Future[Allocation | None]"]
@@ -174,6 +178,11 @@ class Live:
             waiting.remove(waiter)
             if not waiting:
                 del self._waiters[allocation_id]
+
+    async def catch_up(self, row: Allocation) -> None:
+        """Until what stands here is no older than this row, which the store shows from its commit on."""
+        if (present := self._allocations.get(row.id)) is not None and present.version < row.version:
+            await self.wait_for(row.id, lambda allocation: allocation.version >= row.version, CATCH_UP_MS)
 
     def lock(self, allocation_id: AllocationId) -> asyncio.Lock:
         """The lock of one live allocation; never held across a wait for chain or node."""

@@ -116,6 +116,39 @@ async def test_a_job_is_claimed_metered_settled_and_proved(allowed, node, live_m
     assert (await allowed("POST", f"/v1/jobs/{job['id']}/cancel"))[1]["error"] == "already_terminal"
 
 
+async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed, node, live_market, monkeypatch):
+    """The store shows a commit before the market's memory has heard of it: no answer goes back behind one before."""
+    live = live_market.jobs.live
+    heard, unheard = live._take_in, []
+
+    def hear(allocation, attempt):
+        if allocation.terminal:
+            unheard.append((allocation, attempt))
+        else:
+            heard(allocation, attempt)
+
+    monkeypatch.setattr(live, "_take_in", hear)
+    (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
+    await until(allowed, answer["id"], "assigned")
+    await attempt.ready(live_market.jobs.chain.now())
+    final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
+    assert (await attempt.report("exited", reason=1, exit_code=0, voucher=final))["type"] == "ack"
+    # what GET shows is the store's, of one moment
+    async with asyncio.timeout(30):
+        while not unheard:  # noqa: ASYNC110 - the moment that is meant
+            await asyncio.sleep(0.02)
+    asking = [
+        asyncio.create_task(allowed(method, f"/v1/jobs/{answer['id']}/{what}"))
+        for method, what in (("GET", "receipt"), ("GET", "outputs"), ("POST", "cancel"))
+    ]
+    while len(live._waiters.get(attempt.request.allocation_id, ())) < len(asking):
+        assert not any(task.done() for task in asking), [task.result() for task in asking if task.done()]
+        await asyncio.sleep(0.02)
+    heard(*unheard[0])
+    (receipt, outputs, cancelled) = await asyncio.gather(*asking)
+    assert (receipt[0], outputs[0], cancelled[0], cancelled[1]["error"]) == (200, 200, 409, "already_terminal")
+
+
 async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed, node):
     submitting = asyncio.create_task(submit(allowed))
     attempt = await node.take()
@@ -135,7 +168,7 @@ async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed,
     assert job["settlement"]["paid"] == "0.000000"
 
 
-async def test_who_comes_too_late_for_the_allowance_is_told_which_cap_is_in_the_way(renter):
+async def test_who_comes_too_late_for_the_allowance_is_told_which_cap_is_in_the_way(one_day, renter):
     await renter.deposit("5")
     _, prepared, _ = await renter("POST", "/v1/allowance", json={**ALLOWANCE, "per_day": "0.15"})
     await renter.send(prepared)
