@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 
 import base58
 import pytest
@@ -101,6 +102,19 @@ async def call(market):
 @pytest.fixture
 def wallet():
     return Wallet()
+
+
+DAY_S = 86_400
+LONGEST_S = 60
+"""Far longer than a test takes whose sums are a day's."""
+
+
+@pytest.fixture
+async def one_day():
+    """The day of UTC in which the test begins is the one in which it ends: caps, prices and usage are a day's."""
+    left = DAY_S - time.time() % DAY_S
+    if left < LONGEST_S:
+        await asyncio.sleep(left)
 
 
 @pytest.fixture(scope="module")

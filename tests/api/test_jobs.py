@@ -78,7 +78,7 @@ async def test_a_job_is_claimed_metered_settled_and_proved(allowed, node, live_m
     await until(allowed, job["id"], "running")
     assert (await attempt.log("one", "two"))["body"] == {"next_seq": 3}
     # what the market's clock has not seen is refused, and so is a foreign signature
-    early = await attempt.beat(attempt.voucher(5_000))
+    early = await attempt.beat(attempt.voucher(200_000))
     assert [(r["code"]) for r in early["refused"]] == ["clock"]
     forged = await attempt.beat(attempt.voucher(1, at=attempt.started + 10, key=SigningKey.generate()))
     assert [(r["code"]) for r in forged["refused"]] == ["signature"]

@@ -72,7 +72,7 @@ def units(text):
     return int(text.replace(".", ""))
 
 
-async def test_what_is_told_of_a_paid_job(renter, nodes, live_market, live_call):
+async def test_what_is_told_of_a_paid_job(one_day, renter, nodes, live_market, live_call):
     cheap, dear = nodes
     await renter.deposit("5")
     _, prepared, _ = await renter("POST", "/v1/allowance", json=ALLOWANCE)

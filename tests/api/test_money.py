@@ -204,24 +204,30 @@ async def test_an_escrow_is_seen_and_cancelled_by_its_wallet_alone(renter, live_
     assert (await renter("GET", f"/v1/escrows/{address}"))[0] == 404
 
 
-async def test_a_402_tells_the_obstacle_of_now_and_the_market_goes_on_once_nothing_else_can(renter, live_market):
+async def test_a_402_tells_the_obstacle_of_now_and_the_market_goes_on_once_nothing_else_can(
+    renter, live_market, monkeypatch
+):
     await renter.deposit("5")
     job = {"image": "busybox", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
     ask = {"json": job, "headers": {"Idempotency-Key": "one"}}
-    status, first, _ = await renter("POST", "/v1/jobs", **ask)
-    assert (status, first["blocked_by"]) == (402, "no_allowance")
-    caps = {"per_day": "5", "total": "20", "max_price_per_hour": "2.5", "expires_at": "2099-01-01T00:00:00Z"}
-    for per_job, told in (("0.01", "per_job"), ("1", "outstanding")):
-        _, prepared, _ = await renter("POST", "/v1/allowance", json=caps | {"per_job": per_job})
-        await renter.send(prepared)
-        status, again, _ = await renter("POST", "/v1/jobs", **ask)
-        assert (status, again["blocked_by"]) == (402, told)
-        # what the wallet holds may still land, so nothing else is made beside it
-        assert [again[name] for name in ("transaction", "escrow")] == [
-            first[name] for name in ("transaction", "escrow")
-        ]
-    assert first["expires_at"] in again["message"]
-    assert (await renter("GET", "/v1/vault"))[1]["escrows_open"] == 0
+    with monkeypatch.context() as patch:
+        # This chain's transactions live for six seconds. The market reads its height anew when the test lets it.
+        height = await live_market.rpc.get_block_height()
+        patch.setattr(live_market.rpc, "get_block_height", lambda *_: _answer(height))
+        status, first, _ = await renter("POST", "/v1/jobs", **ask)
+        assert (status, first["blocked_by"]) == (402, "no_allowance")
+        caps = {"per_day": "5", "total": "20", "max_price_per_hour": "2.5", "expires_at": "2099-01-01T00:00:00Z"}
+        for per_job, told in (("0.01", "per_job"), ("1", "outstanding")):
+            _, prepared, _ = await renter("POST", "/v1/allowance", json=caps | {"per_job": per_job})
+            await renter.send(prepared)
+            status, again, _ = await renter("POST", "/v1/jobs", **ask)
+            assert (status, again["blocked_by"]) == (402, told)
+            # what the wallet holds may still land, so nothing else is made beside it
+            assert [again[name] for name in ("transaction", "escrow")] == [
+                first[name] for name in ("transaction", "escrow")
+            ]
+        assert first["expires_at"] in again["message"]
+        assert (await renter("GET", "/v1/vault"))[1]["escrows_open"] == 0
     height = await live_market.rpc.get_block_height()
     async with asyncio.timeout(60):
         while await live_market.rpc.get_block_height() <= height + 150 + 8:  # noqa: ASYNC110 - until it can't land
@@ -231,6 +237,10 @@ async def test_a_402_tells_the_obstacle_of_now_and_the_market_goes_on_once_nothi
     assert made["escrow"] != first["escrow"]
     _, vault, _ = await renter("GET", "/v1/vault")
     assert (vault["locked"], vault["escrows_open"]) == ("0.100000", 1)
+
+
+async def _answer(value):
+    return value
 
 
 async def test_more_time_for_a_job_whose_escrow_is_closed_is_refused_and_says_where_the_money_is(renter, live_market):
@@ -279,6 +289,9 @@ async def test_only_what_was_built_here_is_relayed(renter, live_market, live_cal
     stranger = (await live_call.login(Wallet()))["token"]
     status, answer, _ = await live_call("POST", "/v1/transactions", token=stranger, json={"transaction": good})
     assert (status, answer["error"]) == (422, "transaction_rejected")
+    # one that was prepared just now: this chain's transactions live for six seconds
+    _, prepared, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1"})
+    good = renter.signed(prepared["transaction"])
     signature = await renter.send(prepared)
     assert (await relay(good))[1] == {"signature": signature, "state": "sent"}
     assert (await live_call("GET", f"/v1/transactions/{signature}", token=stranger))[0] == 404

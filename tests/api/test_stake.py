@@ -89,15 +89,15 @@ async def test_a_delegators_life(staker, node, live_market, live_call, chain, re
     await fund(hands, funder, hands.calls.addresses.emission(), 1_000_000_000)
     await staker.staked(node, "300")
     assert (await staker.positions())["totals"]["stake"] == "300.000000"
-    stakers, drawn = 0, None
+    stakers, drawn, runs = 0, None, 0
     while drawn is None:
         # Weights are registered in half an epoch: a machine too busy for that gets another job's.
         job = await run_job(renter, node, market, billed_ms=900)
-        stakers += units(job["settlement"]["fees"]["stakers"])
+        stakers, runs = stakers + units(job["settlement"]["fees"]["stakers"]), runs + 1
         pending = units((await staker.position())["pending"]["payment"])
-        assert stakers * 3 // 4 - 1 <= pending <= stakers * 3 // 4
+        assert stakers * 3 // 4 - runs <= pending <= stakers * 3 // 4
         # the crank registers the node's weight, closes the epoch and draws its part
-        drawn = await drawn_within_three_epochs(staker)
+        drawn = await drawn_within_three_epochs(staker, node)
     _, epoch, _ = await staker("GET", f"/v1/stake/epochs/{drawn['epoch']}")
     assert [w["node_id"] for w in epoch["weights"]] == [node.id]
     assert epoch["weights"][0]["drawn"] == drawn["distributed"]
@@ -162,7 +162,7 @@ async def test_a_delegators_life(staker, node, live_market, live_call, chain, re
     assert simulated["value"] == "300.000000"
     assert sum(units(e["payment"]) for e in simulated["epochs"]) == units(simulated["earned"]["payment"])
     # 100 of the operator, 300 staked, and 300 more: less than the real delegator got, who was alone
-    assert stakers * 3 // 7 - 1 <= units(simulated["earned"]["payment"]) <= stakers * 3 // 7
+    assert stakers * 3 // 7 - runs <= units(simulated["earned"]["payment"]) <= stakers * 3 // 7
     assert units(simulated["earned"]["stake"]) > 0
     # and the pool's past yield is the same money
     _, pools, _ = await staker("GET", "/v1/stake/pools?epochs=100&sort=yield")
@@ -177,8 +177,10 @@ async def fund(hands, funder, account, amount):
     await hands.land([transfer_tokens(source, mint, account, funder.keypair.pubkey(), amount, 6)], funder.keypair)
 
 
-async def drawn_within_three_epochs(staker):
+async def drawn_within_three_epochs(staker, node):
     async def look():
+        # it lives meanwhile: one that is silent for three heartbeats is lost, and takes no further job
+        await node.ask("heartbeat", {"sequence": 1, "free_slots": 2, "allocations": []})
         _, answer, _ = await staker("GET", "/v1/stake/epochs")
         found = next((e for e in answer["epochs"] if units(e["distributed"])), None)
         return (found,) if found or answer["current"]["epoch"] > first + 3 else None
@@ -234,6 +236,7 @@ async def commission_shown(staker, node, bps):
     return (await staker("GET", f"/v1/nodes/{node.id}"))[1]["commission_bps"] == bps
 
 
+@pytest.mark.timeout(300)
 async def test_claims_of_many_nodes_are_packed_and_the_rest_is_named(staker, live_market, chain, live_call):
     nodes = []
     for _ in range(8):

@@ -9,10 +9,12 @@ from standardwebhooks import Webhook as Verifier
 
 from marketplace.app import Market
 from marketplace.domain.events import EventType
+from marketplace.domain.webhooks import DeliveryState
 from marketplace.services.clock import ManualClock
 from marketplace.services.readiness import Lifecycle
 from marketplace.settings import OutgoingSettings
 from marketplace.store.logins import Accounts
+from marketplace.store.webhooks import Deliveries
 from tests.api.conftest import Caller, Wallet
 
 PRIVATE = [
@@ -69,6 +71,16 @@ async def created(call, token, url="https://hooks.test/x", **more):
 async def until(condition):
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - what waits is another task, behind a socket
+            await asyncio.sleep(0.02)
+
+
+async def until_delivered(market, webhook_id, cursor):
+    """Once the market knows it, too: what is on its way is not sent again by a replay."""
+    async with asyncio.timeout(20):
+        while True:
+            found = await market.store.lookup(lambda tx: Deliveries(tx).find(webhook_id, cursor))
+            if found.state is DeliveryState.DELIVERED:
+                return
             await asyncio.sleep(0.02)
 
 
@@ -178,12 +190,14 @@ async def test_events_are_delivered_and_replayed(call, token, market, wallet, re
     feed = market.jobs.feed
     cursor = await market.store.write(lambda tx: feed.append(tx, account, EventType.JOB_COMPLETED, "job_x", {"n": 1}))
     await until(lambda: len(got) == 1)
+    await until_delivered(market, made["id"], cursor)
     path = f"/v1/webhooks/{made['id']}/replay"
     for body in ({"after": str(cursor - 1)}, {"from": "2020-01-01T00:00:00Z"}):
         before = len(got)
         status, answer, _ = await call("POST", path, token=token, json=body)
         assert (status, answer) == (202, {"queued": 1, "until": str(cursor)})
         await until(lambda before=before: len(got) == before + 1)
+        await until_delivered(market, made["id"], cursor)
     assert {headers["webhook-id"] for headers, _ in got} == {got[0][0]["webhook-id"]}
     for body in (
         {},
