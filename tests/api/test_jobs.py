@@ -10,6 +10,7 @@ from nacl.signing import SigningKey
 from marketplace.app import Market
 from marketplace.protocol.receipts import Receipt, verify_receipt
 from marketplace.protocol.vouchers import VoucherState
+from marketplace.services import live as memory
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
 from tests.api.serving import ready
@@ -128,6 +129,7 @@ async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed,
             heard(allocation, attempt)
 
     monkeypatch.setattr(live, "_take_in", hear)
+    monkeypatch.setattr(memory, "CATCH_UP_MS", 60_000)
     (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
     await until(allowed, answer["id"], "assigned")
     await attempt.ready(live_market.jobs.chain.now())
