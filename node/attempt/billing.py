@@ -27,7 +27,7 @@ class Billing:
     """The voucher series of one attempt, on its way to the meter and back.
 
     ready_taken: the meter countersigns nothing before it has taken `ready`: no voucher is shown until then.
-    runs: the engine has said that the work runs; nothing is shown before that either.
+    runs: the engine has said that the work runs; nothing is shown before that either, nor once its end is known.
     """
 
     def __init__(self, work: Work, output: Output, *, ready_taken: bool) -> None:

@@ -82,6 +82,7 @@ class Running:
             while True:
                 await self._until_limit(exited, ordered)
                 if exited.done():
+                    self._billing.runs = False
                     return await ended_by_itself(work, exited.result())
                 if ordered.done() or not await self._held(exited, ordered):
                     break
@@ -89,6 +90,8 @@ class Running:
             self._orders.stop(Stop(reason, work.spec.stop_grace_s * 1000, final=True))  # an earlier order goes before
             return await self._obey_stop()
         finally:
+            # Whatever is still to be read and delivered: time after the end is nobody's, and is shown to no meter.
+            self._billing.runs = False
             for task in (exited, ordered, measuring, saving):
                 task.cancel()
             await asyncio.gather(exited, ordered, measuring, saving, return_exceptions=True)
@@ -158,7 +161,9 @@ class Running:
         if stop is None:
             raise AssertionError("an order is journalled before it is announced")
         halt = partial(work.tools.runtime.stop, work.record.key, grace_s=stop.grace_ms / 1000)
-        return await ended_by_order(work, stop, await work.engine(halt))
+        outcome = await work.engine(halt)
+        self._billing.runs = False
+        return await ended_by_order(work, stop, outcome)
 
     async def _measure_for_ever(self) -> None:
         """What the container uses, looked at now and then for the heartbeats; a look that fails is left out."""

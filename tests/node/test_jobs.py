@@ -1,5 +1,8 @@
 """A job's whole way through the daemon, and each of its ends."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import pytest
 
 from marketplace.domain.reasons import Reason
@@ -8,8 +11,8 @@ from marketplace.protocol.digests import LogDigest, voucher_digest
 from marketplace.protocol.terms import RegistryLogin, RetryTerms
 from marketplace.protocol.vouchers import VoucherState
 from node.runtime.errors import PullFailed, StartFailed
-from node.runtime.fake import FakeProgram
-from node.runtime.port import Login
+from node.runtime.fake import FakeProgram, FakeRuntime
+from node.runtime.port import AttemptKey, Login, LogLine, LogPosition
 from tests.node.conftest import Node
 from tests.node.scripted_market import ScriptedMarket, reason, spec
 
@@ -149,6 +152,36 @@ async def test_a_container_that_somebody_removed_bills_only_what_was_signed(node
     assert seen.final is not None
     assert seen.final.state is VoucherState.ENDED
     assert seen.final.billed_ms == max((v.billed_ms for v in running), default=0)
+
+
+async def test_time_after_the_end_is_shown_to_no_meter(
+    node: Node, market: ScriptedMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the last lines of its log take to be read."""
+    read, logs = asyncio.Event(), FakeRuntime.logs
+
+    async def slow(
+        runtime: FakeRuntime, key: AttemptKey, *, after: LogPosition | None = None
+    ) -> AsyncIterator[LogLine]:
+        async for line in logs(runtime, key, after=after):
+            yield line
+        await read.wait()
+
+    monkeypatch.setattr(FakeRuntime, "logs", slow)
+    seen = await market.offer(spec("busy"))
+    await market.until(lambda: seen.countersigned)
+    (record,) = node.engine.records.values()
+    node.end()
+    await market.until(lambda: market.beats[-1].allocations[0].voucher is None)
+    shown, beats = seen.vouchers[-1].billed_ms, len(market.beats)
+    await market.until(lambda: len(market.beats) > beats + 2)
+    read.set()
+    await market.until(lambda: seen.final)
+    await node.until_clean()
+    assert record.outcome is not None
+    ran = record.outcome.finished_at - record.started_at
+    assert seen.final is not None
+    assert seen.final.billed_ms == max(shown, int(ran.total_seconds() * 1000))
 
 
 async def test_nothing_starts_before_the_assignment(node: Node, market: ScriptedMarket) -> None:
