@@ -9,11 +9,12 @@ import contextlib
 import fcntl
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.control import ClaimRequest, SignedVoucher, StateReport
@@ -22,6 +23,8 @@ from node.clock import Anchor
 from node.runtime.port import AttemptKey
 
 SCHEMA_VERSION: Final = 3
+# Chosen: who looks whether the journal is in use holds its lock for less.
+_LOOK_S: Final = 0.01
 
 _SCHEMA: Final = """
 CREATE TABLE attempt (
@@ -193,11 +196,9 @@ class Journal:
         """Open or create. Raises JournalUnusable."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = (path.parent / f"{path.name}.lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _owns(self._lock):
             self._lock.close()
-            raise JournalUnusable(f"{path} is in use by another reaver-node") from error
+            raise JournalUnusable(f"{path} is in use by another reaver-node")
         self._db = sqlite3.connect(path, isolation_level=None)
         path.chmod(0o600)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -296,16 +297,33 @@ def read_only(path: Path) -> JournalView:
     """Read the journal without disturbing its daemon. Raises JournalUnusable when there is none to read."""
     if not path.is_file():
         raise JournalUnusable(f"{path} does not exist: this node has never been started")
-    in_use = False
     with (path.parent / f"{path.name}.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            in_use = True
+        in_use = not _takes(lock, fcntl.LOCK_SH)
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
             raise JournalUnusable(f"{path} is of another version of reaver-node")
         return JournalView(tuple(_select(db, "ORDER BY claim_at_ms", ())), in_use)
+
+
+def _owns(lock: IO[str]) -> bool:
+    """Take the lock for this daemon; False where another has it.
+
+    Whoever only looks shares it for a moment, which is no other daemon: that is waited for.
+    """
+    while not _takes(lock, fcntl.LOCK_EX):
+        if not _takes(lock, fcntl.LOCK_SH):
+            return False
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _takes(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _to_row(record: Attempt) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """Keys, configuration and journal on disk."""
 
+import fcntl
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +185,22 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(JournalUnusable, match="version 99"):
         Journal(path)
+
+
+def test_a_look_at_a_journal_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    Journal(path).close()
+    with (tmp_path / "journal.sqlite3.lock").open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)  # as `reaver-node status` does, and stands still before it is over
+        over = threading.Timer(0.2, fcntl.flock, (look, fcntl.LOCK_UN))
+        over.start()
+        journal = Journal(path)
+        over.join()
+    assert read_only(path).in_use
+    with pytest.raises(JournalUnusable, match="in use"):
+        Journal(path)
+    journal.close()
+    assert not read_only(path).in_use
 
 
 @pytest.mark.parametrize("version", [1, 2])
