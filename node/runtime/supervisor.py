@@ -25,6 +25,7 @@ PIECE_BYTES = 16 * 1024
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 _SIGNALLED = 128
 _READY = b"ready\n"
+_LOOK_S = 0.02
 
 
 def main() -> None:
@@ -39,8 +40,28 @@ def main() -> None:
     os.setsid()
     os.umask(0o077)
     with (folder / "alive").open("w") as alive, (folder / "log").open("ab", buffering=0) as log:
-        fcntl.flock(alive, fcntl.LOCK_EX)
-        _supervise(folder, log, told)
+        if _holds(alive, folder):
+            _supervise(folder, log, told)
+        else:
+            os.write(told, _READY)
+
+
+def _holds(alive: IO[str], folder: Path) -> bool:
+    """Lock the folder, once nobody else does; False where the command has begun, and another has it in hand.
+
+    A daemon that was killed may have called one that is still on its way: the command runs once, whoever comes first.
+    """
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not _begun(folder)
+        if _begun(folder):
+            return False
+        time.sleep(_LOOK_S)
+
+
+def _begun(folder: Path) -> bool:
+    return (folder / "started.json").exists() or (folder / "exit.json").exists()
 
 
 def write_whole(path: Path, value: object) -> None:
