@@ -114,6 +114,7 @@ class ControlChannel:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         answer_due_s: float = ANSWER_DUE_S,
     ) -> None:
+        """answer_due_s: when a request is sent again; without an answer to hello for ANSWER_DUE_S one connects anew."""
         self._connector = connector
         self._receiver = receiver
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
@@ -270,7 +271,7 @@ class ControlChannel:
     async def _welcome(self, socket: aiohttp.ClientWebSocketResponse, hello_id: str) -> Welcome:
         """The answer to hello; it is the first frame of the market."""
         try:
-            async with asyncio.timeout(self._answer_due_s):
+            async with asyncio.timeout(ANSWER_DUE_S):
                 message = await socket.receive()
         except TimeoutError as error:
             raise MarketUnavailable("the market did not answer hello") from error

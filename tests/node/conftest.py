@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ MACHINE = Machine(
 )
 
 
+class LeapingClock(SystemClock):
+    """The machine's clock, in which time passes that nobody has to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead_ms = 0
+
+    def monotonic_ms(self) -> int:
+        return super().monotonic_ms() + self.ahead_ms
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.ahead_ms
+
+
 @dataclass
 class Node:
     """One machine: an engine that outlives its daemons, a journal on disk, and at most one daemon at a time."""
@@ -78,6 +93,7 @@ class Node:
     limits: Limits = LIMITS
     chain: Chain | None = None
     answer_due_s: float = 0.5
+    clock: LeapingClock = field(default_factory=LeapingClock)
     agent: Agent = field(init=False)
     journal: Journal = field(init=False)
     outgoing: Outgoing = field(init=False)
@@ -103,7 +119,7 @@ class Node:
             journal=self.journal,
             runtime=FakeRuntime(self.engine, "test"),
             connector=NodeConnector(http, NODE_ID),
-            clock=SystemClock(),
+            clock=self.clock,
             chain=self.chain,
             drain_flag=self.folder / "draining",
             transfers=HttpTransfers(http, NODE_ID, self.outgoing),
@@ -130,8 +146,13 @@ class Node:
         """Until no container is left and the journal has forgotten everything."""
         runtime = FakeRuntime(self.engine, "test")
         async with asyncio.timeout(15):
-            while await runtime.list() or self.journal.attempts():  # noqa: ASYNC110 - a foreign file and engine
+            while await runtime.list() or self.journal.attempts() or self.agent.busy:  # noqa: ASYNC110 - a foreign file and engine
                 await asyncio.sleep(0.02)
+
+    def end(self, exit_code: int = 0) -> None:
+        """The one container that runs ends by itself, now."""
+        (running,) = (each for each in self.engine.records.values() if each.outcome is None)
+        self.engine.end(running, exit_code, at=datetime.now(UTC))
 
     def having(self, **changes: Any) -> "Node":
         self.policy = replace(self.policy, **changes)

@@ -56,6 +56,7 @@ from marketplace.protocol.terms import JobSpec, terms_hash
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from node.keys import KeyPair, generate
 from node.metering import Identity
+from scripts.processes import free_ports
 
 NODE_ID = "node_1111111111111111111111"
 LEASE = "lease-1"
@@ -124,12 +125,12 @@ class ScriptedMarket:
         self.silent = False
         """Reads, answers nothing."""
         self.refuse_vouchers = 0
+        self.unseen_ms = 10_000
+        """How much more than the time since it heard of the start it countersigns: that report may stand still a while."""
         self.chain_lag_ms = 0
         """By how much the chain's clock is behind ours; a voucher of more than its time and SKEW_MS is refused."""
         self.waits_for_chain = True
         """Whether a last voucher that is ahead of the chain may be reported again, or is refused at once."""
-        self.ready_delay_ms = 0
-        """Pretend to have received `ready` that much later."""
         self.claim_error: str | None = None
         self.settles = True
         self.assigns = True
@@ -145,7 +146,10 @@ class ScriptedMarket:
         self._sockets: set[web.WebSocketResponse] = set()
         self._ids = itertools.count(1)
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        # stopped and started again on it: none that the kernel could give to a connection meanwhile
+        (self._port,) = free_ports(1, in_a_row=1)
+        self.answered: set[str] = set()
+        """Frames of ours that the node has answered."""
         self.posts: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.input: bytes | None = None
         """What an attempt may fetch; None is not there."""
@@ -158,6 +162,9 @@ class ScriptedMarket:
         self.checkpoint_faults: list[int] = []
         self.checkpoint_pace: tuple[int, float] | None = None
         """How a checkpoint is sent: so many bytes, then so many seconds of nothing; None in one piece."""
+        self.checkpoint_goes_on = asyncio.Event()
+        """Set, unless a test holds the second half of a checkpoint back."""
+        self.checkpoint_goes_on.set()
         self.artifacts: dict[str, bytes] = {}
         self.artifact_reads: Counter[str] = Counter()
         self.hand_overs: list[str] = []
@@ -187,7 +194,6 @@ class ScriptedMarket:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         await self.disconnect()
@@ -253,6 +259,12 @@ class ScriptedMarket:
     async def push(self, kind: FrameType, body: Message, re: str | None = None) -> None:
         for socket in list(self._sockets):
             await self._send(socket, kind, body, re)
+
+    async def ask(self, kind: FrameType, body: Message) -> None:
+        """Push to the one node there is; returns when it has answered that very frame."""
+        (socket,) = (each for each in self._sockets if not each.closed)
+        asked = await self._send(socket, kind, body, None)
+        await self.until(lambda: asked in self.answered)
 
     # --- HTTP ----------------------------------------------------------------------------------------------------
 
@@ -360,15 +372,17 @@ class ScriptedMarket:
         assert request.headers["X-Lease-Token"] == LEASE
         if not self.checkpoints:
             return web.json_response({"error": "not_found", "message": "none", "status": 404}, status=404)
-        digest = hashlib.sha256(self.checkpoints[-1]).hexdigest()
-        if self.checkpoint_pace is None:
-            return web.Response(body=self.checkpoints[-1], headers={"ETag": f'"{digest}"'})
-        size, pause_s = self.checkpoint_pace
+        data = self.checkpoints[-1]
+        digest = hashlib.sha256(data).hexdigest()
+        if self.checkpoint_pace is None and self.checkpoint_goes_on.is_set():
+            return web.Response(body=data, headers={"ETag": f'"{digest}"'})
+        size, pause_s = self.checkpoint_pace or (len(data) // 2 + 1, 0)
         response = web.StreamResponse(headers={"ETag": f'"{digest}"'})
         await response.prepare(request)
-        for start in range(0, len(self.checkpoints[-1]), size):
-            await response.write(self.checkpoints[-1][start : start + size])
+        for start in range(0, len(data), size):
+            await response.write(data[start : start + size])
             await asyncio.sleep(pause_s)
+            await self.checkpoint_goes_on.wait()
         return response
 
     async def _take_checkpoint(self, request: web.Request) -> web.Response:
@@ -420,16 +434,16 @@ class ScriptedMarket:
         return socket
 
     async def _take(self, socket: web.WebSocketResponse, frame: Frame) -> None:
-        if self.silent:
+        if self.silent or socket.closed:  # what can't be answered any more was never taken
             return
         if self.drop_answers[frame.type] > 0:
             self.drop_answers[frame.type] -= 1
             return
         match frame.type:
             case FrameType.HELLO:
-                self.hellos.append(Hello.model_validate(frame.body))
                 await self._send(socket, FrameType.HELLO, self._welcome(), frame.id)
                 self._sockets.add(socket)
+                self.hellos.append(Hello.model_validate(frame.body))  # who has seen it may push
             case FrameType.HEARTBEAT:
                 await self._heartbeat(socket, frame)
             case FrameType.CLAIM:
@@ -446,6 +460,9 @@ class ScriptedMarket:
                 await self._send(socket, FrameType.ACK, Message(), frame.id)
             case FrameType.ERROR:
                 self.errors.append(ErrorBody.model_validate(frame.body))
+                self.answered.add(frame.re or "")
+            case FrameType.ACK:
+                self.answered.add(frame.re or "")
             case FrameType.LOGS:
                 await self._logs(socket, frame)
             case _:
@@ -533,7 +550,7 @@ class ScriptedMarket:
             assert report.sequence > max((r.sequence for r in seen.reports), default=0)
             seen.reports.append(report)
         if report.state is AttemptState.READY and seen.ready_at_ms is None:
-            seen.ready_at_ms = now_ms() + self.ready_delay_ms
+            seen.ready_at_ms = now_ms()
         if report.state in (AttemptState.UPLOADING, AttemptState.EXITED) and seen.shown_ms is None:
             seen.shown_ms = max((v.billed_ms for v in seen.countersigned), default=0)
         countersignature = None
@@ -586,7 +603,7 @@ class ScriptedMarket:
         if self._ahead(voucher):
             seen.refusals += 1
             return None
-        if seen.ready_at_ms is None or voucher.billed_ms > max(0, now_ms() - seen.ready_at_ms) + 1000:
+        if seen.ready_at_ms is None or voucher.billed_ms > max(0, now_ms() - seen.ready_at_ms) + self.unseen_ms:
             seen.refusals += 1
             return None
         if last is not None:
@@ -597,10 +614,12 @@ class ScriptedMarket:
         seen.countersigned.append(voucher)
         return self.meter.sign(voucher.signing_bytes())
 
-    async def _send(self, socket: web.WebSocketResponse, kind: FrameType, body: Message, re: str | None) -> None:
+    async def _send(self, socket: web.WebSocketResponse, kind: FrameType, body: Message, re: str | None) -> str:
+        """The frame's id."""
         frame = Frame(type=kind, id=f"m-{next(self._ids)}", re=re, body=body.model_dump(mode="json"))
         if not socket.closed:
             await socket.send_str(frame.model_dump_json())
+        return frame.id
 
 
 def reason(seen: Seen) -> Reason:

@@ -110,7 +110,8 @@ async def test_status_and_drain_beside_a_running_daemon(tmp_path: Path) -> None:
         assert not json.loads(out)["running"]
         await daemon.start()
         seen = await market.offer(spec("work"))
-        await market.until(lambda: len(seen.countersigned) >= 2, timeout_s=30)
+        # it asks for the next one after it has noted the one before
+        await market.until(lambda: len(seen.countersigned) >= 2 and seen.countersigned[-2].billed_ms > 0, timeout_s=30)
         _, out, _ = await command("status", "--config", config, "--json")
         report = json.loads(out)
         assert report["running"]

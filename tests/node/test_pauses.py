@@ -99,7 +99,7 @@ async def test_a_daemon_that_comes_back_finds_it_held_and_goes_on(node: Node, ma
     (record,) = node.engine.records.values()
     assert record.paused_at is not None
     await node.start()
-    await market.until(lambda: len(market.hellos) == 2)
+    await market.until(lambda: len(market.hellos) >= 2)
     await market.command(CommandType.EXTEND, seen, extended_ms=60_000, extended_deposit=60_000_000)
     await market.until(lambda: AttemptState.RUNNING in states(seen))
     await market.until(lambda: seen.countersigned[-1].billed_ms > LIMIT_MS)
