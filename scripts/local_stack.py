@@ -45,6 +45,8 @@ BIN = Path(sys.executable).parent
 READY_S = 120
 """A process, from its start until it answers, where twenty others want the same two cores; a hang takes longer."""
 COMMAND_S = 180
+ANSWER_S = 30
+"""A request to a process that lives: one that is gone refuses it at once."""
 
 
 class StackError(Exception):
@@ -314,7 +316,7 @@ class Stack:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}).encode()
         request = urllib.request.Request(self.rpc_url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
                 return json.load(answer).get("result")
         except (OSError, ValueError):
             return None
@@ -350,7 +352,7 @@ class Stack:
             headers["Authorization"] = f"Bearer {self.token()}"
         try:
             with urllib.request.urlopen(
-                urllib.request.Request(self.api_url + path, headers=headers), timeout=10
+                urllib.request.Request(self.api_url + path, headers=headers), timeout=ANSWER_S
             ) as answer:
                 text = answer.read()
         except (OSError, urllib.error.HTTPError):
@@ -383,8 +385,8 @@ class Stack:
             {"Content-Type": "application/json", "Authorization": f"Bearer {self.token()}", **(headers or {})},
         )
         try:
-            # what waits for the chain may take 20 s
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            # what waits for the chain may take 20 s of the market's own
+            with urllib.request.urlopen(request, timeout=20 + ANSWER_S) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             kind = MarketBusy if error.code == HTTPStatus.SERVICE_UNAVAILABLE else StackError
@@ -405,7 +407,7 @@ class Stack:
         request = urllib.request.Request(
             self.api_url + "/v1/auth/verify", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             return str(json.load(answer)["token"])
 
     def job(self, job_id: str) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import pytest
 
 from scripts.local_stack import Stack, engine, images
 
-HEARTBEAT_S = 2
-"""Three of them have to be longer than a daemon takes to start again on two busy cores."""
+HEARTBEAT_S = 3
+"""A daemon may have been killed just before a beat: two of them have to be longer than it takes to start again on two
+busy cores (3 s of one core: its imports)."""
 
 
 PAUSE_S = 20

@@ -11,6 +11,8 @@ from tests.localnet.process import Localnet, Rpc
 from tests.localnet.transactions import as_base64, pay, signed
 
 PROCESSED = {"commitment": "processed"}
+LONG_BLOCKHASHES = "slot_ms = 200\nfinality_slots = 4\n"
+"""30 s of them, less what a killed chain skips: one outlives a start on busy cores."""
 SEND = {"encoding": "base64", "preflightCommitment": "processed"}
 
 
@@ -25,8 +27,7 @@ async def blockhash(rpc: Rpc) -> str:
 
 
 async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    # 30 s of blockhashes: one outlives a start on busy cores
-    localnet = await Localnet(tmp_path, "slot_ms = 200\nfinality_slots = 4\n").start()
+    localnet = await Localnet(tmp_path, LONG_BLOCKHASHES).start()
     rpc = Rpc(session, localnet.rpc)
     wallet, to = await fund(rpc), Keypair().pubkey()
     young = await blockhash(rpc)
@@ -66,7 +67,7 @@ async def test_a_transaction_at_a_crash_point_is_whole_or_absent(
     point: str,
     landed: bool,
 ) -> None:
-    localnet = await Localnet(tmp_path).start()
+    localnet = await Localnet(tmp_path, LONG_BLOCKHASHES).start()
     rpc = Rpc(session, localnet.rpc)
     wallet, to = await fund(rpc), Keypair().pubkey()
     await localnet.kill()

@@ -122,7 +122,10 @@ async def test_an_assignment_is_read_from_the_escrow_itself(actor: Actor) -> Non
         windows = await view.windows()
         assert windows.claim_limit_ms == 30_000
         assert windows.lost_after_ms == 6_000
-        assert abs(await view.time_ms() - await actor.now_ms()) <= 2_000
+        earlier = await actor.now_ms()
+        seen = await view.time_ms()
+        # between two blocks it may be of either second
+        assert earlier - 1_000 <= seen <= await actor.now_ms() + 1_000
         assert await view.genesis_hash() == actor.calls.deployment.genesis_hash
 
 
