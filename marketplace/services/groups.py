@@ -134,6 +134,8 @@ class GroupService:
         self._ids = ids
         self._read = read
         self._woken = asyncio.Event()
+        # One round at a time: two that look at the same member would both write its intent.
+        self._round = asyncio.Lock()
 
     def check(self, wanted: NewGroup) -> None:
         """Raises Invalid where its job is none that could be submitted; of own inputs the first is read."""
@@ -262,7 +264,9 @@ class GroupService:
                 except Exception:  # noqa: BLE001 - one group's outer edge: its fault is no other's
                     _log.exception("group failed", action="groups.advance", group=group.id)
 
-        await asyncio.gather(*(advance(group) for group in await self._store.read(lambda tx: Groups(tx).list_due())))
+        async with self._round:
+            due = await self._store.read(lambda tx: Groups(tx).list_due())
+            await asyncio.gather(*(advance(group) for group in due))
 
     async def _advance(self, group: Group) -> None:
         if group.cancelled_at_ms is not None:

@@ -222,6 +222,24 @@ async def test_a_group_that_trips_the_market_keeps_no_other_waiting(allowed, liv
     assert (await until(allowed, good["id"], lambda g: "waiting" not in g["summary"]))["blocked"] is None
 
 
+async def test_no_member_is_submitted_by_two_rounds_at_once(allowed, live_market, monkeypatch):
+    groups = live_market.jobs.groups
+    submit, running, beside = groups._submit_one, set(), []
+
+    async def watched(group, due, position, own):
+        beside.append(position in running)
+        running.add(position)
+        block = await submit(group, due, position, own)
+        running.discard(position)
+        return block
+
+    monkeypatch.setattr(groups, "_submit_one", watched)
+    _, group, _ = await order(allowed)
+    await asyncio.gather(groups.work(), groups.work())
+    assert (await until(allowed, group["id"], lambda g: g["summary"] == {"queued": 2}))["blocked"] is None
+    assert beside == [False, False]
+
+
 async def test_an_input_whose_host_is_no_name_ends_its_member(allowed, live_market):
     _, group, _ = await order(allowed, count=None, inputs=["https://xn--a.test/", "https://a..b/"])
     done = await until(allowed, group["id"], lambda g: g["ended_at"])
