@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import struct
+from dataclasses import replace
 
 import pytest
 from solders.pubkey import Pubkey
@@ -12,7 +13,7 @@ from marketplace.chain.accounts import PoolAccount
 from marketplace.chain.program import AnchorCodec
 from marketplace.chain.rpc import RpcClient
 from tests.api.conftest import Wallet
-from tests.api.stake_world import SHORT, Staker, live_market, node, staker, wait_for
+from tests.api.stake_world import SHORT, WINDOWS, Staker, live_market, node, staker, wait_for
 from tests.chain.market import Actor, localnet
 
 __all__ = ["live_market", "node", "staker"]
@@ -21,14 +22,18 @@ _ACTIVE_STAKE_AT = 8 + 2 + 3 * 32 + 2
 """Behind discriminator, version, bump, three addresses and two bumps; the test reads it back by the coder."""
 
 
+LASTING = replace(SHORT, windows=replace(WINDOWS, unbonding=600_000))
+"""What is unbonded stays so for as long as a test asks for it too early."""
+
+
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory):
     """A chain on which one node is retired, and one has lost nearly all its stake (as slashes of many epochs would)."""
     folder = tmp_path_factory.mktemp("chain")
-    with localnet(folder, profile=SHORT) as first:
+    with localnet(folder, profile=LASTING) as first:
         retired, dead = asyncio.run(_two_nodes(first))
     _take_all_but_one_unit(folder, AnchorCodec(first.market.deployment.program), dead)
-    with localnet(folder, profile=SHORT) as running:
+    with localnet(folder, profile=LASTING) as running:
         yield running, retired, dead
 
 
