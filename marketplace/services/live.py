@@ -6,6 +6,7 @@ killed at any step leaves rows from which `load` and the scheduler go on. Change
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -15,7 +16,7 @@ from marketplace.domain.ids import AllocationId, EventId, NodeId
 from marketplace.domain.lifecycle import AllocationState, may_follow
 from marketplace.domain.money import format_amount
 from marketplace.domain.reasons import Reason
-from marketplace.errors import Starting
+from marketplace.errors import MarketError, Starting
 from marketplace.services.chain_port import ChainPort
 from marketplace.services.clock import Clock, Ids
 from marketplace.store.allocations import Allocations, Attempts
@@ -204,7 +205,14 @@ class Live:
             tx.after_commit(lambda: self._take_in(following, change.attempt))
             return following
 
-        return await self._store.write(write)
+        try:
+            return await self._store.write(write)
+        except asyncio.CancelledError:
+            # It is written all the same. The next change begins with what this one leaves, so the lock is kept until
+            # then: units run one after the other.
+            with contextlib.suppress(MarketError):
+                await self._store.write(lambda _tx: None)
+            raise
 
     def _take_in(self, allocation: Allocation, attempt: Attempt | None) -> None:
         """What is durable now, seen by everybody."""

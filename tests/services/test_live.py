@@ -43,8 +43,8 @@ async def cancelled(store, work):
         for _ in range(3):
             await asyncio.sleep(0)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_what_a_cancelled_caller_wrote_is_in_place_and_told(store, live):
@@ -60,6 +60,21 @@ async def test_what_a_cancelled_caller_wrote_is_in_place_and_told(store, live):
     # and the next change begins with what it left
     after = await live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=8), attempt))
     assert (after.progress, after.version) == (8, 2)
+
+
+async def test_who_comes_while_a_cancelled_change_is_written_waits_for_what_it_leaves(store, live):
+    await live.create(INTENT)
+    async with writer_at_rest(store):
+        first = asyncio.create_task(live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=7), attempt)))
+        await asyncio.sleep(0)
+        first.cancel()
+        following = live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=a.progress + 1), attempt))
+        second = asyncio.create_task(following)
+        for _ in range(3):
+            await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert (await second).progress == 8
 
 
 async def test_nonces_of_intents_are_asked_for_once_and_kept_up(store, live):
