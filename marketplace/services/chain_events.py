@@ -318,7 +318,9 @@ class ChainEvents:
 
             return replace(change, also=write)
 
-        await self._live.change(allocation.id, decide)
+        if await self._live.change(allocation.id, decide) is None:
+            # Over while this waited for its turn: the event has no consequence any more, and is booked all the same.
+            await self._store.write(lambda tx: self._record(tx, seen, settle_attempt=True))
 
     def _consequence(  # noqa: PLR0911 - one return for each kind of event
         self, seen: _Seen, allocation: Allocation, attempt: Attempt | None, intents: Sequence[Extension]

@@ -1,5 +1,6 @@
 """Events make the books and move the jobs: each once, in whatever order we learn of them, whoever caused them."""
 
+import asyncio
 import hashlib
 from dataclasses import replace
 
@@ -199,6 +200,24 @@ async def test_an_escrow_without_an_intent_is_booked_and_never_run(world):
     assert world.live.find_by_escrow(ALLOCATION.escrow) is None
     found = await world.store.lookup(lambda tx: Books(tx).find_by_terms(ALLOCATION.wallet, ALLOCATION.terms_hash))
     assert found.escrow == ALLOCATION.escrow
+
+
+async def test_what_lands_as_its_intent_is_given_up_is_booked(world):
+    await world.live.create(replace(ALLOCATION, attempt=0, opening=True))
+    over = {"state": AllocationState.RELEASED, "reason": Reason.CANCELLED, "opening": False}
+    async with world.live.lock(ALLOCATION.id):
+        giving_up = asyncio.create_task(
+            world.live.change(ALLOCATION.id, lambda a, attempt: Change(replace(a, **over), attempt))
+        )
+        await asyncio.sleep(0)
+        landing = asyncio.create_task(world.land(opened()))
+        # the transaction's cost is asked for before its event is taken
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await asyncio.gather(giving_up, landing)
+    assert world.job is None
+    escrow, sums = await world.books()
+    assert (escrow.state, sums[f"escrow:{ALLOCATION.escrow}"]) == ("open", DEPOSIT)
 
 
 async def test_what_the_wallet_closed_itself_ends_the_job(world):
