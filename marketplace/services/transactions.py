@@ -275,7 +275,9 @@ class TransactionService:
         """Whether these bytes can provably not land any more, and haven't."""
         if built.signature is not None:
             entry = await self._outbox.find(parse_signature(built.signature))
-            return entry is not None and entry.state in {OutboxState.FAILED, OutboxState.EXPIRED}
+            if entry is not None:
+                return entry.state in {OutboxState.FAILED, OutboxState.EXPIRED}
+            # A process was killed before it recorded what it meant to send: nothing was sent.
         height = await self._link.rpc.get_block_height()
         return height > built.last_valid_block_height + EXPIRY_MARGIN_BLOCKS
 

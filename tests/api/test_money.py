@@ -13,7 +13,9 @@ from marketplace.chain.outbox import MemoryOutbox
 from marketplace.chain.program import transfer_tokens
 from marketplace.chain.rpc import RpcClient
 from marketplace.chain.sender import Sender
+from marketplace.chain.signed_bytes import read_signed
 from marketplace.chain.transactions import Assembler
+from marketplace.store.transactions import BuiltTransactions
 from tests.api.conftest import Renter, Wallet
 from tests.chain.market import LOCALNET_COMMAND
 
@@ -345,8 +347,18 @@ async def test_ready_and_healthy_once_the_chain_was_read(live_call):
 
 
 async def test_an_expired_transaction_is_answered_with_a_fresh_one(renter, live_market, chain):
+    await renter.deposit("1")
     ask = {"json": {"amount": "2"}, "headers": {"Idempotency-Key": "deposit-2"}}
     _, prepared, _ = await renter("POST", "/v1/vault/deposit", **ask)
+    _, cut_off, _ = await renter("POST", "/v1/vault/deposit", json={"amount": "1"})
+    signed = read_signed(renter.signed(cut_off["transaction"]))
+
+    def relay_cut_off(tx):
+        """As a process leaves it that was killed before it recorded what it was about to send."""
+        rows = BuiltTransactions(tx)
+        rows.mark_relayed(rows.find_by_message(hashlib.sha256(signed.message).digest()).id, signed.signature)
+
+    await live_market.store.write(relay_cut_off)
     height = await live_market.rpc.get_block_height()
     async with asyncio.timeout(60):
         # 150 blocks, and the margin after which nothing of them can land.
@@ -359,4 +371,10 @@ async def test_an_expired_transaction_is_answered_with_a_fresh_one(renter, live_
     _, again, _ = await renter("POST", "/v1/vault/deposit", **ask)
     assert again == {name: answer[name] for name in ("transaction", "expires_at", "summary")}
     await renter.send(again)
-    assert (await renter("GET", "/v1/vault"))[1]["balance"] == "2.000000"
+    assert (await renter("GET", "/v1/vault"))[1]["balance"] == "3.000000"
+    status, answer, _ = await renter(
+        "POST", "/v1/transactions", json={"transaction": renter.signed(cut_off["transaction"])}
+    )
+    assert (status, answer["error"]) == (409, "transaction_expired")
+    await renter.send(answer)
+    assert (await renter("GET", "/v1/vault"))[1]["balance"] == "4.000000"
