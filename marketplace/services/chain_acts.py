@@ -238,16 +238,6 @@ class SolanaChain:
             wallet_balance=Tokens(0 if found.own_tokens is None else found.own_tokens.amount),
         )
 
-    async def find_vault(self, wallet: str) -> VaultView | None:
-        owner = Pubkey.from_string(wallet)
-        async with _asking():
-            vault = await self._reader.find_vault(owner)
-            if vault is None:
-                return None
-            address = self._builder.addresses.vault(owner)
-            tokens = await self._reader.find_token_account(self._builder.addresses.vault_tokens(address))
-        return self._vault_view(owner, vault, tokens)
-
     def _vault_view(self, owner: Pubkey, vault: VaultAccount, tokens: TokenAccount | None) -> VaultView:
         return VaultView(
             address=str(self._builder.addresses.vault(owner)),
@@ -255,12 +245,6 @@ class SolanaChain:
             locked=Tokens(vault.locked),
             nonces=NonceWindow(vault.nonces.highest, bytes(vault.nonces.used)),
         )
-
-    async def wallet_balance(self, wallet: str) -> Tokens:
-        mint = self.deployment.payment_mint
-        async with _asking():
-            tokens = await self._reader.find_token_account(associated_token_address(Pubkey.from_string(wallet), mint))
-        return Tokens(0 if tokens is None else tokens.amount)
 
     async def find_allowance(self, wallet: str) -> AllowanceView | None:
         owner = Pubkey.from_string(wallet)

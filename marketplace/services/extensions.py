@@ -80,6 +80,7 @@ class _Purse:
     escrow: EscrowView
     vault: VaultView
     allowance: AllowanceView | None
+    wallet_balance: Tokens
 
     def obstacle(self, added: Tokens, now: Millis) -> BlockedBy | None:
         """Why the market may not add so much itself, None when it may. Mirrors the program's extend_escrow."""
@@ -262,16 +263,14 @@ class ExtensionService:
         return known
 
     async def _purse(self, allocation: Allocation) -> _Purse:
-        escrow, vault, allowance = await asyncio.gather(
-            self._chain.find_escrow(allocation.escrow),
-            self._chain.find_vault(allocation.wallet),
-            self._chain.find_allowance(allocation.wallet),
+        escrow, funds = await asyncio.gather(
+            self._chain.find_escrow(allocation.escrow), self._chain.find_funds(allocation.wallet)
         )
         if escrow is None:
             raise _EscrowGone
-        if vault is None:
+        if funds.vault is None:
             raise ChainUnavailable
-        return _Purse(escrow, vault, allowance)
+        return _Purse(escrow, funds.vault, funds.allowance, funds.wallet_balance)
 
     async def _next_number(self, allocation_id: AllocationId) -> int:
         return len(await self._all(allocation_id)) + 1
@@ -403,10 +402,8 @@ class ExtensionService:
     ) -> SignatureRequired:
         """402 with the transaction: the same bytes as long as they can land."""
         gap = Tokens(max(0, extension.added_deposit - purse.vault.free))
-        if gap:
-            balance = await self._chain.wallet_balance(allocation.wallet)
-            if balance < gap:
-                raise self._insufficient(extension, purse, balance)
+        if gap and purse.wallet_balance < gap:
+            raise self._insufficient(extension, purse, purse.wallet_balance)
         await self._write(extension, key)
         steps = await self._chain.extend_steps(self._act(allocation, extension), deposit_gap=gap)
         summary = f"adds {self._text(extension.added_deposit)} and {extension.added_ms // 1000} s to the job's escrow"
