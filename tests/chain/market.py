@@ -98,7 +98,7 @@ def localnet(folder: Path, *, slot_ms: int = 40, profile: ConstantsProfile = LOC
         yield Running(ready["rpc"], ready["ws"], folder, market, OperatorKeys.load(plan.keys_dir), config)
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         if process.stdout is not None:
             process.stdout.close()
 
@@ -141,8 +141,10 @@ class Actor:
         return unsigned.sign(signers)
 
     async def landed(self, signature: Signature) -> LandedTransaction:
-        found = await self.rpc.find_transaction(signature)
-        assert found is not None
+        """A transaction that was sent. A validator writes its history after it has said that the transaction landed."""
+        async with asyncio.timeout(60):
+            while (found := await self.rpc.find_transaction(signature)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         return found
 
     async def fund(self, wallet: Pubkey) -> None:
@@ -150,7 +152,7 @@ class Actor:
             await asyncio.to_thread(self.running.fund, wallet)
         else:
             await self._fund_by_hand(wallet)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 if await self.rpc.get_balance(wallet):
                     return
@@ -190,7 +192,7 @@ class Actor:
 
     async def until_ms(self, instant: int) -> None:
         """Wait for chain time to pass an instant."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 if await self.now_ms() >= instant:
                     return

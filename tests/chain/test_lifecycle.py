@@ -1,17 +1,22 @@
 """The program through this package, on a running localnet: every call, its accounts, its events."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from solders.keypair import Keypair
+from solders.signature import Signature
 
 from marketplace.chain import events
-from marketplace.chain.accounts import EscrowAccount, EscrowState
+from marketplace.chain.accounts import EscrowAccount, EscrowState, Params
 from marketplace.chain.addresses import associated_token_address
+from marketplace.chain.bootstrap import local_admin
 from marketplace.chain.builders import AllowanceTerms, EscrowRef, EscrowTerms
 from marketplace.chain.errors import TransactionFailed
 from marketplace.chain.logs import read_events
-from marketplace.chain.watcher import WatchCursor, Watcher
+from marketplace.chain.watcher import ObservedTransaction, WatchCursor, Watcher
 from marketplace.protocol.vouchers import VoucherState
 from tests.chain.market import CPU, HOUR_MS, Actor
 
@@ -43,6 +48,32 @@ def under_allowance(actor: Actor, wallet: Keypair, nonce: int = 1) -> EscrowRef:
     return EscrowRef(wallet.pubkey(), actor.market, nonce, actor.market, actor.keys.matcher.pubkey())
 
 
+async def observed_until(watcher: Watcher, cursor: WatchCursor, last: Signature) -> list[ObservedTransaction]:
+    """Everything up to that transaction: a validator's history comes after its word that something landed."""
+    seen: list[ObservedTransaction] = []
+    async with asyncio.timeout(60):
+        while last not in [transaction.signature for transaction in seen]:
+            batch = await watcher.poll(cursor)
+            cursor, seen = batch.cursor, [*seen, *batch.observed]
+            await asyncio.sleep(0.02)
+    return seen
+
+
+@asynccontextmanager
+async def long_contests(actor: Actor) -> AsyncIterator[None]:
+    """Nobody hurries while this lasts: an open contest takes vouchers for a minute, not for the few seconds of a localnet."""
+    params, admin = (await actor.reader.get_config()).params, local_admin()
+
+    async def put(chosen: Params) -> None:
+        await actor.send([actor.calls.set_params(admin.pubkey(), chosen)], actor.keys.authority, admin)
+
+    await put(replace(params, contest=params.unbonding))
+    try:
+        yield
+    finally:
+        await put(params)
+
+
 async def test_a_job_is_opened_assigned_and_settled_in_two_transactions(actor: Actor) -> None:
     wallet, node = await asyncio.gather(actor.renter(2 * TOKEN), actor.node())
     await granted(actor, wallet)
@@ -72,12 +103,12 @@ async def test_a_job_is_opened_assigned_and_settled_in_two_transactions(actor: A
     settled = actor.calls.settle(escrow, node.ref, meter.pubkey(), final)
     second = await actor.send([*settled.checks, settled.call], meter)
 
-    batch = await watcher.poll(cursor)
-    seen = [entry.event for transaction in batch.observed for entry in transaction.events]
+    observed = await observed_until(watcher, cursor, second)
+    seen = [entry.event for transaction in observed for entry in transaction.events]
     assert [type(event) for event in seen] == [
         events.EscrowOpenedEvent, events.AssignedEvent, events.SettledEvent, events.EscrowClosedEvent,
     ]  # fmt: skip
-    assert [transaction.signature for transaction in batch.observed] == [first, second]
+    assert [transaction.signature for transaction in observed] == [first, second]
     payment = seen[2]
     assert isinstance(payment, events.SettledEvent)
     assert payment.amount == payment.paid == 900
@@ -116,22 +147,23 @@ async def test_a_lost_node_is_released_contested_and_compensated(actor: Actor) -
     assert early.value.error_name == "ReleaseTooEarly"
 
     await actor.until_ms(at + 1_000 + 7_000)
-    signature = await actor.send([*release.checks, release.call], meter)
-    seen = read_events((await actor.landed(signature)).logs, actor.codec).events
-    released = next(event for event in seen if isinstance(event, events.ReleasedEvent))
-    assert released.loss
-    assert released.compensation == 200, "a fifth of what was paid"
+    async with long_contests(actor):
+        signature = await actor.send([*release.checks, release.call], meter)
+        seen = read_events((await actor.landed(signature)).logs, actor.codec).events
+        released = next(event for event in seen if isinstance(event, events.ReleasedEvent))
+        assert released.loss
+        assert released.compensation == 200, "a fifth of what was paid"
 
-    shown = actor.calls.contest(
-        escrow, node.ref, wallet.pubkey(),
-        actor.voucher(
-            node, escrow, PRICE, sequence=2, started_at_ms=at, at_ms=at + 2_000, billed_ms=1_500,
-            state=VoucherState.RUNNING, reason=0,
-        ),
-    )  # fmt: skip
-    signature = await actor.send([*shown.checks, shown.call], wallet)
-    seen = read_events((await actor.landed(signature)).logs, actor.codec).events
-    assert any(isinstance(event, events.ContestedEvent) for event in seen)
+        shown = actor.calls.contest(
+            escrow, node.ref, wallet.pubkey(),
+            actor.voucher(
+                node, escrow, PRICE, sequence=2, started_at_ms=at, at_ms=at + 2_000, billed_ms=1_500,
+                state=VoucherState.RUNNING, reason=0,
+            ),
+        )  # fmt: skip
+        signature = await actor.send([*shown.checks, shown.call], wallet)
+        seen = read_events((await actor.landed(signature)).logs, actor.codec).events
+        assert any(isinstance(event, events.ContestedEvent) for event in seen)
 
     await actor.until_ms(released.released_at + 6_000)
     stranger = actor.calls.close_contest(escrow, node.ref, wallet.pubkey())

@@ -37,7 +37,7 @@ class NodeSocket:
         return socket
 
     async def wait_for(self, key: object, *, other_than: int | None = None) -> int:
-        async with asyncio.timeout(5), self.subscribed:
+        async with asyncio.timeout(30), self.subscribed:
             await self.subscribed.wait_for(lambda: self.topics.get(str(key), other_than) != other_than)
         return self.topics[str(key)]
 
@@ -78,7 +78,7 @@ async def test_a_signatures_notification_wakes_its_listener(node: NodeSocket, su
     number = await node.wait_for(SIGNATURE)
     await listener.wait(0.01)  # the connection's own wake-up
     await node.notify(number)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await listener.wait(60)
 
 
@@ -93,11 +93,11 @@ async def test_what_is_watched_is_watched_again_after_a_reconnect(
     again = await node.wait_for(address, other_than=number)
     await listener.wait(0.01)
     await node.notify(again)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await listener.wait(60)
 
 
 async def test_without_a_hint_the_wait_ends_at_its_time() -> None:
     listener = Subscriptions("ws://127.0.0.1:1/").listener()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await listener.wait(0.01)

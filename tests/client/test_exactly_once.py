@@ -131,7 +131,7 @@ def test_an_intent_older_than_the_markets_memory_is_new(tmp_path: Path) -> None:
 def _hold(folder: Path, started: "multiprocessing.synchronize.Event", end: "multiprocessing.synchronize.Event") -> None:
     with IntentStore(folder).open(api_url="u", wallet="w", route="r", body={}, now_s=1000):
         started.set()
-        end.wait(30)
+        end.wait(100)
 
 
 def test_two_processes_at_once_are_two_intents(tmp_path: Path) -> None:
@@ -140,13 +140,13 @@ def test_two_processes_at_once_are_two_intents(tmp_path: Path) -> None:
     process = context.Process(target=_hold, args=(tmp_path, started, end))
     process.start()
     try:
-        assert started.wait(30)
+        assert started.wait(100)
         store = IntentStore(tmp_path)
         with store.open(api_url="u", wallet="w", route="r", body={}, now_s=1000) as mine:
             assert not mine.resumed
     finally:
         end.set()
-        process.join(30)
+        process.join(100)
     with store.open(api_url="u", wallet="w", route="r", body={}, now_s=1001) as left_over:
         assert left_over.resumed
         assert left_over.key != mine.key

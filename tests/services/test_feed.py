@@ -76,7 +76,7 @@ async def test_a_follower_gets_each_event_once_while_they_are_written(feed):
 
     followers = [asyncio.create_task(follow())]
     await asyncio.gather(*(append(feed, number, MINE if number % 2 else OTHER) for number in range(120)))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.gather(*followers)
     assert sorted(got) == list(range(1, 120, 2))
 

@@ -47,7 +47,7 @@ async def test_slow_buckets_of_one_account_leave_room_for_others(store):
         store, None, None, None, logins, Nothing(), SystemClock(), count=lambda state: None
     )  # fmt: skip
     await courier.work()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(logins.begun) < 7:  # noqa: ASYNC110 - each is a task of its own
             await asyncio.sleep(0.01)
     await courier.work()

@@ -60,13 +60,13 @@ def test_init_twice_serve_and_stop(folder):
             assert process.stdout is not None
             ready = json.loads(process.stdout.readline())
             assert ready["public_url"] == ready["api"]
-            with urllib.request.urlopen(f"{ready['api']}/openapi.json", timeout=10) as response:
+            with urllib.request.urlopen(f"{ready['api']}/openapi.json", timeout=60) as response:
                 document = json.load(response)
             assert document["servers"] == [{"url": ready["api"]}]
             refused = run(folder, "migrate")
             assert (refused.returncode, "another process" in refused.stderr) == (1, True)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
     lines = [json.loads(line) for line in (folder / "log").read_text().splitlines()]

@@ -34,9 +34,9 @@ def served(fake: FakeMarket) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield
-    asyncio.run_coroutine_threadsafe(server.close(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.close(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
     loop.close()
 
 

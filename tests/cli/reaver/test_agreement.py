@@ -36,7 +36,7 @@ def test_no_means_no(market: StakeMarket, environment: dict[str, str], terminal:
     asked.read_until("Sign and send? [y/N]")
     asked.type("n\n")
     assert "nothing was signed" in asked.read_all()
-    assert asked.process.wait(30) == Exit.DECLINED
+    assert asked.process.wait(60) == Exit.DECLINED
     assert market.signed == []
 
 
@@ -47,7 +47,7 @@ def test_yes_signs_once(market: StakeMarket, environment: dict[str, str], termin
     assert market.signed == []
     asked.type("y\n")
     assert "Confirmed: stakes 25.000000" in ANSI.sub("", asked.read_all())
-    assert asked.process.wait(30) == Exit.DONE
+    assert asked.process.wait(60) == Exit.DONE
     assert len(market.signed) == 1
 
 
@@ -59,7 +59,7 @@ def test_yes_beforehand_is_not_asked(
     shown = ANSI.sub("", told.read_all())
     assert "Confirmed: stakes 25.000000" in shown
     assert "Sign and send?" not in shown
-    assert told.process.wait(30) == Exit.DONE
+    assert told.process.wait(60) == Exit.DONE
 
 
 def test_in_a_pipe_giving_the_command_is_the_leave(reaver: Reaver, market: StakeMarket) -> None:

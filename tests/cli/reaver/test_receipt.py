@@ -124,9 +124,9 @@ def chain() -> Iterator[ScriptedServer]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield server
-    asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(10)
+    asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
+    thread.join(60)
     loop.close()
 
 

@@ -45,7 +45,7 @@ def test_a_signal_is_handled_at_once_though_nothing_is_written(handled: threadin
         assert main is not None
         for number in range(SIGNALS):
             signal.pthread_kill(main, signal.SIGUSR1)
-            if not handled.acquire(timeout=5):
+            if not handled.acquire(timeout=60):
                 missed.append(number)
                 break
         os.close(write)

@@ -131,7 +131,7 @@ def test_ctrl_c_while_following_without_a_terminal_detaches(
             assert process.stdout is not None
             assert process.stdout.readline() == b"one\n"
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == Exit.INTERRUPTED
+            assert process.wait(60) == Exit.INTERRUPTED
         finally:
             process.kill()
             process.communicate()

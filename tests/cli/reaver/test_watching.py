@@ -47,7 +47,7 @@ def test_on_a_terminal_a_table_is_drawn_anew(market: FakeMarket, environment: di
     market.passing = [RUNNING]
     terminal = Terminal(market, environment, *RUN, "--watch")
     shown = ANSI.sub("", terminal.read_all())
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
     terminal.close()
     for text in ("progress", "████░░░░░░  40 %", "0.000100 USDC", "cost so far", "time left", "came back"):
         assert text in shown
@@ -58,7 +58,7 @@ def test_a_watched_list_ends_by_ctrl_c(market: FakeMarket, environment: dict[str
     terminal.read_until("created")
     terminal.process.send_signal(signal.SIGINT)
     assert "the jobs run on" in terminal.read_all()
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(60) == 0
     terminal.close()
 
 
