@@ -115,6 +115,10 @@ class JobLogs:
             except TimeoutError:
                 continue
 
+    async def last_lines(self, allocation_id: AllocationId) -> None:
+        """Return when the last lines of a job that is over had time to arrive: at once, if it ended long ago."""
+        await asyncio.sleep(await self._grace(allocation_id) / 1000)
+
     async def forget_old(self) -> int:
         """Delete what is past its retention; how many chunks."""
         before = self._clock.now() - RETENTION_MS

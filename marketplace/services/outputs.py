@@ -34,6 +34,7 @@ from marketplace.protocol.outputs import (
 from marketplace.services.clock import Clock, Ids
 from marketplace.services.live import Live
 from marketplace.services.logs import JobLogs
+from marketplace.store.allocations import Attempts
 from marketplace.store.engine import Store, Transaction
 from marketplace.store.outputs import Outputs, Package, Packages, StoredOutput
 
@@ -133,6 +134,10 @@ class JobOutputs:
         )  # fmt: skip
 
         def write(tx: Transaction) -> str | None:
+            # Once more, in one step with the row: what an ended attempt left is what its last voucher counted.
+            attempt = Attempts(tx).find(*names)
+            if attempt is None or attempt.phase not in _WRITING:
+                raise StaleLease
             others, total = Outputs(tx).usage(*names, path)
             if others >= MAX_FILES or total + output.size > limit:
                 raise _too_large(limit)
@@ -188,6 +193,8 @@ class JobOutputs:
             known = await self._store.lookup(lambda tx: Packages(tx).find(allocation.id))
             if known is not None:
                 return known
+            # It is made once and kept: it must not lack the end of a log that is still on its way.
+            await self._logs.last_lines(allocation.id)
             key = f"packages/{allocation.id}-{self._ids.new('zip')}"
             with tempfile.TemporaryFile() as file:
                 await self._pack(allocation, file)
