@@ -64,6 +64,10 @@ class SpendAlerts:
         return 0 if len(due) == _PAGE else _IDLE_MS
 
     def _tell(self, tx: Transaction, alert: SpendAlert, allowance: AllowanceView | None) -> None:
+        present = SpendAlertRows(tx).find(alert.wallet)
+        if present is None or (present.told, present.told_today) != (alert.told, alert.told_today):
+            # Another allowance was granted while the chain was asked; nothing of that one has been told yet.
+            return
         if allowance is None or allowance.total == 0:
             SpendAlertRows(tx).put(replace(alert, told=0, told_today=0))
             return

@@ -49,6 +49,13 @@ class SpendAlertRows:
         )
         return [SpendAlert(row[0], row[1], row[2], row[3], row[4], Tokens(row[5])) for row in rows]
 
+    def find(self, wallet: str) -> SpendAlert | None:
+        row = self._tx.row(
+            "SELECT wallet, noted, told, told_today, day, last_deposit FROM spend_alerts WHERE wallet = :wallet",
+            {"wallet": wallet},
+        )
+        return None if row is None else SpendAlert(row[0], row[1], row[2], row[3], row[4], Tokens(row[5]))
+
     def put(self, alert: SpendAlert) -> None:
         """Looked at, up to what was noted when it was read."""
         self._tx.change(

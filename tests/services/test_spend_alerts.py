@@ -107,6 +107,26 @@ async def test_a_new_allowance_is_told_of_anew(world):
     assert [t for t in await world.told() if t[1] == "total"] == [(USED, "total", 50)] * 2
 
 
+async def test_an_allowance_that_is_granted_while_the_chain_is_asked_is_told_of(world):
+    await world.use(50)
+    await world.alerts.work()
+    await world.use(1)
+    find = world.chain.find
+
+    async def find_and_grant(wallet):
+        found = await find(wallet)
+        await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET))
+        return found
+
+    world.chain.find = find_and_grant
+    world.restart()
+    await world.alerts.work()
+    world.chain.find = find
+    world.restart()
+    await world.alerts.work()
+    assert [t for t in await world.told() if t[1] == "total"] == [(USED, "total", 50)] * 2
+
+
 async def test_a_chain_that_does_not_answer_delays_an_alert_and_loses_none(world):
     world.chain.down = True
     await world.use(80, last=1)
