@@ -1,5 +1,6 @@
 """The login of one wallet at one market: from the cache, refreshed, or made anew."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -40,6 +41,7 @@ class Session:
         self._cache = cache
         self._now_s = now_s
         self._login: StoredLogin | None = None
+        self._refreshing = asyncio.Lock()
         if api_key is not None and not _is_api_key(api_key):
             raise KeypairError("what was given as an API key is none: one begins with rk_ and stands on one line")
         self._api_key = api_key
@@ -108,17 +110,21 @@ class Session:
     async def refresh(self, login: StoredLogin) -> StoredLogin:
         """Exchange the refresh token; it is used up, so the new pair is stored before anything else.
 
-        Two processes that present the same one would look like theft and end the login (api.md section 4.4), so
-        the second waits for the first and takes its result. The key lets a lost answer be asked for again.
+        Two that present the same one would look like theft and end the login (api.md section 4.4), so the second,
+        be it a process or a call of this one, waits for the first and takes its result. The key lets a lost answer
+        be asked for again.
         """
-        if self._cache is None:
-            return await self._refresh(login)
-        with self._cache.locked(login.api_url, login.wallet):
-            current = self._cache.find(login.api_url, login.wallet)
-            if current is not None and current.refresh_token != login.refresh_token:
-                self._login = current
-                return current
-            return await self._refresh(login)
+        async with self._refreshing:
+            if self._login is not None and self._login.refresh_token != login.refresh_token:
+                return self._login
+            if self._cache is None:
+                return await self._refresh(login)
+            async with self._cache.locked(login.api_url, login.wallet):
+                current = self._cache.find(login.api_url, login.wallet)
+                if current is not None and current.refresh_token != login.refresh_token:
+                    self._login = current
+                    return current
+                return await self._refresh(login)
 
     async def _refresh(self, login: StoredLogin) -> StoredLogin:
         key = "refresh-" + hashlib.sha256(login.refresh_token.encode()).hexdigest()[:32]

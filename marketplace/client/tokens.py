@@ -1,15 +1,20 @@
 """The cached login, one file per market and wallet, readable by its owner only."""
 
+import asyncio
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from marketplace.client.private_files import PRIVATE_FILE, make_private_folder, write_private
+
+_LOOK_AGAIN_S: Final = 0.05
+"""Chosen: a refresh takes some hundredths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +62,16 @@ class TokenCache:
         """Delete the login, if there is one."""
         self._path(api_url, wallet).unlink(missing_ok=True)
 
-    @contextmanager
-    def locked(self, api_url: str, wallet: str) -> Iterator[None]:
-        """While inside, no other process refreshes this login."""
+    @asynccontextmanager
+    async def locked(self, api_url: str, wallet: str) -> AsyncIterator[None]:
+        """While inside, nobody else refreshes this login: no other process, and no other client of this one."""
         make_private_folder(self._folder)
         path = self._path(api_url, wallet).with_suffix(".lock")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Never waited for in the call itself: whoever holds it may be a task of this very loop.
+            while not _is_taken(descriptor):  # noqa: ASYNC110 - no event comes from another process
+                await asyncio.sleep(_LOOK_AGAIN_S)
             yield
         finally:
             os.close(descriptor)
@@ -72,3 +79,12 @@ class TokenCache:
     def _path(self, api_url: str, wallet: str) -> Path:
         name = hashlib.sha256(f"{api_url}\n{wallet}".encode()).hexdigest()[:32]
         return self._folder / f"login-{name}.json"
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Take the lock, unless somebody has it; whether it is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 """A wallet signs only a login text that it has rebuilt itself."""
 
+import asyncio
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,23 @@ async def test_two_processes_present_a_refresh_token_once(
     market.token_life_s = 3600
     # `client` still holds the token that `other` has used up meanwhile.
     await client.me()
+    used = [s.body["refresh_token"] for s in market.spent("/v1/auth/refresh")]
+    assert len(used) == len(set(used))
+    assert len(market.spent("/v1/auth/verify")) == 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_calls_at_once_present_a_refresh_token_once(
+    market: FakeMarket, client: ReaverClient, new_client: Callable[[], ReaverClient], keypair: Keypair, cached: bool
+) -> None:
+    """Of one client, and of two in one process: none waits for the other in a way that holds up both."""
+    market.token_life_s = 30
+    async with ReaverClient(market.base_url, keypair) as alone:
+        clients = [client, new_client()] if cached else [alone]
+        for each in clients:
+            await each.me()
+        market.token_life_s = 3600
+        await asyncio.gather(*(each.me() for each in clients for _ in range(3)))
     used = [s.body["refresh_token"] for s in market.spent("/v1/auth/refresh")]
     assert len(used) == len(set(used))
     assert len(market.spent("/v1/auth/verify")) == 1
