@@ -534,6 +534,8 @@ class Scheduler:
                 f"assign:{allocation.escrow}:{attempt.number}", (self._assignment(allocation, attempt),)
             )
         except ActRefused as refused:
+            if await self._is_assigned(allocation, attempt):
+                return FIRST_RETRY_MS
             _log.warning(
                 "assignment refused", action="scheduler.assign", allocation=allocation.id, node=attempt.node_id,
                 error=refused.name or str(refused),
@@ -542,6 +544,11 @@ class Scheduler:
             await self._registry.refresh_one(attempt.node_id)
             return 0
         return await self._absorbed(landed)
+
+    async def _is_assigned(self, allocation: Allocation, attempt: Attempt) -> bool:
+        """Whether the chain has it already: it landed with the opening, and its event is about to be read."""
+        view = await self._chain.find_escrow(allocation.escrow)
+        return view is not None and (view.attempt.number, view.attempt.node) == (attempt.number, attempt.node_address)
 
     async def _watch(self, allocation: Allocation, attempt: Attempt) -> int | None:
         """A node has it. Look that it starts in time, ends in time, and ends when asked to."""

@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 from nacl.signing import SigningKey
 
 from marketplace.app import Market
+from marketplace.chain.events import AssignedEvent
 from marketplace.protocol.receipts import Receipt, verify_receipt
 from marketplace.protocol.vouchers import VoucherState
 from marketplace.services import live as memory
@@ -149,6 +150,43 @@ async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed,
     heard(*unheard[0])
     (receipt, outputs, cancelled) = await asyncio.gather(*asking)
     assert (receipt[0], outputs[0], cancelled[0], cancelled[1]["error"]) == (200, 200, 409, "already_terminal")
+
+
+async def test_an_assignment_that_has_landed_stands_although_its_event_is_read_late(
+    allowed, node, live_market, monkeypatch
+):
+    """The escrow's opening wakes who drives the job before the assignment of the same transaction is in the books."""
+    events, scheduler = live_market.jobs.events, live_market.jobs.scheduler
+    take, assign, tried = events._take_event, scheduler._assign, asyncio.Event()
+
+    async def late(observed, commissions):
+        if isinstance(observed.event, AssignedEvent):
+            async with asyncio.timeout(20):
+                await tried.wait()
+        await take(observed, commissions)
+
+    async def not_shown_yet(_signature):
+        return False
+
+    async def watched(allocation, attempt):
+        try:
+            return await assign(allocation, attempt)
+        finally:
+            tried.set()
+
+    # the chain's node doesn't show the transaction yet: the watcher reads it
+    monkeypatch.setattr(events, "absorb", not_shown_yet)
+    monkeypatch.setattr(events, "_take_event", late)
+    monkeypatch.setattr(scheduler, "_assign", watched)
+    (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
+    await until(allowed, answer["id"], "assigned")
+    assert tried.is_set()
+    await attempt.ready(live_market.jobs.chain.now())
+    final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
+    assert (await attempt.report("exited", reason=1, exit_code=0, voucher=final))["type"] == "ack"
+    job = await until(allowed, answer["id"], "completed")
+    balanced(job)
+    assert len(job["attempts"]) == 1
 
 
 async def test_what_never_starts_costs_nothing_and_goes_to_another_node(allowed, node):
