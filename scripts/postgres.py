@@ -10,13 +10,14 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from scripts.processes import free_ports
 
 _START_S: Final = 60
 _VERSIONS: Final = Path("/usr/lib/postgresql")
@@ -53,7 +54,7 @@ def running_cluster(*settings: str) -> Iterator[str]:
             "--pwfile", str(folder / "password"), "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync",
         ]  # fmt: skip
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/", env=_environment())
-        port = _free_port()
+        (port,) = free_ports(1, in_a_row=1)
         options = [
             "listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", "max_connections=200", *settings
         ]  # fmt: skip
@@ -85,13 +86,6 @@ def _as_user() -> list[str]:
 
 def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _wait(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

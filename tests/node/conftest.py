@@ -149,6 +149,11 @@ class Node:
             while await runtime.list() or self.journal.attempts() or self.agent.busy:  # noqa: ASYNC110 - a foreign file and engine
                 await asyncio.sleep(0.02)
 
+    @property
+    def chain_heard_ms(self) -> int:
+        """The chain's time by the last answer to a heartbeat; 0 before any."""
+        return self.agent._chain_clock.known_ms() or 0
+
     def end(self, exit_code: int = 0) -> None:
         """The one container that runs ends by itself, now."""
         (running,) = (each for each in self.engine.records.values() if each.outcome is None)

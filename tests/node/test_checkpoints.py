@@ -209,8 +209,8 @@ async def time_passes(node: Node, market: ScriptedMarket) -> None:
     """More than there is to start, less than a silent market is waited for; then it hears the chain's time again."""
     assert market.start_limit_ms < LEAP_MS < market.max_unacked_ms
     node.clock.ahead_ms += LEAP_MS
-    beats = len(market.beats)
-    await market.until(lambda: len(market.beats) >= beats + 2)
+    leapt_at_ms = market.chain_ms()
+    await market.until(lambda: node.chain_heard_ms > leapt_at_ms)
 
 
 def arriving(node: Node, allocation_id: str) -> bool:
