@@ -279,12 +279,14 @@ def test_a_node_that_loses_power_is_paid_to_its_last_voucher_and_another_goes_on
     assert first["end_reason"] == "node_lost"
     assert second["node_id"] != first["node_id"]
     assert job["settlement"]["escrow"] == escrow
-    created, assigned, again = map(
-        datetime.fromisoformat, (job["created_at"], first["assigned_at"], second["assigned_at"])
+    created, assigned, lost, again = map(
+        datetime.fromisoformat, (job["created_at"], first["assigned_at"], first["ended_at"], second["assigned_at"])
     )
-    # that is what claim and assignment may take; on busy cores twice what they took the first time
-    allowed_s = 3 * HEARTBEAT_S + max(2, 2 * (assigned - created).total_seconds())
-    assert (again - died_at).total_seconds() <= allowed_s, "it goes on elsewhere within three intervals and 2 s"
+    # Each of the two may find the market standing still for a moment: 2 s are for that alone.
+    assert (lost - died_at).total_seconds() <= 3 * HEARTBEAT_S + 2, "it is missed after three intervals"
+    # a release before the claim and the assignment: on busy cores twice what those took the first time
+    allowed_s = 2 + 2 * (assigned - created).total_seconds()
+    assert (again - lost).total_seconds() <= allowed_s, "and it goes on elsewhere at once"
     amount = job["settlement"]["compensation"]["amount"]
     assert units(amount) == units(first["paid"]) * 2_000 // 10_000 > 0
     receipt = stack.home / "lost.json"
