@@ -14,6 +14,8 @@ import pytest
 from tests.chain.market import localnet
 
 COMMAND = str(Path(sys.executable).with_name("reaver-market"))
+# One of them starts seven processes after a chain; each has 90 s.
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from tests.api.serving import ready
 from tests.chain.market import Running, localnet
 from tests.cli.reaver.conftest import Reaver
 
+# Each test has a market of its own and starts many commands; what a test waits for has a shorter limit.
+pytestmark = pytest.mark.timeout(400)
 Type = Callable[..., Awaitable[Result]]
 
 
@@ -132,7 +134,7 @@ async def test_an_upload_that_was_killed_goes_on_with_the_parts_that_are_missing
     way.limit = part * 3 // 2
     words = [str(Path(sys.executable).with_name("reaver")), "files", "upload", str(file)]
     killed = await asyncio.create_subprocess_exec(*words, env={**os.environ, **environment})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while way.passed <= way.limit:  # noqa: ASYNC110 - what was sent is what is waited for
             await asyncio.sleep(0.02)
     killed.kill()
@@ -161,17 +163,17 @@ async def test_events_are_followed_across_a_broken_connection(
     assert follower.stdout is not None
     # It is there when the market counts its stream.
     metrics = f"http://127.0.0.1:{way.target}/metrics"
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+    async with asyncio.timeout(120), aiohttp.ClientSession() as session:
         while "reaver_http_streams 1.0" not in await (await session.get(metrics)).text():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     told = []
     for amount in ("2", "3", "4"):
         await done(reaver, "vault", "deposit", amount)
         if amount == "2":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 told.append(json.loads(await follower.stdout.readline()))
         way.cut()  # after the first was told, and again before the next are
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         told += [json.loads(await follower.stdout.readline()) for _ in range(2)]
     assert [event["data"]["amount"] for event in told] == ["2.000000", "3.000000", "4.000000"]
     follower.send_signal(signal.SIGINT)
@@ -349,7 +351,7 @@ async def test_an_api_key_stands_for_the_wallet_but_signs_nothing(
     caps = ("--per-job", "5", "--per-day", "20", "--total", "100", "--max-price-per-hour", "3")
     await done(reaver, "allow", "grant", *caps)
     # The same submission goes on by itself, once what the wallet was offered for it can't land any more.
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(200):
         while (made := await keyed(*run)).exit_code == Exit.FUNDS:
             assert "can land until" in made.stderr
             await asyncio.sleep(1)

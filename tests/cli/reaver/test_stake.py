@@ -22,7 +22,7 @@ from tests.chain.jobs import lost_job
 from tests.chain.market import Actor
 
 __all__ = ["chain", "node"]
-pytestmark = [pytest.mark.xdist_group("stake-cli"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("stake-cli"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture
