@@ -147,15 +147,16 @@ class Calls:
         return chain_id_of((await self.constants()).chain.genesis_hash)
 
     async def _with_token(self, call: Callable[[str], Awaitable[_T]]) -> _T:
+        token = await self.token()
         try:
-            return await call(await self.token())
+            return await call(token)
         except ApiError as error:
             if error.status == HTTPStatus.UNAUTHORIZED and self._session.by_key:
                 raise LoginNeeded(f"{error.message} (reaver keys create, with the wallet)") from error
             # A cached login that the market has ended meanwhile (revoked, or its key ring is new): once anew.
             if error.code not in {"token_expired", "unauthorized"} or self._keypair is None:
                 raise
-        self._session.drop()
+        self._session.drop(token)
         return await call(await self.token())
 
 

@@ -41,7 +41,7 @@ class Session:
         self._cache = cache
         self._now_s = now_s
         self._login: StoredLogin | None = None
-        self._refreshing = asyncio.Lock()
+        self._renewing = asyncio.Lock()
         if api_key is not None and not _is_api_key(api_key):
             raise KeypairError("what was given as an API key is none: one begins with rk_ and stands on one line")
         self._api_key = api_key
@@ -76,17 +76,19 @@ class Session:
         """
         if self._api_key is not None:
             return self._api_key
-        login = self.find()
-        now_s = int(self._now_s())
-        if login is not None and login.expires_at_s - _EARLY_S > now_s:
-            return login.token
-        if login is not None and login.refresh_expires_at_s > now_s:
-            try:
-                return (await self.refresh(login)).token
-            except ApiError as error:
-                if error.status != 401 or self._keypair is None:
-                    raise
-        return (await self.login(await chain_id())).token
+        # One call at a time sees to a token: those that wait take what the first one got.
+        async with self._renewing:
+            login = self.find()
+            now_s = int(self._now_s())
+            if login is not None and login.expires_at_s - _EARLY_S > now_s:
+                return login.token
+            if login is not None and login.refresh_expires_at_s > now_s:
+                try:
+                    return (await self.refresh(login)).token
+                except ApiError as error:
+                    if error.status != 401 or self._keypair is None:
+                        raise
+            return (await self.login(await chain_id())).token
 
     async def login(self, chain_id: ChainId) -> StoredLogin:
         """Sign in anew. Raises ChallengeRefused when the login text is not ours to sign."""
@@ -110,21 +112,17 @@ class Session:
     async def refresh(self, login: StoredLogin) -> StoredLogin:
         """Exchange the refresh token; it is used up, so the new pair is stored before anything else.
 
-        Two that present the same one would look like theft and end the login (api.md section 4.4), so the second,
-        be it a process or a call of this one, waits for the first and takes its result. The key lets a lost answer
-        be asked for again.
+        Two processes that present the same one would look like theft and end the login (api.md section 4.4), so
+        the second waits for the first and takes its result. The key lets a lost answer be asked for again.
         """
-        async with self._refreshing:
-            if self._login is not None and self._login.refresh_token != login.refresh_token:
-                return self._login
-            if self._cache is None:
-                return await self._refresh(login)
-            async with self._cache.locked(login.api_url, login.wallet):
-                current = self._cache.find(login.api_url, login.wallet)
-                if current is not None and current.refresh_token != login.refresh_token:
-                    self._login = current
-                    return current
-                return await self._refresh(login)
+        if self._cache is None:
+            return await self._refresh(login)
+        async with self._cache.locked(login.api_url, login.wallet):
+            current = self._cache.find(login.api_url, login.wallet)
+            if current is not None and current.refresh_token != login.refresh_token:
+                self._login = current
+                return current
+            return await self._refresh(login)
 
     async def _refresh(self, login: StoredLogin) -> StoredLogin:
         key = "refresh-" + hashlib.sha256(login.refresh_token.encode()).hexdigest()[:32]
@@ -149,8 +147,15 @@ class Session:
         self.drop()
         return True
 
-    def drop(self) -> None:
-        """Forget the login here."""
+    def drop(self, token: str | None = None) -> None:
+        """Forget the login here. token: only if that one is still its own, and not one that was taken meanwhile."""
+        if token is not None:
+            newest = self._login
+            if self._cache is not None and self._keypair is not None:
+                newest = self._cache.find(self._transport.base_url, self.wallet)
+            if newest is not None and newest.token != token:
+                self._login = newest
+                return
         if self._cache is not None and self._keypair is not None:
             self._cache.forget(self._transport.base_url, self.wallet)
         self._login = None

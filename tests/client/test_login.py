@@ -126,6 +126,28 @@ async def test_calls_at_once_present_a_refresh_token_once(
     assert len(market.spent("/v1/auth/verify")) == 1
 
 
+async def test_a_login_that_another_process_made_meanwhile_is_taken_and_not_forgotten(
+    market: FakeMarket, client: ReaverClient, new_client: Callable[[], ReaverClient]
+) -> None:
+    await client.me()
+    market.tokens.clear()
+    market.refresh_tokens.clear()
+    await new_client().login()
+    await client.me()
+    assert len(market.spent("/v1/auth/verify")) == 2
+
+
+async def test_calls_at_once_log_in_once(market: FakeMarket, client: ReaverClient) -> None:
+    async def several() -> int:
+        await asyncio.gather(*(client.me() for _ in range(5)))
+        return len(market.spent("/v1/auth/verify"))
+
+    assert await several() == 1
+    market.tokens.clear()
+    market.refresh_tokens.clear()
+    assert await several() == 2
+
+
 async def test_logout_forgets_the_login(market: FakeMarket, client: ReaverClient, state_folder: Path) -> None:
     await client.login()
     assert await client.logout()
