@@ -193,14 +193,15 @@ class NodeControl:
         if report.state in (AttemptState.READY, AttemptState.EXITED) and attempt.phase is AttemptPhase.CLAIMED:
             await self._wait_assigned(allocation_id, attempt)
         if report.state is AttemptState.EXITED:
-            return await self._exited(allocation_id, report)
+            await self._exited(allocation_id, report)
+            return await self._ack_again(node_id, report, self._live.attempt(allocation_id))
         changes = {
             AttemptState.READY: self._ready,
             AttemptState.PAUSED: self._paused,
             AttemptState.RUNNING: self._resumed,
             AttemptState.UPLOADING: self._uploading,
         }
-        await self._live.change(allocation_id, changes.get(report.state, _progressed)(report))
+        await self._live.change(allocation_id, _once(report, changes.get(report.state, _progressed)(report)))
         return StateAck()
 
     # watching nodes
@@ -254,8 +255,12 @@ class NodeControl:
         return attempt if attempt.live else None
 
     async def _ack_again(self, node_id: NodeId, report: StateReport, attempt: Attempt | None) -> StateAck:
-        """The same answer to a report that was taken before. Raises StaleLease for one that never was."""
-        known = attempt or await self._store.lookup(
+        """The same answer to a report that was taken before. Raises StaleLease for one that never was.
+
+        attempt: of the allocation as it stands in memory; None, or another one, when the report's is over.
+        """
+        present = attempt if attempt is not None and attempt.number == report.attempt else None
+        known = present or await self._store.lookup(
             lambda tx: Attempts(tx).find(AllocationId(report.allocation_id), report.attempt)
         )
         if (
@@ -341,7 +346,7 @@ class NodeControl:
 
         return decide
 
-    async def _exited(self, allocation_id: AllocationId, report: StateReport) -> StateAck:
+    async def _exited(self, allocation_id: AllocationId, report: StateReport) -> None:
         reason = _reason_of(report)
         found: list[Objection] = []
         at_ms = self._ended_ms(report)
@@ -379,11 +384,9 @@ class NodeControl:
             digest = change.allocation.image_digest or report.image_digest
             return replace(change, allocation=replace(change.allocation, image_digest=digest))
 
-        await self._live.change(allocation_id, decide)
+        await self._live.change(allocation_id, _once(report, decide))
         if found:
             raise self._refusal(found[0], allocation_id, report)
-        attempt = self._live.attempt(allocation_id)
-        return StateAck(countersignature=None if attempt is None else _countersignature(attempt, report))
 
     def _believed(self, said: Reason, allocation: Allocation, attempt: Attempt) -> Reason:
         presence = self._registry.find(attempt.node_id)
@@ -536,6 +539,19 @@ class NodeControl:
 async def _deliver(link: NodeLink, command: Command) -> None:
     """A push that fails is made good by the next heartbeat's answer."""
     await link.command(command)
+
+
+def _once(report: StateReport, decide: Decide) -> Decide:
+    """The change, unless the same report was taken while this one waited: nodes repeat what they had no answer to."""
+
+    def unless_taken(allocation: Allocation, attempt: Attempt | None) -> Change | None:
+        taken = attempt is not None and (
+            (attempt.number, attempt.lease_token) == (report.attempt, report.lease_token)
+            and report.sequence <= attempt.report_sequence
+        )
+        return None if taken else decide(allocation, attempt)
+
+    return unless_taken
 
 
 def _progressed(report: StateReport) -> Callable[[Allocation, Attempt | None], Change | None]:

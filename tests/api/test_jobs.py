@@ -1,6 +1,7 @@
 """Jobs over HTTP with a scripted node: a real market, a real chain, the real program; only containers are missing."""
 
 import asyncio
+import json
 
 import base58
 import pytest
@@ -150,6 +151,21 @@ async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed,
     heard(*unheard[0])
     (receipt, outputs, cancelled) = await asyncio.gather(*asking)
     assert (receipt[0], outputs[0], cancelled[0], cancelled[1]["error"]) == (200, 200, 409, "already_terminal")
+
+
+async def test_an_end_that_is_reported_again_while_it_is_taken_is_answered_alike(allowed, node, live_market):
+    (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
+    await until(allowed, answer["id"], "assigned")
+    await attempt.ready(live_market.jobs.chain.now())
+    final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
+    body = {**attempt.name, "lease_token": attempt.lease, "sequence": 2, "state": "exited", "reason": 1, "exit_code": 0}
+    told = await asyncio.gather(*(node.ask("state", {**body, "voucher": final}) for _ in range(3)))
+    assert [each["type"] for each in told] == ["ack"] * 3, told
+    assert {json.dumps(each["body"]["countersignature"]) for each in told} == {
+        json.dumps(told[0]["body"]["countersignature"])
+    }
+    assert told[0]["body"]["countersignature"]["sequence"] == 1
+    balanced(await until(allowed, answer["id"], "completed"))
 
 
 async def test_an_assignment_that_has_landed_stands_although_its_event_is_read_late(
