@@ -370,9 +370,8 @@ class Scheduler:
             claim = await self._claims.ask(allocation, chosen.node_id, offer)
             if claim is not None:
                 reasons = self._placement(allocation, deposit, candidates, chosen, draw, asked, barred)
-                attempt = await self._take(allocation.id, chosen, offer, claim, reasons)
-                if attempt is not None:
-                    return attempt
+                # Not ours: it was cancelled meanwhile, and no other node is asked for what nobody wants.
+                return await self._take(allocation.id, chosen, offer, claim, reasons)
 
     def _placement(
         self,
