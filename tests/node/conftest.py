@@ -145,7 +145,7 @@ class Node:
     async def until_clean(self) -> None:
         """Until no container is left and the journal has forgotten everything."""
         runtime = FakeRuntime(self.engine, "test")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while await runtime.list() or self.journal.attempts() or self.agent.busy:  # noqa: ASYNC110 - a foreign file and engine
                 await asyncio.sleep(0.02)
 

@@ -213,7 +213,7 @@ class ScriptedMarket:
         """Until it knows that nobody is connected: what is pushed before that may go to the dead."""
         await self.until(lambda: not self._sockets)
 
-    async def until(self, predicate: Any, timeout_s: float = 15.0) -> None:
+    async def until(self, predicate: Any, timeout_s: float = 30.0) -> None:
         """Until something the node sent makes the predicate true."""
         async with asyncio.timeout(timeout_s), self.changed:
             await self.changed.wait_for(predicate)
@@ -242,9 +242,9 @@ class ScriptedMarket:
 
     async def offer(self, job: JobSpec, **changes: Any) -> Seen:
         """Send a claim request; the rest follows from what the node answers."""
-        request = self.request(job, **changes)
+        await self.until(lambda: self._sockets, timeout_s=60)  # a daemon may only just be starting
+        request = self.request(job, **changes)  # with the chain's time as it is now
         seen = self.attempts.setdefault((request.allocation_id, request.attempt), Seen(request))
-        await self.until(lambda: self._sockets)
         await self.push(FrameType.CLAIM_REQUEST, request)
         return seen
 

@@ -111,7 +111,7 @@ async def test_status_and_drain_beside_a_running_daemon(tmp_path: Path) -> None:
         await daemon.start()
         seen = await market.offer(spec("work"))
         # it asks for the next one after it has noted the one before
-        await market.until(lambda: len(seen.countersigned) >= 2 and seen.countersigned[-2].billed_ms > 0, timeout_s=30)
+        await market.until(lambda: len(seen.countersigned) >= 2 and seen.countersigned[-2].billed_ms > 0, timeout_s=60)
         _, out, _ = await command("status", "--config", config, "--json")
         report = json.loads(out)
         assert report["running"]
@@ -121,9 +121,9 @@ async def test_status_and_drain_beside_a_running_daemon(tmp_path: Path) -> None:
         assert code == 0
         assert "draining" in out
         assert market.posts["drain"] == [{"drain": True}]
-        await market.until(lambda: market.beats[-1].draining, timeout_s=30)
+        await market.until(lambda: market.beats[-1].draining, timeout_s=60)
         code, _, _ = await command("undrain", "--config", config)
         assert code == 0
-        await market.until(lambda: not market.beats[-1].draining, timeout_s=30)
+        await market.until(lambda: not market.beats[-1].draining, timeout_s=60)
         await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value, grace_ms=100)
         await daemon.until_clean()

@@ -99,8 +99,8 @@ async def test_time_that_the_meter_did_not_see_is_given_up(node: Node, market: S
     seen = await market.offer(spec("busy"))
     await market.until(lambda: any(r.state is AttemptState.PULLING for r in seen.reports))
     market.drop_answers[FrameType.STATE] = 4
-    await market.until(lambda: seen.ready_at_ms, timeout_s=20)
-    await market.until(lambda: len(seen.countersigned) >= 2, timeout_s=20)
+    await market.until(lambda: seen.ready_at_ms, timeout_s=60)
+    await market.until(lambda: len(seen.countersigned) >= 2, timeout_s=60)
     assert seen.refusals >= 1
     await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value)
     await market.until(lambda: seen.final)
@@ -408,7 +408,7 @@ async def test_a_silent_market_and_a_silent_chain_stop_the_work(
     market.silent = True
     chain.silent = True
     runtime = FakeRuntime(node.engine, "test")
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while any(c.outcome is None for c in await runtime.list()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     chain.silent = False
@@ -452,7 +452,7 @@ async def test_finished_work_waits_for_the_market_instead_of_giving_up_its_pay(
     await market.until(lambda: seen.countersigned)
     market.silent = True
     node.end()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while node.journal.attempts()[0].ending is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     # Ten intervals, and many times lost_after: enough for a node without patience to quit.

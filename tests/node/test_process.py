@@ -60,7 +60,7 @@ async def test_a_daemon_killed_at_any_point_ends_the_job_right_and_once(daemon: 
     assert code == -signal.SIGKILL, errors
     assert f"crash point {point}" in errors
     await daemon.start()
-    await market.until(lambda: seen.final, timeout_s=30)
+    await market.until(lambda: seen.final, timeout_s=60)
     await daemon.until_clean()
     assert reason(seen) is Reason.COMPLETED
     assert daemon.mark.read_text() == "started\n"
@@ -73,13 +73,13 @@ async def test_a_daemon_killed_in_mid_run_adopts_its_work_and_goes_on(daemon: Da
     market = daemon.market
     first = await daemon.start()
     seen = await market.offer(waiting(daemon))
-    await market.until(lambda: len(seen.countersigned) >= 2, timeout_s=30)
+    await market.until(lambda: len(seen.countersigned) >= 2, timeout_s=60)
     before = seen.countersigned[-1]
     await daemon.kill(first)
     second = await daemon.start()
-    await market.until(lambda: len(market.hellos) >= 2, timeout_s=30)
+    await market.until(lambda: len(market.hellos) >= 2, timeout_s=60)
     let_go(daemon)
-    await market.until(lambda: seen.final, timeout_s=30)
+    await market.until(lambda: seen.final, timeout_s=60)
     await daemon.until_clean()
     assert daemon.mark.read_text() == "started\n"
     assert seen.final is not None
@@ -95,14 +95,14 @@ async def test_sigterm_leaves_the_work_running_for_the_next_start(daemon: Daemon
     market = daemon.market
     first = await daemon.start()
     seen = await market.offer(waiting(daemon))
-    await market.until(lambda: seen.countersigned, timeout_s=30)
+    await market.until(lambda: seen.countersigned, timeout_s=60)
     first.terminate()
     code, errors = await daemon.ended(first)
     assert code == 0, errors
     assert seen.exited is None
     let_go(daemon)
     await daemon.start()
-    await market.until(lambda: seen.final, timeout_s=30)
+    await market.until(lambda: seen.final, timeout_s=60)
     assert reason(seen) is Reason.COMPLETED
     assert daemon.mark.read_text() == "started\n"
 
@@ -111,11 +111,11 @@ async def test_drain_on_stop_waits_for_the_work(daemon: Daemon) -> None:
     market = daemon.market
     process = await daemon.start(options=("--drain-on-stop",))
     seen = await market.offer(waiting(daemon))
-    await market.until(lambda: seen.countersigned, timeout_s=30)
+    await market.until(lambda: seen.countersigned, timeout_s=60)
     process.terminate()
-    await market.until(lambda: market.beats[-1].draining, timeout_s=30)
+    await market.until(lambda: market.beats[-1].draining, timeout_s=60)
     let_go(daemon)
-    await market.until(lambda: seen.final, timeout_s=30)
+    await market.until(lambda: seen.final, timeout_s=60)
     code, errors = await daemon.ended(process)
     assert code == 0, errors
     assert reason(seen) is Reason.COMPLETED
@@ -123,7 +123,7 @@ async def test_drain_on_stop_waits_for_the_work(daemon: Daemon) -> None:
 
 async def test_a_second_daemon_on_the_same_folder_refuses_to_start(daemon: Daemon) -> None:
     await daemon.start()
-    await daemon.market.until(lambda: daemon.market.beats, timeout_s=30)
+    await daemon.market.until(lambda: daemon.market.beats, timeout_s=60)
     second = await daemon.start()
     code, errors = await daemon.ended(second)
     assert code == 1
@@ -135,8 +135,8 @@ async def test_an_order_to_stop_ends_a_real_process_group(daemon: Daemon) -> Non
     await daemon.start()
     job = spec("work", env={"MARK": str(daemon.mark)}, entrypoint=("/bin/sh", "-c", "sleep 600"))
     seen = await market.offer(job)
-    await market.until(lambda: seen.countersigned, timeout_s=30)
+    await market.until(lambda: seen.countersigned, timeout_s=60)
     await market.command(CommandType.STOP, seen, reason=Reason.CANCELLED.value, grace_ms=500)
-    await market.until(lambda: seen.final, timeout_s=30)
+    await market.until(lambda: seen.final, timeout_s=60)
     assert reason(seen) is Reason.CANCELLED
     await daemon.until_clean()
