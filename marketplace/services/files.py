@@ -163,12 +163,13 @@ class FileService:
 
     async def get_upload(self, account_id: AccountId, upload_id: UploadId) -> tuple[Upload, list[Part]]:
         """The upload, and the parts that are held. Raises NotFound; Gone once it is abandoned."""
-        upload = await self._store.lookup(lambda tx: Uploads(tx).find(upload_id))
+        # Of one moment: one that is being completed is either done, or has its parts.
+        upload, parts = await self._store.lookup(lambda tx: (Uploads(tx).find(upload_id), Uploads(tx).parts(upload_id)))
         if upload is None or upload.account_id != account_id:
             raise NotFound
         if upload.expires_at_ms <= self._clock.now():
             raise Gone("an upload may take 24 hours; begin it again")
-        return upload, await self._store.lookup(lambda tx: Uploads(tx).parts(upload_id))
+        return upload, parts
 
     async def put_part(
         self, account_id: AccountId, upload_id: UploadId, number: int, chunks: AsyncIterable[bytes]
@@ -222,12 +223,20 @@ class FileService:
             )
 
             def write(tx: Transaction) -> None:
+                if Uploads(tx).find(upload_id) is None:
+                    raise NotFound("the upload was abandoned meanwhile")
+                if Uploads(tx).parts(upload_id) != parts:
+                    raise Conflict("a part was replaced meanwhile; complete it again")
                 # The announced size was counted since the beginning: no new room is taken.
                 Files(tx).create(file)
                 Uploads(tx).mark_done(upload_id)
                 Uploads(tx).forget_parts(upload_id)
 
-            await self._store.write(write)
+            try:
+                await self._store.write(write)
+            except (NotFound, Conflict):
+                await self._storage.delete([_key(upload.file_id)])
+                raise
             await self._storage.delete([part.object for part in parts])
             return file
 
