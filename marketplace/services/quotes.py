@@ -166,6 +166,8 @@ class QuoteService:
         return price
 
     async def _compute(self, account_id: AccountId, order: Order) -> Quote:
+        # First: what is said of nodes below is of one moment, and others may come and go while this is read.
+        expected = await self.expected(account_id, order)
         candidates = self._candidates(order)
         price = order.max_price_per_hour or self._price(order, candidates)
         deposit = None if price is None else self.deposit(price, order.limit)
@@ -176,7 +178,6 @@ class QuoteService:
         expires = self._clock.now() + LIFETIME_MS
         quote_id = QuoteId(self._ids.new("quote"))
         spec_hash = order.spec.spec_hash().hex() if order.has_image else ""
-        expected = await self.expected(account_id, order)
         token = None
         if price is not None and deposit is not None:
             token = issue(
