@@ -9,15 +9,20 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
 from solders.keypair import Keypair
+from solders.signature import Signature
 
 from marketplace.chain.constants import LOCALNET
 from marketplace.chain.program import transfer_tokens
 from marketplace.chain.rpc import RpcClient
+from marketplace.cli.reaver.commands.crank import _Cranking
 from marketplace.cli.reaver.exits import Exit
+from marketplace.domain.quantities import Millis
+from marketplace.services.crank import CrankDuty, CrankReport, Done
 from tests.chain.jobs import settled_job
 from tests.chain.market import Actor, Running, TestNode, localnet
 from tests.cli.reaver.conftest import Reaver
@@ -131,6 +136,19 @@ def test_a_loop_goes_on_until_it_is_interrupted(cranker: Reaver, chain: Running)
         finally:
             process.kill()
     assert (process.returncode, b"stopped" in errors, b"Traceback" in errors) == (0, True, False)
+
+
+async def test_what_a_round_cost_is_known_though_the_clusters_history_lags() -> None:
+    class Lagging:
+        asked = 0
+
+        async def find_transaction(self, _signature: Signature) -> SimpleNamespace | None:
+            self.asked += 1
+            return None if self.asked < 3 else SimpleNamespace(fee_lamports=5_000)
+
+    cranking = _Cranking(Lagging(), None, None, None)  # type: ignore[arg-type]
+    done = Done(CrankDuty.CLOSE, "1", str(Signature.default()))
+    assert await cranking.fees(CrankReport(Millis(0), (done,), (), 0, Millis(0))) == 5_000
 
 
 def test_a_wallet_without_sol_is_told_before_anything_is_sent(cranker: Reaver, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from marketplace.client.keypairs import Keypair
     from marketplace.services.crank import CrankReport
 
+_FOUND_TRIES = 5
+"""Chosen: as the market's own crank; after 1.5 s in all what a transaction cost stays unknown."""
 _WORDS = {
     "end": ("ended", "epoch {}: what it did not draw is free again"),
     "close": ("closed", "epoch {}: its emission is fixed"),
@@ -154,8 +156,13 @@ class _Cranking:
 
         paid = 0
         for signature in {done.signature for done in report.done}:
-            landed = await self._rpc.find_transaction(parse_signature(signature))
-            paid += 0 if landed is None else landed.fee_lamports
+            # A validator writes its history a little after it has said that a transaction landed.
+            for attempt in range(_FOUND_TRIES):
+                landed = await self._rpc.find_transaction(parse_signature(signature))
+                if landed is not None:
+                    paid += landed.fee_lamports
+                    break
+                await asyncio.sleep(0.1 * (attempt + 1))
         return paid
 
 
