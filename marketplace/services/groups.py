@@ -62,7 +62,7 @@ _AT_ONCE: Final = 8
 """Members opened, groups looked at, jobs cancelled at a time; chosen: others' submits go on beside them."""
 _POLL_S: Final = 10.0
 """How long a lost wake-up can delay a group; chosen."""
-_KEY_GONE: Final = "the API key that asked for this group was deleted; nothing was locked for this job"
+_KEY_GONE: Final = "the API key that asked for this group was deleted or has expired; nothing was locked for this job"
 _PAUSE_S: Final = 0.2
 """Changes within it are one; chosen."""
 
@@ -341,9 +341,9 @@ class GroupService:
         return None
 
     async def _is_keyless(self, group: Group) -> bool:
-        """Whether the API key that asked for it was deleted."""
-        key_id = group.key_id
-        return key_id is not None and not await self._store.lookup(lambda tx: ApiKeys(tx).is_there(key_id))
+        """Whether the API key that asked for it was deleted, or has expired."""
+        key_id, now = group.key_id, self._clock.now()
+        return key_id is not None and not await self._store.lookup(lambda tx: ApiKeys(tx).is_good(key_id, now))
 
     async def _submitted(
         self, group: Group, due: "_Due", caller: AccountPrincipal, key: KeyInUse, place: Place, own: str | None

@@ -104,9 +104,10 @@ class ApiKeys:
         )
         return None if row is None else ApiKey(*row)
 
-    def is_there(self, key_id: KeyId) -> bool:
-        """Whether it was made and not deleted."""
-        return self._tx.row("SELECT 1 FROM api_keys WHERE id = :id", {"id": key_id}) is not None
+    def is_good(self, key_id: KeyId, now: Millis) -> bool:
+        """Whether it is there, and has not expired."""
+        statement = "SELECT 1 FROM api_keys WHERE id = :id AND (expires_at_ms IS NULL OR expires_at_ms > :now)"
+        return self._tx.row(statement, {"id": key_id, "now": now}) is not None
 
     def count(self, account_id: AccountId) -> int:
         row = self._tx.row("SELECT count(*) FROM api_keys WHERE account_id = :account", {"account": account_id})

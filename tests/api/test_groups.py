@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import time
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientSession
@@ -173,9 +176,25 @@ async def test_members_of_a_deleted_key_end_at_once_and_say_so(renter, live_mark
         ended = await until(renter, each["id"], lambda g: g["ended_at"])
         assert (ended["status"], ended["summary"], ended["blocked"]) == ("failed", {"refused": count}, None)
         assert {member["error"] for member in ended["jobs"]} == {
-            "the API key that asked for this group was deleted; nothing was locked for this job"
+            "the API key that asked for this group was deleted or has expired; nothing was locked for this job"
         }
     assert (await renter("GET", "/v1/vault"))[1]["locked"] == "0.000000"
+
+
+async def test_members_of_a_key_that_expires_end_as_those_of_a_deleted_one(renter, live_market, live_call, monkeypatch):
+    await renter.deposit("1")
+    expires_at = datetime.fromtimestamp(time.time() + 3600, UTC).isoformat()
+    asked = {"name": "an hour", "scopes": ["jobs"], "expires_at": expires_at}
+    _, key, _ = await renter("POST", "/v1/api-keys", json=asked)
+    status, group, _ = await live_call("POST", "/v1/groups", token=key["key"], json={"job": JOB, "count": 2})
+    assert status == 201, group
+    await until(renter, group["id"], lambda g: g["blocked"])
+    groups = live_market.jobs.groups
+    present = groups._clock
+    monkeypatch.setattr(groups, "_clock", SimpleNamespace(now=lambda: present.now() + 3_600_000))
+    groups.wake()
+    ended = await until(renter, group["id"], lambda g: g["ended_at"])
+    assert (ended["status"], ended["summary"], ended["blocked"]) == ("failed", {"refused": 2}, None)
 
 
 async def test_each_member_has_its_own_input(allowed, node, live_market):
