@@ -87,14 +87,15 @@ async def until_delivered(market, webhook_id, cursor):
 async def test_a_webhook_is_made_shown_changed_and_deleted(call, token):
     key = {"Idempotency-Key": "k"}
     body = {"url": "https://hooks.test/x", "events": ["job.*"], "description": "mine"}
-    status, made, _ = await call("POST", "/v1/webhooks", token=token, json=body, headers=key)
-    assert status == 201
+    status, made, headers = await call("POST", "/v1/webhooks", token=token, json=body, headers=key)
+    assert (status, headers["Location"]) == (201, f"/v1/webhooks/{made['id']}")
     assert list(made)[:6] == ["id", "url", "events", "active", "secret", "created_at"]
     assert made["secret"].startswith("whsec_")
     assert (made["id"][:3], made["active"], made["events"]) == ("wh_", True, ["job.*"])
     # the same request again is the same webhook
     _, again, headers = await call("POST", "/v1/webhooks", token=token, json=body, headers=key)
     assert (again, headers["Idempotent-Replayed"]) == (made, "true")
+    assert headers["Location"] == f"/v1/webhooks/{made['id']}"
     path = f"/v1/webhooks/{made['id']}"
     _, found, _ = await call("GET", path, token=token)
     assert "secret" not in found

@@ -13,7 +13,7 @@ from marketplace.api.fields import (
     WebhookIdPath,
     field_error,
 )
-from marketplace.api.routes import Call, Route, reading, scope
+from marketplace.api.routes import Call, Reply, Route, reading, scope
 from marketplace.domain.ids import WebhookId
 from marketplace.domain.quantities import Millis
 from marketplace.domain.webhooks import Delivery, Webhook
@@ -134,11 +134,11 @@ class ReplayView(ResponseModel):
 def webhook_routes(webhooks: WebhookService) -> list[Route]:  # noqa: C901 - a function for each route
     """Everything of webhooks."""
 
-    async def create(call: Call, body: WebhookRequest) -> CreatedWebhook:
+    async def create(call: Call, body: WebhookRequest) -> Reply[CreatedWebhook]:
         webhook, secret = await webhooks.create(
             call.account_id, url=body.url, patterns=body.events, description=body.description, active=body.active
         )
-        return CreatedWebhook(
+        made = CreatedWebhook(
             id=webhook.id,
             url=webhook.url,
             events=list(webhook.patterns),
@@ -147,6 +147,7 @@ def webhook_routes(webhooks: WebhookService) -> list[Route]:  # noqa: C901 - a f
             created_at=Millis(webhook.created_at_ms),
             description=webhook.description,
         )
+        return Reply(made, status=201, headers={"Location": f"/v1/webhooks/{webhook.id}"})
 
     async def list_webhooks(call: Call, query: Page) -> WebhookList:
         found = await webhooks.list_own(call.account_id)
