@@ -404,7 +404,10 @@ class Neighbour:
 @pytest.fixture
 def neighbour(has_ip: str, request: pytest.FixtureRequest) -> Iterator[Neighbour]:
     """198.51.100.0/24 is for examples and stands for the internet; 10.x stands for the operator's own network."""
-    number = int(hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:4], 16) % 60 * 4
+    first = int(hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:4], 16)
+    used = subprocess.run([has_ip, "-o", "-4", "addr"], capture_output=True, text=True, check=True).stdout
+    # not one that a killed run has left: the kernel would ask there
+    number = next(n for n in ((first + more) % 60 * 4 for more in range(60)) if f" 198.51.100.{n + 1}/" not in used)
     worker = os.getpid() % 200 + 20
     space = f"reaver-test-{os.getpid()}"
     link = f"rt{os.getpid()}"
@@ -429,12 +432,14 @@ def neighbour(has_ip: str, request: pytest.FixtureRequest) -> Iterator[Neighbour
         server = subprocess.Popen(
             [has_ip, "netns", "exec", space, "/bin/busybox", "nc", "-ll", "-p", "8080", "-e", "/bin/echo", "reached"],
         )
-        deadline = time.monotonic() + 20
-        while b"reached" not in _answer_of(public, 8080):
-            assert time.monotonic() < deadline, "the neighbour doesn't listen"
-        yield Neighbour(public, private, 8080)
-        server.kill()
-        server.wait()
+        try:
+            deadline = time.monotonic() + 60
+            while b"reached" not in _answer_of(public, 8080):
+                assert time.monotonic() < deadline, "the neighbour doesn't listen"
+            yield Neighbour(public, private, 8080)
+        finally:
+            server.kill()
+            server.wait()
     finally:
         ip("netns", "delete", space)
 
