@@ -433,12 +433,13 @@ async def test_work_unacknowledged_too_long_is_stopped_and_quit_with_the_best_vo
     chained: tuple[Node, ScriptedChain], market: ScriptedMarket
 ) -> None:
     node, chain = chained
-    market.max_unacked_ms = 600
-    await market.until(lambda: market.hellos)
-    await market.disconnect()
-    await market.until(lambda: len(market.hellos) >= 2)
     seen = await market.offer(spec("busy"))
     await market.until(lambda: seen.countersigned)
+    market.max_unacked_ms = (
+        600  # told with the next welcome; from then on a machine that stands still so long is silent
+    )
+    await market.disconnect()
+    await market.until(lambda: len(market.hellos) >= 2)
     await market.stop()
     await node.until_clean()
     assert [a and a.message.sequence for a in chain.quits] == [seen.countersigned[-1].sequence]

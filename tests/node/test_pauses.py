@@ -76,13 +76,13 @@ async def test_where_nothing_can_be_held_it_ends_at_once(node: Node, market: Scr
 
 async def test_more_time_before_the_limit_moves_it(node: Node, market: ScriptedMarket) -> None:
     market.pause_ms = 200
-    seen = await market.offer(spec("busy", limit_ms=1_000))
+    seen = await market.offer(spec("busy", limit_ms=2_500))
     await market.until(lambda: AttemptState.READY in states(seen))
     for _ in range(2):  # the same word twice adds it once
         await market.command(CommandType.EXTEND, seen, extended_ms=500, extended_deposit=500_000)
     await market.until(lambda: seen.exited)
     await node.until_clean()
-    assert (reason(seen), seen.final and seen.final.billed_ms) == (Reason.TIMEOUT, 1_500)
+    assert (reason(seen), seen.final and seen.final.billed_ms) == (Reason.TIMEOUT, 3_000)
 
 
 async def test_a_cancelled_job_that_is_held_ends_as_cancelled(node: Node, market: ScriptedMarket) -> None:
