@@ -4,6 +4,7 @@ In memory; the store holds registration and measured hardware, the chain holds s
 counted here and only here: slots of attempts that hold a lease, and of offers that are being answered.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -90,6 +91,8 @@ class Presence:
     offered: int = 0
     offered_exposure: int = 0
     chain: NodeView | None = None
+    look: int = 0
+    """Number of the look at the chain that `chain` is from."""
     down_ms: int = 0
     reputation: Fraction = NEWCOMER
     up_often_enough: bool = True
@@ -112,6 +115,7 @@ class NodeRegistry:
         self._clock = clock
         self._trust_hardware = trust_hardware
         self._nodes: dict[NodeId, Presence] = {}
+        self._looks = itertools.count(1)
         self._by_address: dict[str, NodeId] = {}
 
     async def load(self) -> None:
@@ -138,9 +142,10 @@ class NodeRegistry:
         if seen:
             await self._store.write(lambda tx: Nodes(tx).write_seen(seen))
         down = await self._store.read(lambda tx: Nodes(tx).down_ms(now - UPTIME_WINDOW_MS, now))
+        look = next(self._looks)
         views = {view.node_key: view for view in await self._chain.list_nodes()}
         for presence in self._nodes.values():
-            self._see(presence, views.get(presence.node.node_key))
+            self._see(presence, views.get(presence.node.node_key), look)
             presence.down_ms = down.get(presence.node.id, 0)
             up = uptime(now, presence.node.joined_at_ms, presence.down_ms)
             presence.up_often_enough = up >= LEAST_UPTIME
@@ -149,12 +154,16 @@ class NodeRegistry:
         """Read one node's account again. Raises ChainUnavailable."""
         presence = self._nodes.get(node_id)
         if presence is not None:
-            self._see(presence, await self._chain.find_node(presence.node.node_key))
+            look = next(self._looks)
+            self._see(presence, await self._chain.find_node(presence.node.node_key), look)
 
-    def _see(self, presence: Presence, view: NodeView | None) -> None:
-        """Take over what the chain shows; an account that wasn't found is no evidence of anything."""
-        if view is not None:
-            presence.chain = view
+    def _see(self, presence: Presence, view: NodeView | None, look: int) -> None:
+        """Take over what the chain shows; an account that wasn't found is no evidence of anything.
+
+        Nor is what an earlier look brings that took longer than a later one: it would put back what is over.
+        """
+        if view is not None and look > presence.look:
+            presence.chain, presence.look = view, look
             presence.reputation = reputation(view.record)
 
     def excuse(self, milliseconds: int) -> None:
