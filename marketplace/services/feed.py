@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from weakref import WeakValueDictionary
 
 from marketplace.domain.events import EventType
 from marketplace.domain.ids import AccountId, EventId
@@ -16,6 +15,7 @@ from marketplace.domain.instants import instant_text
 from marketplace.domain.lifecycle import TERMINAL_STATUSES, JobStatus
 from marketplace.domain.reasons import Reason
 from marketplace.errors import CursorExpired, DetailCode, Invalid
+from marketplace.services.arrivals import Arrivals
 from marketplace.services.clock import Clock, Ids
 from marketplace.store.allocations import AllocationFilter, Allocations
 from marketplace.store.engine import Store, Transaction
@@ -81,7 +81,7 @@ class Feed:
         self._store = store
         self._clock = clock
         self._ids = ids
-        self._arrived: WeakValueDictionary[AccountId, asyncio.Event] = WeakValueDictionary()
+        self._arrivals: Arrivals[AccountId] = Arrivals()
         self._listeners: list[Callable[[], None]] = []
 
     def append(
@@ -95,9 +95,7 @@ class Feed:
 
     def wake(self, account: AccountId) -> None:
         """Something of this account may have been appended."""
-        arrived = self._arrived.get(account)
-        if arrived is not None:
-            arrived.set()
+        self._arrivals.tell(account)
         for listener in self._listeners:
             listener()
 
@@ -149,22 +147,21 @@ class Feed:
 
     async def follow(self, wanted: EventFilter, *, after: int) -> AsyncIterator[Sequence[Event]]:
         """Events after a cursor in batches as they come, for ever; an empty batch when all so far were given."""
-        arrived = self._arrived.get(wanted.account) or asyncio.Event()
-        self._arrived[wanted.account] = arrived
-        while True:
-            arrived.clear()
-            found = await self._store.read(
-                lambda tx, after=after: Events(tx).page(wanted, after=after, limit=_FOLLOW_PAGE)  # type: ignore[misc]
-            )
-            yield found
-            if found:
-                after = found[-1].cursor
-                continue
-            try:
-                async with asyncio.timeout(_POLL_S):
-                    await arrived.wait()
-            except TimeoutError:
-                continue
+        with self._arrivals.following(wanted.account) as arrived:
+            while True:
+                arrived.clear()
+                found = await self._store.read(
+                    lambda tx, after=after: Events(tx).page(wanted, after=after, limit=_FOLLOW_PAGE)  # type: ignore[misc]
+                )
+                yield found
+                if found:
+                    after = found[-1].cursor
+                    continue
+                try:
+                    async with asyncio.timeout(_POLL_S):
+                        await arrived.wait()
+                except TimeoutError:
+                    continue
 
     async def forget_old(self) -> int:
         """Delete what is past its retention; how many."""

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
-from weakref import WeakValueDictionary
 
 from marketplace.domain.allocations import Allocation
 from marketplace.domain.ids import AllocationId, NodeId
 from marketplace.errors import Gone, StaleLease
 from marketplace.protocol.control import LogLine, Logs, LogsAck
+from marketplace.services.arrivals import Arrivals
 from marketplace.services.clock import Clock
 from marketplace.services.live import Live
 from marketplace.store.allocations import Allocations, Attempts
@@ -32,7 +32,7 @@ class JobLogs:
         self._store = store
         self._live = live
         self._clock = clock
-        self._arrived: WeakValueDictionary[AllocationId, asyncio.Event] = WeakValueDictionary()
+        self._arrivals: Arrivals[AllocationId] = Arrivals()
 
     async def take(self, node_id: NodeId, logs: Logs) -> LogsAck:
         """Store what is new of a batch. Raises StaleLease.
@@ -57,7 +57,7 @@ class JobLogs:
             return fresh[-1].seq + 1
 
         position = await self._store.write(write)
-        self._tell(allocation_id)
+        self._arrivals.tell(allocation_id)
         return LogsAck(next_seq=position)
 
     def require_kept(self, allocation: Allocation) -> None:
@@ -91,29 +91,29 @@ class JobLogs:
         self, allocation: Allocation, *, attempt: int | None, after: tuple[int, int]
     ) -> AsyncIterator[list[StoredLine]]:
         """Batches of lines as they come, until the job is terminal and its last lines had time to arrive."""
-        event = self._arrived.get(allocation.id) or asyncio.Event()
-        self._arrived[allocation.id] = event
         ended_at: int | None = None
-        while True:
-            event.clear()
-            lines = await self._store.read(
-                lambda tx, after=after: LogLines(tx).list_after(allocation.id, after=after, attempt=attempt)  # type: ignore[misc]
-            )
-            if lines:
-                after = (lines[-1].attempt, lines[-1].seq)
-                yield lines
-                continue
-            if ended_at is None and await self._over(allocation.id):
-                # What came between the last look and the end is behind that look: once more, however long ago it ended.
-                ended_at = self._clock.monotonic_ms()
-                continue
-            if ended_at is not None and self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
-                return
-            try:
-                async with asyncio.timeout(_POLL_S if ended_at is None else 0.1):
-                    await event.wait()
-            except TimeoutError:
-                continue
+        with self._arrivals.following(allocation.id) as arrived:
+            while True:
+                arrived.clear()
+                lines = await self._store.read(
+                    lambda tx, after=after: LogLines(tx).list_after(allocation.id, after=after, attempt=attempt)  # type: ignore[misc]
+                )
+                if lines:
+                    after = (lines[-1].attempt, lines[-1].seq)
+                    yield lines
+                    continue
+                if ended_at is None and await self._over(allocation.id):
+                    # What came between the last look and the end is behind that look: once more, however long ago it
+                    # ended.
+                    ended_at = self._clock.monotonic_ms()
+                    continue
+                if ended_at is not None and self._clock.monotonic_ms() - ended_at >= await self._grace(allocation.id):
+                    return
+                try:
+                    async with asyncio.timeout(_POLL_S if ended_at is None else 0.1):
+                        await arrived.wait()
+                except TimeoutError:
+                    continue
 
     async def last_lines(self, allocation_id: AllocationId) -> None:
         """Return when the last lines of a job that is over had time to arrive: at once, if it ended long ago."""
@@ -137,11 +137,6 @@ class JobLogs:
         ends = [a.exited_at_ms or a.ended_at_ms for a in attempts]
         latest = max((end for end in ends if end is not None), default=0)
         return max(0, _LAST_LINES_MS - (self._clock.now() - latest))
-
-    def _tell(self, allocation_id: AllocationId) -> None:
-        event = self._arrived.get(allocation_id)
-        if event is not None:
-            event.set()
 
 
 def _following(lines: tuple[LogLine, ...], expected: int) -> list[LogLine]:

@@ -7,6 +7,7 @@ import pytest
 from marketplace.domain.events import EventType
 from marketplace.domain.ids import AccountId
 from marketplace.errors import CursorExpired, Invalid
+from marketplace.services import feed as feeds
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.feed import RETENTION_MS, Feed
 from marketplace.store.engine import Store
@@ -63,6 +64,42 @@ async def test_a_page_is_of_the_types_and_the_resource_that_were_asked_for(feed)
     assert [event.data["n"] for event in one.events] == [1, 2]
     both = await feed.page(EventFilter(MINE, resources=("job_a", "job_b")), after=0, limit=9)
     assert [event.data["n"] for event in both.events] == [1, 2, 3]
+
+
+class Held:
+    """A store whose next answer waits for the test, seen as it was when it was asked."""
+
+    def __init__(self, store):
+        self.store, self.gate, self.asked = store, None, asyncio.Event()
+
+    async def read(self, work):
+        found = await self.store.read(work)
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            self.asked.set()
+            await gate.wait()
+        return found
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+
+async def test_what_one_follower_has_seen_wakes_the_other_too(feed, store, monkeypatch):
+    monkeypatch.setattr(feeds, "_POLL_S", 1_000)
+    held = feed._store = Held(store)
+    slow, quick = feed.follow(EventFilter(MINE), after=0), feed.follow(EventFilter(MINE), after=0)
+    held.gate = gate = asyncio.Event()
+    looking = asyncio.create_task(anext(slow))
+    await held.asked.wait()
+    await append(feed, 1)
+    assert [event.data["n"] for event in await anext(quick)] == [1]
+    gate.set()
+    assert list(await looking) == []
+    async with asyncio.timeout(30):
+        assert [event.data["n"] for event in await anext(slow)] == [1]
+    await slow.aclose()
+    await quick.aclose()
+    assert not feed._arrivals._following
 
 
 async def test_a_follower_gets_each_event_once_while_they_are_written(feed):

@@ -50,7 +50,7 @@ async def test_a_market_that_begins_takes_no_job_for_over(store):
     assert await asyncio.wait({upcoming}, timeout=0.1) == (set(), {upcoming})
     over = replace(running, state=AllocationState.RELEASED, reason=Reason.COMPLETED)
     await store.write(lambda tx: Allocations(tx).update(over))
-    logs._tell(running.id)
+    logs._arrivals.tell(running.id)
     with pytest.raises(StopAsyncIteration):
         async with asyncio.timeout(30):
             await upcoming
