@@ -186,6 +186,7 @@ class SolanaChain:
 
     async def set_clock(self) -> None:
         """Read the Clock sysvar. Chain time counts whole seconds; between two readings ours never goes back by less."""
+        asked = self._clock.monotonic_ms()
         async with _asking():
             info = await self._rpc.find_account(_CLOCK_SYSVAR)
         if info is None or len(info.data) != _CLOCK.size:
@@ -193,8 +194,9 @@ class SolanaChain:
         read_ms = _CLOCK.unpack(info.data)[4] * 1000
         at = self._clock.monotonic_ms()
         running = self._chain_ms + at - self._read_at
-        # A whole second is read: the true time lies within it, so a reading within a second behind says nothing new.
-        if not self._chain_ms or not read_ms <= running < read_ms + 1000:
+        # A whole second is read: the true time lay within it at some moment between question and answer. Where ours
+        # may have, too, the reading says nothing new, however long the answer took.
+        if not self._chain_ms or not read_ms <= running < read_ms + 1000 + at - asked:
             self._chain_ms, self._read_at = read_ms, at
 
     @property
