@@ -17,7 +17,6 @@ from marketplace.chain.events import (
     EscrowOpenedEvent,
     NodeRegisteredEvent,
     NodeUpdatedEvent,
-    ProgramEvent,
     ReleasedEvent,
     RewardsClaimedEvent,
     SettledEvent,
@@ -59,11 +58,12 @@ class ChainFeed:
 
     def tell(self, tx: Transaction, observed: ObservedEvent) -> None:
         """Tell of an event whoever has an account here and is concerned."""
-        for account, kind, resource, data in self._told(tx, observed.event, observed.instruction):
+        for account, kind, resource, data in self._told(tx, observed):
             if account is not None:
                 self._feed.append(tx, account, kind, resource, {**data, "transaction": str(observed.signature)})
 
-    def _told(self, tx: Transaction, event: ProgramEvent, instruction: str | None) -> list[Told]:  # noqa: PLR0911 - one for each kind of event
+    def _told(self, tx: Transaction, observed: ObservedEvent) -> list[Told]:  # noqa: PLR0911 - one for each kind of event
+        event, instruction = observed.event, observed.instruction
         match event:
             case EscrowOpenedEvent() | EscrowExtendedEvent() | SettledEvent() | ReleasedEvent() | EscrowClosedEvent():
                 return self._escrow(tx, event, instruction)
@@ -72,7 +72,7 @@ class ChainFeed:
             case WithdrawnEvent():
                 return [self._vault(tx, EventType.VAULT_WITHDRAWN, event)]
             case AllowanceGrantedEvent() | AllowanceRevokedEvent():
-                return self._allowance(tx, event)
+                return self._allowance(tx, event, observed.slot)
             case NodeRegisteredEvent():
                 data: dict[str, object] = {
                     "node": str(event.node), "pool": str(event.pool), "bond": self._stake(event.bond),
@@ -139,13 +139,15 @@ class ChainFeed:
         }  # fmt: skip
         return _account(tx, event.wallet), kind, str(event.vault), data
 
-    def _allowance(self, tx: Transaction, event: AllowanceGrantedEvent | AllowanceRevokedEvent) -> list[Told]:
+    def _allowance(
+        self, tx: Transaction, event: AllowanceGrantedEvent | AllowanceRevokedEvent, slot: int
+    ) -> list[Told]:
         if str(event.market) != self._terms().market:
             return []
         data: dict[str, object] = {"allowance": str(event.allowance), "wallet": str(event.wallet)}
         kind = EventType.ALLOWANCE_REVOKED
         if isinstance(event, AllowanceGrantedEvent):
-            SpendAlertRows(tx).begin_anew(str(event.wallet))
+            SpendAlertRows(tx).begin_anew(str(event.wallet), slot)
             kind = EventType.ALLOWANCE_GRANTED
             data |= {
                 "per_job": self._amount(event.escrow_cap), "per_day": self._amount(event.day_cap),

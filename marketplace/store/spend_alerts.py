@@ -33,11 +33,18 @@ class SpendAlertRows:
             {"wallet": wallet, "deposit": deposit},
         )
 
-    def begin_anew(self, wallet: str) -> None:
-        """Another allowance was granted: nothing of it has been told."""
+    def begin_anew(self, wallet: str, slot: int) -> None:
+        """Another allowance was granted in this slot: nothing of it has been told.
+
+        What the market itself opened since is read sooner than what wallets send. Then it has been noted and perhaps
+        told already, and is not told again.
+        """
         self._tx.change(
-            "UPDATE spend_alerts SET told = 0, told_today = 0, noted = noted + 1 WHERE wallet = :wallet",
-            {"wallet": wallet},
+            "UPDATE spend_alerts SET told = 0, told_today = 0, noted = noted + 1 WHERE wallet = :wallet"
+            " AND NOT EXISTS (SELECT 1 FROM chain_escrows e JOIN chain_events c ON c.escrow = e.escrow"
+            " WHERE e.wallet = :wallet AND e.opener <> :wallet AND c.slot > :slot"
+            " AND c.name IN ('EscrowOpened', 'EscrowExtended'))",
+            {"wallet": wallet, "slot": slot},
         )
 
     def list_due(self, limit: int) -> list[SpendAlert]:

@@ -102,7 +102,7 @@ async def test_what_a_job_gave_back_arms_the_threshold_again(world):
 async def test_a_new_allowance_is_told_of_anew(world):
     await world.use(50)
     await world.alerts.work()
-    await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET))
+    await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET, 8))
     await world.alerts.work()
     assert [t for t in await world.told() if t[1] == "total"] == [(USED, "total", 50)] * 2
 
@@ -115,7 +115,7 @@ async def test_an_allowance_that_is_granted_while_the_chain_is_asked_is_told_of(
 
     async def find_and_grant(wallet):
         found = await find(wallet)
-        await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET))
+        await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET, 8))
         return found
 
     world.chain.find = find_and_grant
@@ -125,6 +125,31 @@ async def test_an_allowance_that_is_granted_while_the_chain_is_asked_is_told_of(
     world.restart()
     await world.alerts.work()
     assert [t for t in await world.told() if t[1] == "total"] == [(USED, "total", 50)] * 2
+
+
+@pytest.mark.parametrize(("opener", "slot", "times"), [("market", 9, 1), ("market", 8, 2), (WALLET, 9, 2)])
+async def test_what_was_told_of_an_allowance_whose_grant_is_read_later_is_told_once(world, opener, slot, times):
+    """The market reads at once what it opened itself, and the wallet's grant before it with its next look."""
+
+    def opened(tx):
+        tx.change(
+            "INSERT INTO chain_escrows (escrow, wallet, opener, nonce, terms_hash, deposit, state, attempt, paid,"
+            " refunded, operator, stakers, market, protocol, compensation, opened_signature)"
+            " VALUES ('e', :wallet, :opener, 1, :hash, 50, 'open', 0, 0, 0, 0, 0, 0, 0, 0, 's')",
+            {"wallet": WALLET, "opener": opener, "hash": bytes(32)},
+        )
+        tx.change(
+            "INSERT INTO chain_events (signature, position, slot, seen_at_ms, name, escrow, fields, finalized)"
+            " VALUES ('s', 0, :slot, 0, 'EscrowOpened', 'e', '{}', :no)",
+            {"slot": slot, "no": False},
+        )
+
+    await world.store.write(opened)
+    await world.use(50)
+    await world.alerts.work()
+    await world.store.write(lambda tx: SpendAlertRows(tx).begin_anew(WALLET, 8))
+    await world.alerts.work()
+    assert [t for t in await world.told() if t[1] == "total"] == [(USED, "total", 50)] * times
 
 
 async def test_a_chain_that_does_not_answer_delays_an_alert_and_loses_none(world):
