@@ -115,6 +115,9 @@ class ExecService:
             await asyncio.wait({putting, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not putting.done():
                 raise NotFound
+            if isinstance(piece, ExecEnd):
+                # Nothing follows it, whoever is slow to take it.
+                self._sessions.pop(session.id, None)
         finally:
             putting.cancel()
             gone.cancel()

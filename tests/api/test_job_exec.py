@@ -6,7 +6,8 @@ import base64
 import pytest
 
 from marketplace.domain.ids import AllocationId, NodeId
-from marketplace.protocol.control import ExecData
+from marketplace.errors import NotFound
+from marketplace.protocol.control import ExecData, ExecEnd
 from marketplace.services.execs import ExecService, ExecSession
 from tests.api import scripted_node
 from tests.api.test_job_faults import ended, make_node, quick_call, quick_market, renter, started, submit
@@ -26,7 +27,7 @@ def socket_of(renter, job_id):
 
 
 async def told(node, kind):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             name, body = await node.execs.get()
             if name == kind:
@@ -121,6 +122,18 @@ async def test_without_a_running_job_or_a_runtime_that_can_it_is_refused(renter,
     status, refused, _ = await renter("GET", f"/v1/jobs/{job_id}/exec", headers=upgrade)
     assert (status, refused["error"]) == (409, "conflict"), refused
     assert "runtime can't" in refused["message"]
+
+
+async def test_nothing_follows_the_end_of_a_command():
+    """Also when nobody has taken the end yet."""
+    execs = ExecService(None, None, None)
+    session = ExecSession("exec_1", AllocationId("alloc_1"), NodeId("node_1"), None)
+    execs._sessions[session.id] = session
+    end = ExecEnd(exec_id="exec_1", exit_code=3)
+    await execs.take(NodeId("node_1"), end)
+    with pytest.raises(NotFound):
+        await execs.take(NodeId("node_1"), ExecData(exec_id="exec_1", stream=1, data=b"more"))
+    assert await session.next() == end
 
 
 async def test_a_slow_reader_holds_the_node_back():
