@@ -665,7 +665,7 @@ class JobService:
         return found
 
     async def details(self, allocation: Allocation) -> JobDetails:
-        """Everything that the job's view shows, of one moment."""
+        """Everything that the job's view shows, of one moment, which is no later than what the market acts on."""
 
         def read(tx: Transaction) -> JobDetails:
             present = Allocations(tx).find(allocation.id) or allocation
@@ -683,7 +683,10 @@ class JobService:
                 checkpoint=Checkpoints(tx).find(present.id),
             )
 
-        return await self._store.lookup(read)
+        found = await self._store.lookup(read)
+        while await self._live.catch_up(found.allocation):
+            found = await self._store.lookup(read)
+        return found
 
     async def placements(self, allocation: Allocation) -> list[tuple[int, Placement]]:
         """Why each attempt went to its node, first to last."""

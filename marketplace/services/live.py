@@ -180,10 +180,16 @@ class Live:
             if not waiting:
                 del self._waiters[allocation_id]
 
-    async def catch_up(self, row: Allocation) -> None:
-        """Until what stands here is no older than this row, which the store shows from its commit on."""
-        if (present := self._allocations.get(row.id)) is not None and present.version < row.version:
-            await self.wait_for(row.id, lambda allocation: allocation.version >= row.version, CATCH_UP_MS)
+    async def catch_up(self, row: Allocation) -> bool:
+        """Until what stands here is no older than this row, which the store shows from its commit on.
+
+        Whether it was older: then what was made of both is to be made anew.
+        """
+        present = self._allocations.get(row.id)
+        if present is None or present.version >= row.version:
+            return False
+        newer = lambda allocation: allocation.version >= row.version  # noqa: E731
+        return await self.wait_for(row.id, newer, CATCH_UP_MS) is not None
 
     def lock(self, allocation_id: AllocationId) -> asyncio.Lock:
         """The lock of one live allocation; never held across a wait for chain or node."""

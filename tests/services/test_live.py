@@ -15,6 +15,7 @@ from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.live import Change, Live
 from marketplace.services.promised_nonces import PromisedNonces
 from marketplace.services.run_histories import RunHistories
+from marketplace.store import sqlite, units
 from marketplace.store.allocations import Allocations
 from marketplace.store.engine import Store
 from tests.services.test_meter import ALLOCATION, ATTEMPT, Chain, writer_at_rest
@@ -75,6 +76,33 @@ async def test_who_comes_while_a_cancelled_change_is_written_waits_for_what_it_l
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (await second).progress == 8
+
+
+async def test_a_row_that_is_ahead_of_its_hooks_is_read_again_once_they_ran(store, live, monkeypatch):
+    await live.create(INTENT)
+    assert not await live.catch_up(INTENT)
+    held = []
+    monkeypatch.setattr(sqlite, "resolve", held.append)
+    changing = asyncio.create_task(live.change(INTENT.id, lambda a, attempt: Change(replace(a, progress=7), attempt)))
+    while not held:  # noqa: ASYNC110 - the writer's thread
+        await asyncio.sleep(0)
+    row = await store.lookup(lambda tx: Allocations(tx).find(INTENT.id))
+    assert (row.progress, live.find(INTENT.id).progress) == (7, 0), "committed, and not in place yet"
+    waiting = asyncio.create_task(live.catch_up(row))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    units.resolve(held.pop())
+    assert await waiting, "read again: it may have gone on meanwhile"
+    assert live.find(INTENT.id) == row == await changing
+    assert not await live.catch_up(row)
+
+
+async def test_a_row_whose_hooks_never_ran_is_answered_by_the_store_alone(store, live, monkeypatch):
+    await live.create(INTENT)
+    monkeypatch.setattr("marketplace.services.live.CATCH_UP_MS", 1)
+    assert not await live.catch_up(replace(INTENT, version=1))
+    assert not await live.catch_up(replace(INTENT, id=AllocationId("alloc_unknown")))
 
 
 async def test_nonces_of_intents_are_asked_for_once_and_kept_up(store, live):
