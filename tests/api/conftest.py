@@ -66,14 +66,17 @@ NO_CHAIN = "http://127.0.0.1:9"
 
 
 def settings_in(folder, keys, rpc=NO_CHAIN):
-    """A market's settings. With a chain, a wallet may ask as often as a test does that waits for the chain."""
+    """A market's settings. With a chain, a wallet may ask as often as a test does that waits for the chain, and a
+    scripted node, which beats when its test says so, isn't lost for it, however slow the machine.
+    """
     limits = {} if rpc == NO_CHAIN else {"wallet": 6000, "address": 6000}  # the published ones are for people
+    patience = {} if rpc == NO_CHAIN else {"heartbeat_s": 600}
     create_key_ring(keys / "tokens.json", SystemRandom())
     OperatorKeys.ensure(keys)
     return Settings.model_validate(
         {
             "chain": {"rpc_url": rpc},
-            "market": {"data_dir": folder, "keys_dir": keys},
+            "market": {"data_dir": folder, "keys_dir": keys, **patience},
             "api": {"port": 0, "base_url": "https://api.example.test"},
             "limits": limits,
         }
@@ -152,7 +155,7 @@ class Renter(Wallet):
         """The wallet with what the faucet gives, logged in."""
         renter = cls(call, bytes(wallet.key))
         await asyncio.to_thread(chain.fund, renter.keypair.pubkey())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             # The faucet answers before its transfers are `confirmed`, which is where the market looks.
             while (await market.vaults.get(renter.address)).wallet_balance == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
@@ -172,7 +175,7 @@ class Renter(Wallet):
             "POST", "/v1/transactions", json={"transaction": self.signed(prepared["transaction"])}
         )
         assert (status, sent["state"]) == (202, "sent"), sent
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 status, found, _ = await self("GET", f"/v1/transactions/{sent['signature']}")
                 assert status == 200

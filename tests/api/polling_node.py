@@ -29,7 +29,7 @@ class PollingNode(ScriptedNode):
         return await self.call("POST", f"/v1/nodes/{self.id}/{path}", json=body, token=self.token)
 
     async def next_request(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 status, answer, _ = await self.post("claim", {"wait_ms": 2_000})
                 if status == 200:

@@ -12,6 +12,7 @@ from solders.keypair import Keypair
 from solders.message import to_bytes_versioned
 from solders.transaction import VersionedTransaction
 
+from marketplace.domain.allocations import AttemptPhase
 from marketplace.domain.catalogue import class_bytes
 from marketplace.domain.money import amount_due
 from marketplace.domain.quantities import Millis, Tokens
@@ -55,7 +56,7 @@ class ScriptedNode(Wallet):
         }  # fmt: skip
         body["node_signature"] = base58.b58encode(self.key.sign(canonical_json(body)).signature).decode()
         headers = {"Idempotency-Key": f"register-{self.address}"}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 status, answer, _ = await self.operator("POST", "/v1/nodes/register", json=body, headers=headers)
                 if status == 201:
@@ -104,7 +105,7 @@ class ScriptedNode(Wallet):
         frame_id = f"n{next(self._numbers)}"
         self._answers[frame_id] = asyncio.get_running_loop().create_future()
         await self._send(kind, body, frame_id, re)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self._answers[frame_id]
 
     async def _send(self, kind, body, frame_id, re):
@@ -128,7 +129,7 @@ class ScriptedNode(Wallet):
                 await self._send("ack", {}, f"n{next(self._numbers)}", frame["id"])
 
     async def next_request(self):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.requests.get()
 
     async def claim(self, request_id, request):
@@ -173,9 +174,20 @@ class ScriptedAttempt:
         body = {**self.name, "lease_token": self.lease, "sequence": self.reports, "state": state, **more}
         return await self.node.ask("state", body)
 
-    async def ready(self, chain_now):
-        self.started = chain_now
-        answer = await self.report("ready", started_at_ms=chain_now)
+    async def ready(self, market):
+        """The work runs from now on. No node starts it before it saw its assignment on chain: the program takes no
+        start that is much older.
+        """
+        live, name = market.jobs.live, self.request.allocation_id
+
+        def over(_allocation):
+            latest = live.attempt(name)
+            return latest is None or latest.phase is not AttemptPhase.CLAIMED
+
+        if live.find(name) is not None:
+            assert await live.wait_for(name, over, 60_000) is not None, "not assigned"
+        self.started = market.jobs.chain.now()
+        answer = await self.report("ready", started_at_ms=self.started)
         assert answer["type"] == "ack", answer
 
     def voucher(self, billed, *, at=None, state=VoucherState.RUNNING, reason=0, key: SigningKey | None = None):

@@ -128,7 +128,7 @@ async def run_job(renter, node, market, billed_ms=900):
     attempt = await node.take()
     _, answer, _ = await submitting
     await until(renter, answer["id"], "assigned")
-    await attempt.ready(market.jobs.chain.now())
+    await attempt.ready(market)
     await until(renter, answer["id"], "running")
 
     async def countersigned():

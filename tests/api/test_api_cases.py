@@ -56,7 +56,7 @@ async def test_every_route_answers_as_the_document_says(tmp_path, chain, live_ma
         Path(sys.executable).parent / "schemathesis", "run", f"{live_call.base}/openapi.json",
         "--url", live_call.base, "--header", f"Authorization: Bearer {renter.token}",
         "--checks", checks, "--phases", "coverage,fuzzing", "--max-examples", str(EXAMPLES), "--seed", "1",
-        "--generation-deterministic", "--request-timeout", "10", "--no-color",
+        "--generation-deterministic", "--request-timeout", "60", "--no-color",
         "--warnings", "off", *(part for path in SOCKETS for part in ("--exclude-path", path)),
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip

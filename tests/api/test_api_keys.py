@@ -11,6 +11,7 @@ from marketplace.protocol.vouchers import VoucherState
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
 from tests.api.scripted_node import ScriptedNode
 from tests.api.serving import ready
+from tests.api.test_jobs import until
 
 JOB = {"image": "docker.io/library/busybox:latest", "gpu": "cpu-small", "maxMinutes": 5, "max_price_per_hour": "1.2"}
 """Deposit: 1.2 an hour for 5 min = 0.1."""
@@ -116,7 +117,9 @@ async def test_what_makes_no_key(renter):
     assert (status, answer["required_scope"]) == (403, "admin")
 
 
-async def test_a_spending_limit_is_exact_at_once_and_after_a_restart(allowed, live_market, live_call, chain, tmp_path):
+async def test_a_spending_limit_is_exact_at_once_and_after_a_restart(
+    one_day, allowed, live_market, live_call, chain, tmp_path
+):
     made = (await make(allowed, spend_limit={"per_day": "0.35", "total": "0.55"}))[1]
     secret = made["key"]
     answers = await asyncio.gather(*(submit(live_call, secret, f"k{n}") for n in range(6)))
@@ -132,6 +135,7 @@ async def test_a_spending_limit_is_exact_at_once_and_after_a_restart(allowed, li
     # refunded: it comes back
     job = next(answer for status, answer, _ in answers if status == 201)
     assert (await allowed("POST", f"/v1/jobs/{job['id']}/cancel"))[0] == 200
+    await until(allowed, job["id"], "cancelled")
     limits = (await allowed("GET", "/v1/api-keys"))[1]["api_keys"][0]["spend_limit"]
     assert (limits["spent_today"], limits["spent"]) == ("0.200000", "0.200000")
     await live_market.stop()
@@ -161,15 +165,12 @@ async def test_what_a_key_spent_is_what_its_jobs_paid(allowed, chain, live_marke
         submitting = asyncio.create_task(submit(live_call, secret, "paid"))
         attempt = await node.take()
         _, job, _ = await submitting
-        await asyncio.sleep(0)
-        async with asyncio.timeout(20):
-            while (await allowed("GET", f"/v1/jobs/{job['id']}"))[1]["status"] != "assigned":  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        await attempt.ready(live_market.jobs.chain.now())
+        await until(allowed, job["id"], "assigned")
+        await attempt.ready(live_market)
         final = attempt.voucher(900, state=VoucherState.FINAL, reason=2)
         assert (await attempt.report("exited", reason=2, exit_code=1, voucher=final))["type"] == "ack"
         view = {"settlement": {"state": "open"}}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while view["settlement"]["state"] != "closed":
                 await asyncio.sleep(0.05)
                 view = (await allowed("GET", f"/v1/jobs/{job['id']}"))[1]

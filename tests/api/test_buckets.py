@@ -94,7 +94,7 @@ async def run(renter, node, market, key, files, **fields):
     (status, job, _), attempt = await asyncio.gather(submit(renter, key, **fields), node.take())
     assert status == 201, job
     await until(renter, job["id"], "assigned", "running")
-    await attempt.ready(market.jobs.chain.now())
+    await attempt.ready(market)
     await until(renter, job["id"], "running")
     delivery = Delivery(renter.call, node, attempt, (await renter.call.login(node, "node"))["token"])
     await attempt.report("uploading", reason=1)
@@ -106,7 +106,7 @@ async def run(renter, node, market, key, files, **fields):
 
 async def handed_over(delivery):
     """What the node hears when the delivery has ended."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while True:
             status, answer, _ = await delivery("POST", "outputs")
             assert status == 200, answer
@@ -313,7 +313,7 @@ async def test_an_outage_that_lasts_fails_and_a_shorter_one_is_waited_out_also_b
         config = {"destination": "s3://theirs/restarted"}
         job_id, attempt, delivery = await run(allowed, node, live_market, "a", files, output_config=config)
         waiting = asyncio.create_task(delivery("POST", "outputs"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not live_market.jobs.courier._tasks:  # noqa: ASYNC110 - what a probe does
                 await asyncio.sleep(0.02)
         waiting.cancel()

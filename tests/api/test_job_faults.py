@@ -25,6 +25,7 @@ from marketplace.domain.reasons import Reason
 from marketplace.protocol.claims import ClaimMessage
 from marketplace.protocol.vouchers import VoucherMessage, VoucherState
 from tests.api.conftest import Caller, Renter, Wallet, settings_in
+from tests.api.leaps import LeapingClock
 from tests.api.scripted_node import ScriptedAttempt, ScriptedNode
 from tests.api.serving import ready
 from tests.api.test_jobs import ALLOWANCE, balanced, until
@@ -37,13 +38,11 @@ OVER = {"completed", "failed", "cancelled", "timed_out", "expired"}
 
 @pytest.fixture
 async def quick_market(tmp_path, chain):
-    """A market whose nodes beat every second, so that one that is lost is lost soon."""
+    """A market whose nodes beat every second, so that one that is lost is lost soon. Its clock leaps when told to."""
     settings = settings_in(tmp_path, chain.folder / "keys", chain.rpc)
     quick = settings.market.model_copy(update={"heartbeat_s": 1})
-    # one renter polls for many: the published limit is for people
-    generous = settings.limits.model_copy(update={"wallet": 6000, "address": 6000})
-    settings = settings.model_copy(update={"market": quick, "limits": generous})
-    market = Market.build(settings)
+    settings = settings.model_copy(update={"market": quick})
+    market = Market.build(settings, clock=LeapingClock())
     await market.start()
     await ready(market)
     yield market
@@ -113,7 +112,7 @@ async def submit(renter, key="k", **fields):
 
 
 async def command(node, kind):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             for found in node.commands:
                 if found["type"] == kind:
@@ -123,7 +122,7 @@ async def command(node, kind):
 
 async def closed(renter, job_id):
     """The job once its escrow is gone, contests included; its books balance."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         while True:
             _, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
             # the chain's word of the escrow's end may be read before the market has noted its own settlement
@@ -140,14 +139,14 @@ async def started(renter, node, market, **fields):
     status, answer, _ = await submitting
     assert status == 201, answer
     await until(renter, answer["id"], "assigned")
-    await attempt.ready(market.jobs.chain.now())
+    await attempt.ready(market)
     await until(renter, answer["id"], "running")
     return answer["id"], attempt
 
 
 async def billed(attempt, milliseconds):
     """A running voucher that the meter takes, as soon as its clock allows."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             answer = await attempt.beat(attempt.voucher(milliseconds))
             if answer["countersigned"]:
@@ -248,8 +247,12 @@ async def test_what_a_node_bills_beyond_the_end_that_the_wallet_set_is_not_count
     await command(node, "stop")
     escrow = await quick_market.jobs.chain.find_escrow(str(Pubkey.from_bytes(attempt.request.escrow)))
     most = escrow.stop_at - attempt.started
-    async with asyncio.timeout(30):
-        while quick_market.jobs.chain.now() < escrow.stop_at + 1_500:  # noqa: ASYNC110 - a node that is late
+    # a node that is late, by the chain's clock and by the meter's
+    over_at = quick_market.jobs.live.attempt(attempt.request.allocation_id).meter_at_ms + most
+    async with asyncio.timeout(60):
+        while (  # noqa: ASYNC110
+            quick_market.jobs.chain.now() < escrow.stop_at + 1_500 or quick_market.clock.now() < over_at
+        ):
             await asyncio.sleep(0.1)
     late = await ended(attempt, Reason.CANCELLED, most + 1)
     assert (late["type"], late["body"]["code"]) == ("error", "voucher_invalid"), late
@@ -310,8 +313,7 @@ async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, m
 
     async def serve(node):
         async def run(attempt):
-            await command_of(node, attempt, "assigned")
-            await attempt.ready(quick_market.jobs.chain.now())
+            await attempt.ready(quick_market)
             assert (await ended(attempt, milliseconds=1, exit_code=0))["type"] == "ack"
 
         async with asyncio.TaskGroup() as running:
@@ -324,7 +326,7 @@ async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, m
                     running.create_task(run(attempt))
 
     nodes = [await make_node(), await make_node()]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         await asyncio.gather(*(serve(node) for node in nodes))
     assert sorted(order) == list(range(20))
     overtaken = max(abs(place - number) for place, number in enumerate(order))
@@ -334,14 +336,17 @@ async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, m
         assert (job["status"], len(job["attempts"])) == ("completed", 1)
 
 
-async def command_of(node, attempt, kind):
-    wanted = (kind, attempt.request.allocation_id)
-    async with asyncio.timeout(20):
-        while wanted not in {(c["type"], c["allocation_id"]) for c in node.commands}:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-
 # losses
+
+
+async def attempt_over(renter, job_id):
+    """The job once its first attempt has ended, whatever became of it since."""
+    async with asyncio.timeout(60):
+        while True:
+            _, job, _ = await renter("GET", f"/v1/jobs/{job_id}")
+            if job["attempts"][0]["end_reason"] is not None:
+                return job
+            await asyncio.sleep(0.1)
 
 
 async def test_a_lost_job_without_another_node_waits_and_expires_paid_to_the_last_voucher(
@@ -351,7 +356,7 @@ async def test_a_lost_job_without_another_node_waits_and_expires_paid_to_the_las
     job_id, attempt = await started(renter, node, quick_market, queue_seconds=3)
     await billed(attempt, 1_000)
     await node.die()
-    lost = await until(renter, job_id, "queued")
+    lost = await attempt_over(renter, job_id)
     assert (lost["attempts"][0]["end_reason"], lost["attempts"][0]["billed_ms"]) == ("node_lost", 1_000)
     # the node comes back and is told to forget it: it failed this job, which is not given to it again
     holding = {"allocation_id": attempt.request.allocation_id, "attempt": 1, "state": "running"}
@@ -374,7 +379,7 @@ async def test_a_lost_job_is_served_by_the_node_that_comes(renter, make_node, qu
     second = await other.take()
     assert (second.request.attempt, second.request.max_ms) == (2, 5 * 60_000 - 1_000)
     await until(renter, job_id, "assigned")
-    await second.ready(quick_market.jobs.chain.now())
+    await second.ready(quick_market)
     assert (await ended(second, milliseconds=500, exit_code=0))["type"] == "ack"
     job = await closed(renter, job_id)
     assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 1_500)
@@ -388,11 +393,20 @@ async def test_an_operator_is_told_that_a_node_is_lost_returns_drains_and_is_sus
     node = await make_node()
 
     async def told(kind):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 _, page, _ = await node.operator("GET", f"/v1/events?types=node.*,stake.*&resource={node.id}")
                 if kind in {event["type"] for event in page["events"]}:
                     return [event["type"] for event in page["events"]]
+                await asyncio.sleep(0.05)
+
+    async def told_on_chain(kind):
+        """What the chain's history is read for, now and then."""
+        async with asyncio.timeout(60):
+            while True:
+                _, page, _ = await node.operator("GET", f"/v1/events?types={kind}")
+                if page["events"]:
+                    return page["events"]
                 await asyncio.sleep(0.05)
 
     await node.die()
@@ -402,23 +416,16 @@ async def test_an_operator_is_told_that_a_node_is_lost_returns_drains_and_is_sus
     for _ in range(2):
         assert (await node.operator("POST", f"/v1/nodes/{node.id}/drain", json={"drain": True}))[0] == 200
     assert await told("node.draining") == ["node.lost", "node.returned", "node.draining"]
-    _, page, _ = await node.operator("GET", "/v1/events?types=node.registered")
-    assert [event["data"]["bond"] for event in page["events"]] == ["100.000000"]
+    assert [event["data"]["bond"] for event in await told_on_chain("node.registered")] == ["100.000000"]
     await suspend(chain, node)
-    async with asyncio.timeout(30):
-        while True:
-            _, page, _ = await node.operator("GET", "/v1/events?types=node.suspended")
-            if page["events"]:
-                break
-            await asyncio.sleep(0.05)
-    (event,) = page["events"]
+    (event,) = await told_on_chain("node.suspended")
     address = str(Addresses(Pubkey.from_string(node.constants["program_id"])).node(node.keypair.pubkey()))
     assert (event["resource"], event["data"]["node"]) == (address, address)
     assert event["data"]["transaction"]
     # what its operator changes meanwhile is no other suspension; one that comes after a lifted one is
     await suspend(chain, node, updates_meanwhile=True, again=True)
     told_twice = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(told_twice) < 2:
             told_twice = (await node.operator("GET", "/v1/events?types=node.suspended"))[1]["events"]
             await asyncio.sleep(0.05)
@@ -451,7 +458,7 @@ async def test_cancelling_after_a_loss_pays_the_last_voucher_and_no_more(renter,
     job_id, attempt = await started(renter, node, quick_market)
     await billed(attempt, 1_000)
     await node.die()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while node.id not in {p.node.id for p in quick_market.jobs.registry if p.lost}:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     status, answer, _ = await renter("POST", f"/v1/jobs/{job_id}/cancel")
@@ -472,10 +479,9 @@ async def test_frames_that_come_again_are_answered_alike_and_paid_once(renter, m
     assert again.lease == attempt.lease
     _, answer, _ = await submitting
     await until(renter, answer["id"], "assigned")
-    now = quick_market.jobs.chain.now()
-    await attempt.ready(now)
+    await attempt.ready(quick_market)
     attempt.reports -= 1
-    await attempt.ready(now)
+    assert (await attempt.report("ready", started_at_ms=attempt.started))["type"] == "ack"
     voucher = attempt.voucher(100)
     first, second = await attempt.beat(voucher), await attempt.beat(voucher)
     assert first["countersigned"] == second["countersigned"] != []
@@ -522,7 +528,7 @@ async def test_a_node_whose_clock_is_five_seconds_off_gets_no_countersignature(r
     _, attempt = await started(renter, node, quick_market)
     right = attempt.started
     for off_ms, code in ((5_000, "ahead"), (-10_000, "start")):
-        attempt.started = right + off_ms
+        attempt.started = (quick_market.jobs.chain.now() if off_ms > 0 else right) + off_ms
         answer = await attempt.beat(attempt.voucher(1))
         assert [r["code"] for r in answer["refused"]] == [code], answer
     attempt.started = right
@@ -570,7 +576,7 @@ def beat_of(attempt, voucher):
 
 
 async def heartbeat(node, *beats):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await node.ask("heartbeat", {"sequence": 1, "free_slots": 1, "allocations": list(beats)})
 
 

@@ -11,6 +11,7 @@ from marketplace.client.keypairs import Keypair
 from marketplace.domain.reasons import Reason
 from marketplace.protocol.vouchers import VoucherState
 from tests.api import scripted_node
+from tests.api.leaps import looked_at
 from tests.api.test_job_faults import (
     billed,
     closed,
@@ -48,7 +49,7 @@ async def said(renter, job_id):
 
 
 async def heard(renter, job_id, kind, count=1):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = [data for name, data in await said(renter, job_id) if name == kind]
             if len(found) >= count:
@@ -126,14 +127,14 @@ async def test_an_escrow_that_the_wallet_opened_is_extended_by_its_signature(ren
     _, answer, _ = await send()
     job_id = answer["id"]
     await command(node, "assigned")
-    await attempt.ready(quick_market.jobs.chain.now())
+    await attempt.ready(quick_market)
     status, needed, _ = await extend(renter, job_id, 30)
     assert (status, needed["error"], needed["escrow"]) == (402, "signature_required", answer["escrow"]), needed
     assert needed["blocked_by"] == "wallet_opened"
     # asked again before it has landed: the same bytes
     assert (await extend(renter, job_id, 30))[1]["transaction"] == needed["transaction"]
     await renter.send(needed)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (reply := await extend(renter, job_id, 30))[0] == 402:
             assert reply[1]["transaction"] == needed["transaction"]
             await asyncio.sleep(0.1)
@@ -154,22 +155,25 @@ async def test_held_at_its_limit_it_costs_nothing_until_more_time_resumes_it(ren
     job = (await renter("GET", f"/v1/jobs/{job_id}"))[1]
     assert (job["status"], job["limit_at"]) == ("running", None)
     assert job["paused_at"] is not None
-    # longer than the tolerance of the meter
-    await asyncio.sleep(1.6)
+    # longer than the tolerance of the meter, and than any machine takes for what follows
+    held_ms = 60_000
+    quick_market.clock.ahead_ms += held_ms
+    await looked_at(quick_market, attempt.request.allocation_id)
     assert not [c for c in node.commands if c["type"] == "stop"]
     assert (await extend(renter, job_id, 60))[0] == 200
     await command(node, "extend")
-    held_ms = 1_600
     over = await attempt.beat(attempt.voucher(1_000 + held_ms, at=attempt.started + 1_000 + held_ms))
     assert [r["code"] for r in over["refused"]] == ["clock"], over
     assert (await attempt.report("running"))["type"] == "ack"
     await heard(renter, job_id, "allocation.resumed")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
-            answer = await attempt.beat(attempt.voucher(1_300, at=attempt.started + 1_300 + held_ms))
+            at = max(attempt.started + 1_300, quick_market.jobs.chain.now())
+            answer = await attempt.beat(attempt.voucher(1_300, at=at))
             if answer["countersigned"]:
                 break
-    voucher = attempt.voucher(1_300, at=attempt.started + 1_300 + held_ms, state=FINAL, reason=1)
+            await asyncio.sleep(0.05)
+    voucher = attempt.voucher(1_300, at=at, state=FINAL, reason=1)
     assert (await attempt.report("exited", reason=1, exit_code=0, voucher=voucher))["type"] == "ack"
     job = await closed(renter, job_id)
     assert (job["status"], job["settlement"]["billed_ms"]) == ("completed", 1_300)
@@ -197,12 +201,16 @@ async def test_a_node_that_cannot_pause_is_stopped_at_the_limit(renter, make_nod
 
 async def test_little_time_left_is_told_once_and_again_after_an_extension(renter, make_node, quick_market, pausing):
     node = await make_node()
-    job_id, _ = await started(renter, node, quick_market, timeout_seconds=2, maxMinutes=None)
+    job_id, attempt = await started(renter, node, quick_market, timeout_seconds=200, maxMinutes=None)
+    began_at = quick_market.jobs.live.attempt(attempt.request.allocation_id).meter_at_ms
+    quick_market.clock.stand_at(began_at + 180_001)
+    quick_market.jobs.scheduler.wake(attempt.request.allocation_id)
     (warning,) = await heard(renter, job_id, "allocation.funds_low")
-    assert (warning["threshold"], warning["seconds_left"], warning["job_id"]) == ("10%", 0, job_id)
-    assert (await extend(renter, job_id, 8))[0] == 200
-    allocation = quick_market.jobs.live.find("alloc_" + job_id.removeprefix("job_"))
-    assert allocation.warned == 0
+    assert (warning["threshold"], warning["seconds_left"], warning["job_id"]) == ("10%", 19, job_id)
+    assert (await extend(renter, job_id, 300))[0] == 200
+    assert quick_market.jobs.live.find(attempt.request.allocation_id).warned == 0
+    quick_market.clock.stand_at(began_at + 450_001)
+    quick_market.jobs.scheduler.wake(attempt.request.allocation_id)
     found = await heard(renter, job_id, "allocation.funds_low", 2)
     assert [w["threshold"] for w in found] == ["10%", "10%"]
 
@@ -210,12 +218,17 @@ async def test_little_time_left_is_told_once_and_again_after_an_extension(renter
 async def test_an_extension_that_was_allowed_comes_by_itself_and_no_further(renter, make_node, quick_market, pausing):
     node = await make_node()
     job_id, attempt = await started(
-        renter, node, quick_market, timeout_seconds=2, maxMinutes=None, auto_extend={"up_to_seconds": 3}
+        renter, node, quick_market, timeout_seconds=200, maxMinutes=None, auto_extend={"up_to_seconds": 300}
     )
     assert (await renter("GET", f"/v1/jobs/{job_id}"))[1]["extends_at"] is not None
-    assert [d["timeout_seconds"] for d in await heard(renter, job_id, "escrow.extended", 2)] == [4, 5]
+    # a minute before its limit, each time
+    for count, run_ms in ((1, 140_000), (2, 200_000)):
+        quick_market.clock.ahead_ms += run_ms
+        quick_market.jobs.scheduler.wake(attempt.request.allocation_id)
+        extended = await heard(renter, job_id, "escrow.extended", count)
+    assert [d["timeout_seconds"] for d in extended] == [400, 500]
     job = (await renter("GET", f"/v1/jobs/{job_id}"))[1]
-    assert job["auto_extend"] == {"up_to_seconds": 3, "used_seconds": 3}
+    assert job["auto_extend"] == {"up_to_seconds": 300, "used_seconds": 300}
     assert job["extends_at"] is None
     await billed(attempt, 100)
     assert (await ended(attempt, milliseconds=200, exit_code=0))["type"] == "ack"

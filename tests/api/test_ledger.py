@@ -84,7 +84,7 @@ async def test_what_is_told_of_a_paid_job(one_day, renter, nodes, live_market, l
     async with asyncio.timeout(30):
         while (await renter("GET", f"/v1/jobs/{job['id']}"))[1]["status"] != "assigned":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     final = attempt.voucher(900, state=VoucherState.FINAL, reason=1)
     assert (await attempt.report("exited", reason=1, exit_code=0, voucher=final))["type"] == "ack"
     paid = {"state": "open"}

@@ -33,7 +33,7 @@ async def test_a_polling_node_runs_a_job_to_its_payment(allowed, polling, live_m
             if any(c["type"] == "assigned" for c in beat["commands"]):
                 break
             await asyncio.sleep(0.05)
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     assert (await attempt.log("by post"))["body"] == {"next_seq": 2}
     taken = await attempt.beat(attempt.voucher(500))
     assert [c["sequence"] for c in taken["countersigned"]] == [1]
@@ -51,7 +51,7 @@ async def test_cancelling_reaches_a_polling_node_with_its_next_heartbeat(allowed
     attempt = await polling.take()
     _, answer, _ = await submitting
     await until(allowed, answer["id"], "assigned")
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     await until(allowed, answer["id"], "running")
     await allowed("POST", f"/v1/jobs/{answer['id']}/cancel")
     async with asyncio.timeout(20):

@@ -192,7 +192,7 @@ async def test_a_cancelled_job_pays_what_it_used_at_every_stage(renter, make_nod
         if stage == "pulling":
             assert (await attempt.report("pulling"))["type"] == "ack"
         if stage in {"running", "uploading"}:
-            await attempt.ready(quick_market.jobs.chain.now())
+            await attempt.ready(quick_market)
             await faults.billed(attempt, BILLED_MS)
             used = BILLED_MS
         if stage == "uploading":

@@ -87,7 +87,7 @@ class World:
         status, answer, _ = await submitting
         assert status == 201, answer
         await until(self.renter, answer["id"], "assigned")
-        await attempt.ready(self.market.jobs.chain.now())
+        await attempt.ready(self.market)
         await until(self.renter, answer["id"], "running")
         return answer["id"], attempt
 

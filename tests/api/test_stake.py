@@ -334,7 +334,7 @@ async def test_an_overclaim_costs_all_who_staked_and_all_who_were_leaving(staker
     attempt = await node.take()
     _, job, _ = await submitting
     await until(renter, job["id"], "assigned")
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     # the node signs for an hour after a moment; whoever holds that signature proves it
     hands = Hands(live_market)
     signed = SignedControlVoucher.model_validate(attempt.voucher(3_600_000, at=attempt.started + 1))

@@ -59,7 +59,7 @@ async def run(begin, allowed, live_market):
         job_id, attempt, delivery = await begin(key, **fields)
         await until(allowed, job_id, "assigned", "running")
         await attempt.report("pulling")
-        await attempt.ready(live_market.jobs.chain.now())
+        await attempt.ready(live_market)
         await until(allowed, job_id, "running")
         return job_id, attempt, delivery
 
@@ -193,7 +193,7 @@ async def test_files_that_are_faster_than_the_report_of_their_start_are_told_to_
         status, problem, _ = await delivery(method, rest, **more)
         assert (status, problem["error"], problem["retryable"]) == (409, "not_ready", True)
         assert (await delivery(method, rest, lease="0" * 32, **more))[1]["error"] == "lease_lost"
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     assert (await delivery.put("a", b"x"))[0] == 200
 
 
