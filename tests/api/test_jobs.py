@@ -134,7 +134,7 @@ async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed,
     monkeypatch.setattr(memory, "CATCH_UP_MS", 60_000)
     (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
     await until(allowed, answer["id"], "assigned")
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
     assert (await attempt.report("exited", reason=1, exit_code=0, voucher=final))["type"] == "ack"
     # what GET shows is the store's, of one moment
