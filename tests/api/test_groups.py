@@ -63,7 +63,7 @@ async def run_one(node, market, reason=1):
     async with asyncio.timeout(20):
         while market.jobs.live.attempt(attempt.request.allocation_id).assigned_at_ms is None:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-    await attempt.ready(market.jobs.chain.now())
+    await attempt.ready(market)
     final = attempt.voucher(900, state=VoucherState.FINAL, reason=reason)
     ended = await attempt.report("exited", reason=reason, exit_code=reason - 1, voucher=final)
     assert ended["type"] == "ack", ended

@@ -197,7 +197,7 @@ async def test_an_assignment_that_has_landed_stands_although_its_event_is_read_l
     (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
     await until(allowed, answer["id"], "assigned")
     assert tried.is_set()
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
     assert (await attempt.report("exited", reason=1, exit_code=0, voucher=final))["type"] == "ack"
     job = await until(allowed, answer["id"], "completed")

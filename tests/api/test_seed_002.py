@@ -127,7 +127,7 @@ async def test_a_job_goes_its_way_as_the_page_shows_it(client, renter, nodes, li
     }  # fmt: skip
     assert shown["estimated_cost"] == 0.3672, "2 % above the floor of 0.36 an hour, for an hour"
     await until(renter, answer["job_id"], "assigned")
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     job = await reached(client, renter, answer["job_id"], "running")
     has_shape(job, SEED["status_answer"])
     assert (job["miner_id"], job["completed_at"], job["result"]) == (nodes["v100"].id, None, None)
