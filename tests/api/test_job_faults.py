@@ -336,6 +336,13 @@ async def test_twenty_jobs_on_four_slots_are_all_served_in_their_order(renter, m
         assert (job["status"], len(job["attempts"])) == ("completed", 1)
 
 
+async def command_of(node, attempt, kind):
+    wanted = (kind, attempt.request.allocation_id)
+    async with asyncio.timeout(60):
+        while wanted not in {(c["type"], c["allocation_id"]) for c in node.commands}:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 # losses
 
 

@@ -156,7 +156,7 @@ async def test_who_was_shown_that_a_job_is_over_is_answered_accordingly(allowed,
 async def test_an_end_that_is_reported_again_while_it_is_taken_is_answered_alike(allowed, node, live_market):
     (_, answer, _), attempt = await asyncio.gather(submit(allowed), node.take())
     await until(allowed, answer["id"], "assigned")
-    await attempt.ready(live_market.jobs.chain.now())
+    await attempt.ready(live_market)
     final = attempt.voucher(500, state=VoucherState.FINAL, reason=1)
     body = {**attempt.name, "lease_token": attempt.lease, "sequence": 2, "state": "exited", "reason": 1, "exit_code": 0}
     told = await asyncio.gather(*(node.ask("state", {**body, "voucher": final}) for _ in range(3)))
