@@ -300,7 +300,10 @@ def read_only(path: Path) -> JournalView:
     with (path.parent / f"{path.name}.lock").open("a") as lock:
         in_use = not _takes(lock, fcntl.LOCK_SH)
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:  # a daemon is just making it
+            return JournalView((), in_use)
+        if version != SCHEMA_VERSION:
             raise JournalUnusable(f"{path} is of another version of reaver-node")
         return JournalView(tuple(_select(db, "ORDER BY claim_at_ms", ())), in_use)
 

@@ -13,7 +13,7 @@ from marketplace.protocol.control import AttemptState, SignedVoucher, StateRepor
 from node import keys, settings
 from node.clock import Anchor
 from node.errors import ConfigUnusable
-from node.journal import Accepted, Attempt, Ending, Journal, JournalUnusable, Step, Stop, read_only
+from node.journal import Accepted, Attempt, Ending, Journal, JournalUnusable, JournalView, Step, Stop, read_only
 from tests.node.conftest import IDENTITY
 from tests.node.scripted_market import ScriptedMarket, spec
 
@@ -201,6 +201,14 @@ def test_a_look_at_a_journal_keeps_no_daemon_from_starting(tmp_path: Path) -> No
         Journal(path)
     journal.close()
     assert not read_only(path).in_use
+
+
+def test_a_journal_that_is_being_made_holds_nothing_yet(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    path.touch()
+    with (tmp_path / "journal.sqlite3.lock").open("w") as daemon:
+        fcntl.flock(daemon, fcntl.LOCK_EX)
+        assert read_only(path) == JournalView((), in_use=True)
 
 
 @pytest.mark.parametrize("version", [1, 2])
