@@ -72,7 +72,8 @@ class NodeConnection:
         self._execs = execs
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
-        self._answers: dict[str, asyncio.Future[Frame]] = {}
+        # None comes where the connection ends first.
+        self._answers: dict[str, asyncio.Future[Frame | None]] = {}
         self._claims: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Semaphore(MAX_AT_ONCE)
@@ -150,7 +151,8 @@ class NodeConnection:
             self._greeted.set()
             for answer in self._answers.values():
                 if not answer.done():
-                    answer.cancel()
+                    # Not cancelled: that couldn't be told from an end of who waits for it.
+                    answer.set_result(None)
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -240,7 +242,7 @@ class NodeConnection:
         await self._send(self._frame(FrameType.ERROR, ErrorBody(code=code, message=message), re=frame.id))
 
     async def _ask(self, frame: Frame, timeout_s: float) -> Frame | None:
-        answer: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Frame | None] = asyncio.get_running_loop().create_future()
         self._answers[frame.id] = answer
         try:
             async with asyncio.timeout(timeout_s):
@@ -250,11 +252,6 @@ class NodeConnection:
                 return await answer
         except TimeoutError:
             return None
-        except asyncio.CancelledError:
-            if answer.cancelled():
-                # The connection ended, not the caller.
-                return None
-            raise
         finally:
             self._answers.pop(frame.id, None)
 
