@@ -198,7 +198,8 @@ class DockerRuntime:
                     # A hint just before this look means that the engine is still writing the end down.
                     pause = _LOOK_AGAIN_S if hint.is_set() else _POLL_S * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(hint.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await hint.wait()
 
     async def logs(self, key: AttemptKey, *, after: LogPosition | None = None) -> AsyncIterator[LogLine]:
         position = after or LogPosition()
@@ -273,7 +274,8 @@ class DockerRuntime:
             await self.resume(key)
             await self._signal(key, "SIGTERM")
             try:
-                return await asyncio.wait_for(self.wait(key), grace_s)
+                async with asyncio.timeout(grace_s):
+                    return await self.wait(key)
             except TimeoutError:
                 await self._signal(key, "SIGKILL")
             return await self.wait(key)

@@ -115,7 +115,8 @@ async def _execute(program: str, *arguments: str) -> tuple[int, str]:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_S)
+        async with asyncio.timeout(_COMMAND_S):
+            output, _ = await process.communicate()
     except TimeoutError as hung:
         process.kill()
         await process.wait()

@@ -220,7 +220,8 @@ class ProcessRuntime:
         await self.resume(key)
         self._signal(key, signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.wait(key), grace_s)
+            async with asyncio.timeout(grace_s):
+                return await self.wait(key)
         except TimeoutError:
             self._signal(key, signal.SIGKILL)
         return await self.wait(key)
@@ -291,7 +292,8 @@ class ProcessRuntime:
             stderr=asyncio.subprocess.DEVNULL,
         )
         try:
-            code = await asyncio.wait_for(process.wait(), _SPAWN_S)
+            async with asyncio.timeout(_SPAWN_S):
+                code = await process.wait()
         except TimeoutError as hung:
             process.kill()
             await process.wait()

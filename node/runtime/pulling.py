@@ -151,7 +151,7 @@ class Puller:
                 params={"fromImage": pinned},
                 headers=_headers(ImageName.parse(pinned), login),
             ) as answer:
-                while line := await asyncio.wait_for(answer.content.readline(), PULL_IDLE_S):
+                while line := await _next_line(answer):
                     step = json.loads(line)
                     if "errorDetail" in step or "error" in step:
                         raise PullFailed(str(step.get("errorDetail", {}).get("message") or step.get("error")))
@@ -179,6 +179,12 @@ class Puller:
             raise PullFailed(f"the registry {name.host} has no address: {error}") from error
         if not all(ipaddress.ip_address(entry[4][0]).is_global for entry in found):
             raise ImageUnavailable(ImageFault.DENIED, f"{name.host} isn't a public registry")
+
+
+async def _next_line(answer: aiohttp.ClientResponse) -> bytes:
+    """Raises TimeoutError when nothing moves."""
+    async with asyncio.timeout(PULL_IDLE_S):
+        return await answer.content.readline()
 
 
 def _is_for(login: Login, name: ImageName) -> bool:

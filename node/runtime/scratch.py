@@ -185,7 +185,8 @@ async def _run(*command: str) -> None:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), _COMMAND_S)
+        async with asyncio.timeout(_COMMAND_S):
+            output, _ = await process.communicate()
     except TimeoutError as hung:
         process.kill()
         await process.wait()

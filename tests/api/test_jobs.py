@@ -445,3 +445,16 @@ async def test_a_wallet_s_twenty_first_waiting_escrow_is_its_own_to_pay_for(allo
     assert (status, answer["error"], answer["blocked_by"]) == (402, "signature_required", "unassigned")
     # where no node has room, none is looked at for any of them
     assert looks == []
+
+
+async def test_who_waits_for_a_nodes_answer_can_be_ended(allowed, node):
+    submitting = asyncio.create_task(submit(allowed))
+    await node.next_request()
+    # as a market does that stops
+    driving = {task for task in asyncio.all_tasks() if task.get_name().startswith("drive ")}
+    for task in driving:
+        task.cancel()
+    ended, _ = await asyncio.wait(driving, timeout=60)
+    assert [task.cancelled() for task in ended] == [True]
+    submitting.cancel()
+    await asyncio.gather(submitting, return_exceptions=True)
