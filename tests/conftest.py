@@ -21,7 +21,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two cores run two tests and their processes: how long one example took says nothing about the code.
-settings.register_profile("reaver", deadline=None)
+# The same examples each time: what a commit did not break does not fail on it. `--hypothesis-profile explore` draws anew.
+settings.register_profile("reaver", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.load_profile("reaver")
 
 
