@@ -6,7 +6,6 @@ given again after its answer is a new one. Two processes that run the same comma
 each holds a lock on its own file, and a locked file is never taken over.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from marketplace.client.private_files import PRIVATE_FILE, make_private_folder
+from marketplace.client.private_files import PRIVATE_FILE, make_private_folder, take_lock
 from marketplace.protocol.terms import canonical_json
 
 KEPT_S: Final = 24 * 3600
@@ -105,7 +104,7 @@ class IntentStore:
                     continue
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 try:
-                    if _locked(descriptor) and _same_file(path, descriptor):
+                    if take_lock(descriptor) and _same_file(path, descriptor):
                         path.unlink()
                 finally:
                     os.close(descriptor)
@@ -113,7 +112,7 @@ class IntentStore:
     def _take(self, path: Path, now_s: int) -> Intent | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         # Between opening and locking, the holder may have been answered and have deleted the file.
-        if not _locked(descriptor) or not _same_file(path, descriptor):
+        if not take_lock(descriptor) or not _same_file(path, descriptor):
             os.close(descriptor)
             return None
         stored = _read(descriptor, now_s)
@@ -139,14 +138,6 @@ class _Stored:
 class _File:
     path: Path
     descriptor: int
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _same_file(path: Path, descriptor: int) -> bool:

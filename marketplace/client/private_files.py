@@ -1,6 +1,7 @@
 """Files that only their owner may read, replaced in one step so that a crash leaves the old or the new one whole."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -30,3 +31,12 @@ def write_private(path: Path, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def take_lock(descriptor: int) -> bool:
+    """Lock an open file, unless somebody has it; whether it is ours now. Closing it gives it back."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,7 +1,6 @@
 """The cached login, one file per market and wallet, readable by its owner only."""
 
 import asyncio
-import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from marketplace.client.private_files import PRIVATE_FILE, make_private_folder, write_private
+from marketplace.client.private_files import PRIVATE_FILE, make_private_folder, take_lock, write_private
 
 _LOOK_AGAIN_S: Final = 0.05
 """Chosen: a refresh takes some hundredths of a second."""
@@ -70,7 +69,7 @@ class TokenCache:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             # Never waited for in the call itself: whoever holds it may be a task of this very loop.
-            while not _is_taken(descriptor):  # noqa: ASYNC110 - no event comes from another process
+            while not take_lock(descriptor):  # noqa: ASYNC110 - no event comes from another process
                 await asyncio.sleep(_LOOK_AGAIN_S)
             yield
         finally:
@@ -79,12 +78,3 @@ class TokenCache:
     def _path(self, api_url: str, wallet: str) -> Path:
         name = hashlib.sha256(f"{api_url}\n{wallet}".encode()).hexdigest()[:32]
         return self._folder / f"login-{name}.json"
-
-
-def _is_taken(descriptor: int) -> bool:
-    """Take the lock, unless somebody has it; whether it is ours now."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

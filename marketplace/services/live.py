@@ -188,8 +188,7 @@ class Live:
         present = self._allocations.get(row.id)
         if present is None or present.version >= row.version:
             return False
-        newer = lambda allocation: allocation.version >= row.version  # noqa: E731
-        return await self.wait_for(row.id, newer, CATCH_UP_MS) is not None
+        return await self.wait_for(row.id, lambda newer: newer.version >= row.version, CATCH_UP_MS) is not None
 
     def lock(self, allocation_id: AllocationId) -> asyncio.Lock:
         """The lock of one live allocation; never held across a wait for chain or node."""

@@ -10,7 +10,6 @@ from marketplace.errors import CursorExpired, Invalid
 from marketplace.services import feed as feeds
 from marketplace.services.clock import Ids, ManualClock, SystemRandom
 from marketplace.services.feed import RETENTION_MS, Feed
-from marketplace.store.engine import Store
 from marketplace.store.events import EventFilter
 
 MINE, OTHER = AccountId("acct_a"), AccountId("acct_b")
@@ -19,14 +18,6 @@ MINE, OTHER = AccountId("acct_a"), AccountId("acct_b")
 @pytest.fixture
 def clock():
     return ManualClock()
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

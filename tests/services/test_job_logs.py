@@ -13,18 +13,9 @@ from marketplace.services.clock import ManualClock
 from marketplace.services.live import Live
 from marketplace.services.logs import RETENTION_MS, JobLogs
 from marketplace.store.allocations import Allocations
-from marketplace.store.engine import Store
 from marketplace.store.log_lines import LogLines, StoredLine
 from tests.services.test_meter import ALLOCATION
 from tests.store.test_job_rows import FULL
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 def test_a_log_is_gone_7_days_after_its_job_s_end_and_said_so():

@@ -3,12 +3,9 @@
 import asyncio
 from types import SimpleNamespace
 
-import pytest
-
 from marketplace.domain.reputation import Record
 from marketplace.services.clock import ManualClock
 from marketplace.services.node_registry import NodeRegistry
-from marketplace.store.engine import Store
 from tests.services.test_logins import NODE_ID, node_with
 
 
@@ -28,14 +25,6 @@ class Chain:
 
     async def find_node(self, _key):
         return self._view()
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def test_a_long_look_at_all_nodes_does_not_put_back_what_a_later_one_saw(store):

@@ -16,19 +16,10 @@ from marketplace.services.live import Change, Live
 from marketplace.services.logs import JobLogs
 from marketplace.services.outputs import RETENTION_MS, Format, JobOutputs, Lease
 from marketplace.store.allocations import Allocations
-from marketplace.store.engine import Store
 from marketplace.store.log_lines import LogLines, StoredLine
 from marketplace.store.outputs import Outputs, Packages, StoredOutput
 from tests.services.test_meter import ALLOCATION, ATTEMPT, Chain
 from tests.store.test_job_rows import FULL
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 async def keys(storage):

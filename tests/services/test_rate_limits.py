@@ -5,18 +5,9 @@ import pytest
 from marketplace.errors import StoreUnavailable
 from marketplace.services.clock import ManualClock
 from marketplace.services.rate_limits import RateLimitReached, RateLimits, RateState, Window
-from marketplace.store.engine import Store
 
 MINUTE = Window(60, 3)
 HOUR = Window(3600, 5)
-
-
-@pytest.fixture
-async def store(tmp_path):
-    store = Store(tmp_path / "market.sqlite3")
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture
